@@ -1,0 +1,46 @@
+"""Which file, and which bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from generators.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One set of weights on disk.
+
+    `path` is a file, or a folder as diffusers and transformers save one. `options` holds what the weights cannot say of themselves
+    (which of SimSwap's heads they belong to). `components` are further checkpoints that the generator needs, by role.
+    """
+
+    path: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+    components: Mapping[str, Checkpoint] = field(default_factory=dict)
+
+    def component(self, role: str) -> Checkpoint:
+        """The checkpoint that plays `role`; CheckpointError if the manifest gives none."""
+        if role not in self.components:
+            raise CheckpointError(f"{self.path.name} needs a component {role!r}", f"Give it under `components: {{{role}: ...}}` in the manifest")
+        return self.components[role]
+
+    def option(self, name: str, default: Any = None) -> Any:
+        return self.options.get(name, default)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file's bytes; for a folder, of the sorted list of its files' relative names and sha256."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+        listing = "".join(f"{file.relative_to(path).as_posix()} {sha256_of(file)}\n" for file in files)
+        return hashlib.sha256(listing.encode()).hexdigest()
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror}", "Check the path and its permissions") from None

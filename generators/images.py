@@ -1,0 +1,42 @@
+"""Between a network's floats and the pictures that leave this room: `uint8` RGB `[N, H, W, 3]`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+Rounding = Literal["nearest", "floor", "half_up"]
+
+
+def to_uint8(pixels: torch.Tensor, low: float = -1.0, high: float = 1.0, rounding: Rounding = "nearest") -> np.ndarray:
+    """Float `[N, 3, H, W]` (or one channel, repeated) with black at `low` and white at `high`, to `uint8` `[N, H, W, 3]`.
+
+    `rounding` is how the official code of a method makes its PNG, because that decides pixels: "nearest" is `round(255 u)` (diffusers),
+    "floor" is `floor(255 u)` (taming-transformers), "half_up" is `floor(127.5 x + 128)` (NVIDIA; for the range [-1, 1]).
+    Not-a-number becomes black here; `pipelines` rejects such an image before it is written.
+    """
+    scaled = (pixels.float() - low) * (255.0 / (high - low))
+    if rounding == "nearest":
+        scaled = scaled.round()
+    elif rounding == "half_up":
+        scaled = scaled + 0.5
+    out = scaled.nan_to_num(0.0).clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return np.repeat(out, 3, axis=-1) if out.shape[-1] == 1 else out
+
+
+def to_float(images: np.ndarray, low: float = -1.0, high: float = 1.0, device: str | torch.device = "cpu") -> torch.Tensor:
+    """`uint8` `[N, H, W, 3]` to float32 `[N, 3, H, W]` with black at `low` and white at `high`."""
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float()
+    return pixels * ((high - low) / 255.0) + low
+
+
+def check_images(images: np.ndarray, count: int, source: str) -> np.ndarray:
+    """`images` if they are `uint8` RGB `[count, H, W, 3]`; otherwise a TypeError that names `source`."""
+    if not (isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim == 4 and images.shape[-1] == 3):
+        found = getattr(images, "dtype", type(images).__name__), getattr(images, "shape", None)
+        raise TypeError(f"{source} must give uint8 RGB [N, H, W, 3], not {found[0]} {found[1]}")
+    if len(images) != count:
+        raise TypeError(f"{source} gave {len(images)} images for {count} seeds")
+    return images

@@ -1,0 +1,1 @@
+"""Networks that no library has, written from the papers, under the state-dict keys of the official releases."""

@@ -1,0 +1,49 @@
+"""Randomness for one image at a time.
+
+Every image has a seed of its own, and everything random about the image comes from that seed alone. So the same seed gives the same
+image whatever the batch, the order or the number of workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+SEED_BITS = 63  # fits a signed 64-bit column, and torch.Generator
+
+
+def derive_seed(*parts: str | int) -> int:
+    """A seed in [0, 2**63) that depends on every part and on their order.
+
+    >>> derive_seed("SimSwap_LDM", 0, 17) == derive_seed("SimSwap_LDM", 0, 17)
+    True
+    """
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> (64 - SEED_BITS)
+
+
+def numpy_rng(seed: int, stream: str = "") -> np.random.Generator:
+    """The NumPy generator of one image. `stream` separates independent uses of the same seed (latent, noise, augmentation)."""
+    return np.random.default_rng(derive_seed(seed, stream) if stream else seed)
+
+
+def torch_rng(seed: int, stream: str = "") -> torch.Generator:
+    """The torch generator of one image, always on the CPU, so that the numbers do not depend on the device."""
+    return torch.Generator("cpu").manual_seed(derive_seed(seed, stream) if stream else seed)
+
+
+def randn(seeds: Sequence[int], shape: Sequence[int], stream: str = "") -> torch.Tensor:
+    """Standard normal float32 `[N, *shape]` on the CPU, row i from `seeds[i]` alone."""
+    return torch.stack([torch.randn(*shape, generator=torch_rng(seed, stream)) for seed in seeds])
+
+
+def legacy_randn(seed: int, shape: Sequence[int]) -> np.ndarray:
+    """`numpy.random.RandomState(seed).randn(*shape)`, float64: the stream that NVIDIA's `generate.py --seeds` uses.
+
+    RandomState takes 32-bit seeds; a longer seed is given to it as two words, so that no two of our seeds meet.
+    """
+    words = seed if seed < 2**32 else [seed & 0xFFFFFFFF, seed >> 32]
+    return np.random.RandomState(words).randn(*shape)

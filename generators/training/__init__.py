@@ -1,0 +1,1 @@
+"""Training small generators with this project's own code."""
