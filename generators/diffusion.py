@@ -1,0 +1,161 @@
+"""What DDPM, DDIM, PNDM and LDM share: a diffusers UNet that predicts noise, and a loop that takes the noise away.
+
+A checkpoint is one of three things. A folder as diffusers saves a pipeline (or a Hub repository id, which becomes such a folder); one
+safetensors file with the configuration of every part in its header, {"unet": {...}, "scheduler": {...}}, and tensors under `unet.`; or the
+state dict of an original repository, which the method translates itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from generators.base import Generator
+from generators.checkpoints import Checkpoint, Contents
+from generators.errors import CheckpointError, InputError
+from generators.images import to_float, to_uint8
+from generators.seeding import torch_rng
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow makes grey from RGB
+
+
+def diffusers_folder(checkpoint: Checkpoint) -> Path | None:
+    """The local folder of a diffusers pipeline that `checkpoint.path` names, or None if it names a file.
+
+    A path that is not on this disk and reads `owner/name` is a Hub repository id; its files come from the Hub's cache or from the network.
+    Raises CheckpointError if that cannot be had.
+    """
+    if checkpoint.path.is_dir():
+        return checkpoint.path
+    if checkpoint.path.exists() or checkpoint.path.is_absolute() or len(checkpoint.path.parts) != 2 or checkpoint.path.suffix:
+        return None
+    from diffusers import DiffusionPipeline  # noqa: PLC0415 (slow to import)
+
+    repository = checkpoint.path.as_posix()
+    try:
+        return Path(DiffusionPipeline.download(repository, revision=checkpoint.option("revision"), trust_remote_code=False))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise CheckpointError(
+            f"{repository} is neither on this disk nor to be had from the Hub ({reason})",
+            f"Go online, or fetch it with `hf download {repository}` and give its folder",
+        ) from None
+
+
+def load_part(folder: Path, name: str, cls: type, **overrides: Any) -> Any:
+    """A part of a saved pipeline (`unet`, `vqvae`) from its own sub-folder, or from `folder` itself, where older repositories keep it."""
+    place = folder / name if (folder / name).is_dir() else folder
+    try:
+        return cls.from_pretrained(place, local_files_only=True, **overrides)
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise CheckpointError(f"{place} holds no {cls.__name__} ({reason})", "Save the pipeline again with `save_pretrained`") from None
+
+
+def build_part(contents: Contents, name: str, cls: type, path: Path) -> Any:
+    """A part of a single-file checkpoint: `cls` from the header's configuration, with the tensors under `name.`, cast to float32."""
+    config = contents.config.get(name)
+    if not isinstance(config, Mapping):
+        raise CheckpointError(f"{path} has no configuration of its {name!r}", 'The header\'s "config" must hold one for each part')
+    part = cls.from_config(dict(config))
+    load_weights(part, contents.under(f"{name}."), path)
+    return part
+
+
+def load_weights(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """`load_state_dict` that names the first key in which `path` and `module` differ."""
+    want, have = module.state_dict(), set(tensors)
+    for problem, keys in (("lacks", sorted(set(want) - have)), ("has an unknown", sorted(have - set(want)))):
+        if keys:
+            raise CheckpointError(
+                f"{path} {problem} tensor {keys[0]!r} ({len(keys)} such)", "Does its configuration belong to these weights?"
+            )
+    for key, value in tensors.items():
+        if value.shape != want[key].shape:
+            raise CheckpointError(
+                f"{path}: {key} has shape {tuple(value.shape)}, not {tuple(want[key].shape)}", "Correct its configuration"
+            )
+    module.load_state_dict({key: value.to(want[key].dtype) for key, value in tensors.items()})
+
+
+def to_device(module: torch.nn.Module, device: str | torch.device, dtype: torch.dtype) -> torch.nn.Module:
+    """`module` for inference. On a GPU its convolutions run channels-last, which is where tensor cores are fast."""
+    module = torch.nn.Module.to(module.eval().requires_grad_(False), device, dtype)  # diffusers' own `to` warns of every cast
+    return module.to(memory_format=torch.channels_last) if torch.device(device).type == "cuda" else module
+
+
+class Denoiser(Generator):
+    """A noise-predicting UNet and the configuration of its noise schedule. A method gives the scheduler and its settings."""
+
+    family = "DM"
+    steps = ("sample", "edit")
+
+    def __init__(self, unet: Any, schedule: Mapping[str, Any], device: str | torch.device, dtype: torch.dtype):
+        self.unet = to_device(unet, device, dtype)
+        self.schedule = dict(schedule)  # a diffusers scheduler configuration, of whatever class
+        self.device = torch.device(device)
+        self.dtype = dtype
+
+    @property
+    def resolution(self) -> int:
+        return int(self.unet.config.sample_size)
+
+    def scheduler(self, settings: Any) -> Any:
+        """The diffusers scheduler of one request, its timesteps set."""
+        raise NotImplementedError
+
+    def step_options(self, settings: Any, rngs: list[torch.Generator]) -> dict[str, Any]:
+        """What this method's scheduler takes in `step` beside the prediction, the timestep and the sample."""
+        return {"generator": rngs}
+
+    def timesteps_from(self, scheduler: Any, count: int) -> torch.Tensor:
+        """The timesteps of the last `count` steps, for an edit that begins there."""
+        return scheduler.timesteps[len(scheduler.timesteps) - count :]
+
+    def encode(self, images: torch.Tensor, rngs: list[torch.Generator]) -> torch.Tensor:
+        """Images in [-1, 1], `[N, 3, H, W]`, to what the UNet denoises. For a one-channel network that is their luminance."""
+        if self.unet.config.in_channels == 1:
+            return torch.tensordot(images, torch.tensor(LUMA, device=images.device), dims=([1], [0])).unsqueeze(1)
+        return images
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """What the UNet denoised, to images in [-1, 1]."""
+        return latents
+
+    def draw(self, rngs: Sequence[torch.Generator]) -> torch.Tensor:
+        """Standard normal float32 of the UNet's input shape, row i from `rngs[i]` alone."""
+        size = self.unet.config.sample_size
+        shape = (self.unet.config.in_channels, size, size)
+        return torch.stack([torch.randn(shape, generator=rng) for rng in rngs]).to(self.device)
+
+    def predict(self, x: torch.Tensor, t: torch.Tensor, settings: Any) -> torch.Tensor:
+        """The noise in `x` at timestep `t`, float32: the schedule's arithmetic is never done in half precision."""
+        return self.unet(x.to(self.dtype), t).sample.float()
+
+    def denoise(self, x: torch.Tensor, scheduler: Any, timesteps: torch.Tensor, rngs: list[torch.Generator], settings: Any) -> torch.Tensor:
+        options = self.step_options(settings, rngs)
+        for t in timesteps:
+            x = scheduler.step(self.predict(x, t, settings), t, x, **options).prev_sample
+        return x
+
+    def _sample(self, seeds: list[int], settings: Any) -> np.ndarray:
+        rngs = [torch_rng(seed) for seed in seeds]
+        scheduler = self.scheduler(settings)
+        x = self.draw(rngs) * scheduler.init_noise_sigma
+        return to_uint8(self.decode(self.denoise(x, scheduler, scheduler.timesteps, rngs, settings)))
+
+    def _edit(self, images: np.ndarray, seeds: list[int], settings: Any) -> np.ndarray:
+        """SDEdit (Meng et al. 2022, Algorithm 1): noise to `strength` of the schedule, then denoise."""
+        if images.shape[1:3] != (self.resolution, self.resolution):
+            found = f"{images.shape[2]}x{images.shape[1]}"
+            raise InputError(f"{self.name} edits images of {self.resolution} pixels a side, not {found}", "Resize them first")
+        rngs = [torch_rng(seed) for seed in seeds]
+        scheduler = self.scheduler(settings)
+        timesteps = self.timesteps_from(scheduler, max(1, int(settings.steps * settings.strength)))
+        start = self.encode(to_float(images, device=self.device), rngs)
+        noisy = scheduler.add_noise(start, self.draw(rngs), timesteps[:1].expand(len(seeds)))
+        return to_uint8(self.decode(self.denoise(noisy, scheduler, timesteps, rngs, settings)))

@@ -1,0 +1,47 @@
+"""DDIM: Song et al., Denoising Diffusion Implicit Models (2021). The DDPM network, sampled in few steps, deterministic where `eta` is 0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from generators import base
+from generators.checkpoints import Checkpoint
+from generators.diffusion import Denoiser
+from generators.networks.pixel_unet import load_pixel_unet
+from generators.registry import register
+
+
+@register("ddim")
+class DDIM(Denoiser):
+    title = "DDIM"
+    licence = "Apache-2.0"
+
+    class Parameters(base.Parameters):
+        """`None` means: as the checkpoint's own scheduler configuration says, which is what users of diffusers get."""
+
+        steps: int = Field(50, ge=1, le=1000, description="denoising steps")
+        eta: float = Field(0.0, ge=0, le=1, description="0 is deterministic, 1 has the variance of DDPM (equation 16)")
+        clip_sample: bool | None = None  # clamp the predicted x_0 to [-1, 1] at every step
+        set_alpha_to_one: bool | None = None  # the last step ends at alpha 1 rather than at the schedule's first alpha
+        official: bool = False  # no clipping and a last alpha of 1, as ermongroup/ddim
+        strength: float = Field(0.5, gt=0, le=1, description="edit: the part of the schedule that the noise reaches")
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> DDIM:
+        return cls(*load_pixel_unet(checkpoint), device, dtype)
+
+    def scheduler(self, settings: Parameters) -> Any:
+        from diffusers import DDIMScheduler  # noqa: PLC0415
+
+        chosen = {"clip_sample": settings.clip_sample, "set_alpha_to_one": settings.set_alpha_to_one}
+        if settings.official:
+            chosen = {"clip_sample": bool(settings.clip_sample), "set_alpha_to_one": settings.set_alpha_to_one is not False}
+        scheduler = DDIMScheduler.from_config(self.schedule, **{key: value for key, value in chosen.items() if value is not None})
+        scheduler.set_timesteps(settings.steps)
+        return scheduler
+
+    def step_options(self, settings: Parameters, rngs: list[torch.Generator]) -> dict[str, Any]:
+        return {"eta": settings.eta, "generator": rngs}

@@ -1,0 +1,43 @@
+"""DDPM: Ho et al., Denoising Diffusion Probabilistic Models (2020). Ancestral sampling, fresh noise at every step."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+
+from generators import base
+from generators.checkpoints import Checkpoint
+from generators.diffusion import Denoiser
+from generators.networks.pixel_unet import load_pixel_unet
+from generators.registry import register
+
+
+@register("ddpm")
+class DDPM(Denoiser):
+    title = "DDPM"
+    licence = "Apache-2.0"
+
+    class Parameters(base.Parameters):
+        """`None` means: as the checkpoint's own scheduler configuration says, which is what users of diffusers get."""
+
+        steps: int = Field(1000, ge=1, le=1000, description="denoising steps")
+        variance_type: Literal["fixed_small", "fixed_large"] | None = None
+        clip_sample: bool | None = None  # clamp the predicted x_0 to [-1, 1] at every step
+        official: bool = False  # fixed_large and clipping, as ermongroup/ddim and hojonathanho/diffusion sample 256 px
+        strength: float = Field(0.5, gt=0, le=1, description="edit: the part of the schedule that the noise reaches")
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> DDPM:
+        return cls(*load_pixel_unet(checkpoint), device, dtype)
+
+    def scheduler(self, settings: Parameters) -> Any:
+        from diffusers import DDPMScheduler  # noqa: PLC0415
+
+        chosen = {"variance_type": settings.variance_type, "clip_sample": settings.clip_sample}
+        if settings.official:
+            chosen = {"variance_type": settings.variance_type or "fixed_large", "clip_sample": settings.clip_sample is not False}
+        scheduler = DDPMScheduler.from_config(self.schedule, **{key: value for key, value in chosen.items() if value is not None})
+        scheduler.set_timesteps(settings.steps)
+        return scheduler
