@@ -9,6 +9,9 @@ import torch
 
 Rounding = Literal["nearest", "floor", "half_up"]
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 
 def to_uint8(pixels: torch.Tensor, low: float = -1.0, high: float = 1.0, rounding: Rounding = "nearest") -> np.ndarray:
     """Float `[N, 3, H, W]` (or one channel, repeated) with black at `low` and white at `high`, to `uint8` `[N, H, W, 3]`.
@@ -40,3 +43,17 @@ def check_images(images: np.ndarray, count: int, source: str) -> np.ndarray:
     if len(images) != count:
         raise TypeError(f"{source} gave {len(images)} images for {count} seeds")
     return images
+
+
+def imagenet_normalise(pixels: torch.Tensor) -> torch.Tensor:
+    """RGB float `[N, 3, H, W]` in [0, 1] to zero mean and unit variance over ImageNet."""
+    return (pixels - _rgb(IMAGENET_MEAN, pixels)) / _rgb(IMAGENET_STD, pixels)
+
+
+def imagenet_restore(pixels: torch.Tensor) -> torch.Tensor:
+    """The inverse of `imagenet_normalise`."""
+    return pixels * _rgb(IMAGENET_STD, pixels) + _rgb(IMAGENET_MEAN, pixels)
+
+
+def _rgb(values: tuple[float, float, float], like: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(values, device=like.device, dtype=like.dtype)[:, None, None]
