@@ -79,7 +79,7 @@ class Case:
     def weights(self, name: str) -> dict[str, torch.Tensor]:
         """The state dict `weights_NAME.json` describes, under the official keys."""
         rules = json.loads((self.folder / f"weights_{name}.json").read_text())
-        return {key: torch.from_numpy(value) for key, value in make_weights(rules).items()}
+        return {key: torch.from_numpy(np.asarray(value)) for key, value in make_weights(rules).items()}
 
     def tolerance(self, name: str) -> float:
         """What an array may be off by: ten times the largest difference that the case lists between threads or precisions, or 1e-4 of the
