@@ -1,0 +1,72 @@
+"""StyleGAN2 (Karras et al. 2020): NVIDIA's releases (PyTorch and TensorFlow pickles) and rosinality's PyTorch layout."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from generators.base import Generator, Parameters
+from generators.checkpoints import Checkpoint, read
+from generators.errors import InputError
+from generators.images import to_uint8
+from generators.networks import stylegan2, stylegan2_layouts
+from generators.registry import register
+from generators.seeding import legacy_randn, numpy_rng, torch_rng
+
+
+class StyleGAN2Parameters(Parameters):
+    truncation_psi: float = Field(1.0, ge=-1.0, le=2.0)
+    truncation_cutoff: int | None = Field(None, ge=0)  # how many of the styles are truncated; all, if not given
+    noise_mode: Literal["const", "none", "random"] = "const"
+    class_index: int | None = Field(None, ge=0)  # of a conditional network; if not given, each image's class comes from its seed
+
+
+@register("stylegan2")
+class StyleGAN2(Generator):
+    title = "StyleGAN2"
+    family = "GAN"
+    steps = ("sample",)
+    licence = "Nvidia Source Code License (non-commercial)"
+    Parameters = StyleGAN2Parameters
+
+    def __init__(self, network: stylegan2.Generator, device: str | torch.device, dtype: torch.dtype):
+        self.network = network.eval().requires_grad_(False).to(device)
+        self.device, self.dtype = torch.device(device), dtype
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> StyleGAN2:
+        """Builds the network that the file holds; which layout it is comes from the names of its tensors. `dtype` below float32 is used at
+        the four highest resolutions, as the official code does on a GPU."""
+        return cls(stylegan2_layouts.build(read(checkpoint.path), checkpoint.path), device, dtype)
+
+    @property
+    def resolution(self) -> int:
+        return self.network.img_resolution
+
+    def _sample(self, seeds: list[int], settings: StyleGAN2Parameters) -> np.ndarray:
+        z = torch.from_numpy(np.stack([legacy_randn(seed, (self.network.z_dim,)) for seed in seeds])).float()
+        generators = [torch_rng(seed, "noise") for seed in seeds] if settings.noise_mode == "random" else None
+        images = self.network(
+            z.to(self.device),
+            self._labels(seeds, settings),
+            settings.truncation_psi,
+            settings.truncation_cutoff,
+            settings.noise_mode,
+            generators,
+            self.dtype,
+        )
+        return to_uint8(images, rounding="half_up")
+
+    def _labels(self, seeds: list[int], settings: StyleGAN2Parameters) -> torch.Tensor | None:
+        """One-hot classes `[N, c_dim]`, or None for a network without classes."""
+        classes = self.network.c_dim
+        if settings.class_index is not None and settings.class_index >= classes:
+            raise InputError(f"{self.name}: class_index {settings.class_index}, but this checkpoint has {classes or 'no'} classes")
+        if not classes:
+            return None
+        given = settings.class_index
+        indices = [int(numpy_rng(seed, "class").integers(classes)) if given is None else given for seed in seeds]
+        return torch.nn.functional.one_hot(torch.tensor(indices), classes).float().to(self.device)
