@@ -10,9 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from generators.checkpoints import Checkpoint, read
 from generators.errors import CheckpointError
+from generators.images import imagenet_normalise
 from generators.networks.state import fold_batch_norm, load_exactly
 
 SE_REDUCTION = 16
@@ -133,3 +136,23 @@ def final_size(input_size: int, stages: int = 4) -> int:
     for _ in range(stages - 1):
         size = (size + 1) // 2
     return size
+
+
+def identity_vectors(network: ArcFace, pixels: torch.Tensor) -> torch.Tensor:
+    """Unit identity vectors `[N, embedding_size]` of aligned faces, RGB float `[N, 3, H, W]` in [0, 1] of any size.
+
+    As SimSwap and DiffFace do it: ImageNet normalisation, nearest-neighbour resize to the network's input, features, L2 norm.
+    """
+    size = (network.input_size, network.input_size)
+    small = F.interpolate(imagenet_normalise(pixels), size=size, mode="nearest")
+    return F.normalize(network(small), dim=1)
+
+
+def load_arcface(checkpoint: Checkpoint) -> ArcFace:
+    """The network of an ArcFace file: a flat state dict, a whole module or {"model": DataParallel} through the safe reader, or safetensors.
+
+    Its input is 112 px unless the option or the safetensors configuration `input_size` says otherwise.
+    """
+    contents = read(checkpoint.path)
+    input_size = int({**contents.config, **checkpoint.options}.get("input_size", 112))
+    return ArcFace.from_state(contents.tensors, input_size, checkpoint.path.name)
