@@ -1,0 +1,160 @@
+"""What every detector is, and detectors by name.
+
+A new detector is one file in `ntf_model/baselines/`, named as the detector is, with one class under `@register_detector`. Training gives
+back a ready detector, so that none is ever half built:
+
+    detector = get_detector("wang2020").fit(splits, output=Path("runs/wang"))
+    detector.score([image])                       # P(fake) of each picture
+    load_detector(Path("runs/wang"))              # the same one again
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ntf_model import baselines
+from ntf_model.data import DetectionSplits
+from ntf_model.errors import InputError
+
+Progress = Callable[[int, int, str], None]  # (done, total, what is being done)
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+
+
+def silent(done: int, total: int, message: str) -> None:
+    """The progress callback that shows nothing."""
+
+
+class DetectorConfig(BaseModel):
+    """What decides a trained detector beside its data. Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = 0
+
+
+class Detector(ABC):
+    """A detector with its weights. Made by `fit`, `from_pretrained` or `from_released`, never by a user's calling the class."""
+
+    name: ClassVar[str]  # set by @register_detector
+    title: ClassVar[str]  # as the paper's tables write it
+    Config: ClassVar[type[DetectorConfig]] = DetectorConfig
+
+    @classmethod
+    @abstractmethod
+    def fit(
+        cls,
+        splits: DetectionSplits,
+        config: DetectorConfig | None = None,
+        output: Path | None = None,
+        *,
+        resume: bool = False,
+        device: str | torch.device | None = None,
+        on_progress: Progress = silent,
+    ) -> Detector:
+        """Trains on `splits.train`, chooses the epoch on `splits.validation`, and leaves `splits.test` alone.
+
+        `config` is an instance of `cls.Config` (its defaults if None). With `output`, the folder gets what `save_pretrained` writes and
+        the run's record (`ntf_model.runs`); `resume` goes on from the checkpoint that a stopped run left there, if there is one.
+        `device` is the accelerator if there is one, unless named.
+        """
+
+    @abstractmethod
+    def score(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """P(fake) of each picture, in [0, 1]: float64 `[N]`. Pictures are `uint8` RGB `[H, W, 3]`, each of its own size.
+
+        Batched inside; the score of a picture does not depend on the others.
+        """
+
+    @abstractmethod
+    def save_pretrained(self, folder: Path) -> None:
+        """Writes `config.json` (with the key "detector": its name) and `model.safetensors`."""
+
+    @classmethod
+    @abstractmethod
+    def from_pretrained(cls, folder: Path | str, device: str | torch.device | None = None) -> Detector:
+        """Reads what `save_pretrained` wrote. Raises InputError, naming the file, if it is missing, damaged or of another detector."""
+
+    @classmethod
+    def from_released(cls, path: Path | str, device: str | torch.device | None = None) -> Detector:
+        """Reads the weights that the method's authors released, under their official keys."""
+        raise InputError(f"{cls.name} has no released weights that can be read from {path}", f"Train it: `ntf train --detector {cls.name}`")
+
+    @classmethod
+    def parse_config(cls, values: dict[str, Any]) -> Any:
+        """`values` as this detector's `Config`, defaults filled in; InputError names the first thing that is wrong."""
+        try:
+            return cls.Config(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"]) or "the configuration"
+            raise InputError(f"{cls.name}: {key}: {first['msg']}", f"Its settings are: {', '.join(cls.Config.model_fields)}") from None
+
+
+_registered: dict[str, type[Detector]] = {}
+_elsewhere = {"ntf": "ntf_model.ntf"}
+
+
+def register_detector(name: str) -> Callable[[type[Detector]], type[Detector]]:
+    """Class decorator: makes the class known as `name`, which is also the name of its file."""
+
+    def remember(cls: type[Detector]) -> type[Detector]:
+        cls.name = name
+        _registered[name] = cls
+        return cls
+
+    return remember
+
+
+def detector_names() -> list[str]:
+    """All detectors, NTF first, then the baselines in alphabetical order, without importing them."""
+    found = {module.name for module in pkgutil.iter_modules(baselines.__path__) if not module.name.startswith("_")}
+    return ["ntf", *sorted((found | set(_registered)) - {"ntf"})]
+
+
+def get_detector(name: str) -> type[Detector]:
+    """The class of a detector. Raises InputError with the known names if there is none."""
+    if name not in _registered:
+        if name not in detector_names():
+            raise InputError(f"there is no detector {name!r}", f"Known: {', '.join(detector_names())}")
+        importlib.import_module(_elsewhere.get(name, f"ntf_model.baselines.{name}"))
+    return _registered[name]
+
+
+def load_detector(folder: Path | str, device: str | torch.device | None = None) -> Detector:
+    """The detector that a training run left in `folder`, of whichever kind. Raises InputError if there is none."""
+    return get_detector(read_config(folder).get("detector", "")).from_pretrained(folder, device)
+
+
+def read_config(folder: Path | str) -> dict[str, Any]:
+    """The `config.json` of a saved detector. Raises InputError if the folder has none or it is no JSON object."""
+    file = Path(folder) / CONFIG_FILE
+    try:
+        config = json.loads(file.read_text())
+    except OSError:
+        raise InputError(
+            f"{folder} holds no trained detector: {CONFIG_FILE} is missing", "Give the folder that `ntf train` wrote"
+        ) from None
+    except ValueError as error:
+        raise InputError(f"{file} is damaged ({error})", "Train again, or take the file from a copy") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{file} is no JSON object", "Give the folder that `ntf train` wrote")
+    return config
+
+
+def best_device(device: str | torch.device | None = None) -> torch.device:
+    """`device`, or the accelerator if there is one, or the CPU."""
+    if device is not None:
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -1,0 +1,126 @@
+"""Measures of a detector from labels (1 = fake = positive) and scores (higher = more likely fake).
+
+Point values come from scikit-learn. `resample` gives the same measures for many bootstrap replicates at once.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import roc_curve as sklearn_roc_curve
+
+MEASURES = ("ap", "acc", "fpr", "fnr", "acc_fixed", "auroc", "tpr_at_fpr_1", "tpr_at_fpr_5")
+CHUNK = 64  # replicates worked on together: bounds the memory at CHUNK x pictures x 8 bytes, a few times over
+
+
+def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Area under the precision-recall steps, ties grouped, not interpolated; nan without a fake."""
+    return float(average_precision_score(labels, scores)) if np.any(labels == 1) else float("nan")
+
+
+def auroc(labels: np.ndarray, scores: np.ndarray, max_fpr: float | None = None) -> float:
+    """P(fake scores higher than real) + half P(equal); with `max_fpr` McClish's standardised partial area. nan if a class is missing."""
+    return float(roc_auc_score(labels, scores, max_fpr=max_fpr)) if len(np.unique(labels)) == 2 else float("nan")
+
+
+def accuracy(labels: np.ndarray, scores: np.ndarray, threshold: float = 0.5) -> float:
+    """Share of pictures on their side of `threshold`; a score equal to it counts as real."""
+    return float(np.mean((scores > threshold) == (labels == 1))) if len(labels) else float("nan")
+
+
+def error_rates(labels: np.ndarray, scores: np.ndarray, threshold: float = 0.5) -> tuple[float, float]:
+    """(FPR, FNR): the share of reals called fake and of fakes called real; nan where the class is missing."""
+    called = scores > threshold
+    reals, fakes = called[labels == 0], called[labels == 1]
+    return (float(reals.mean()) if len(reals) else float("nan"), float(1 - fakes.mean()) if len(fakes) else float("nan"))
+
+
+def roc_curve(labels: np.ndarray, scores: np.ndarray, drop_intermediate: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(FPR, TPR, thresholds), thresholds descending from +inf, one point for each distinct score."""
+    return sklearn_roc_curve(labels, scores, drop_intermediate=drop_intermediate)
+
+
+def tpr_at_fpr(labels: np.ndarray, scores: np.ndarray, fpr: float, interpolate: bool = False) -> float:
+    """The highest TPR whose FPR is at most `fpr`, or the ROC linearly interpolated there; nan if a class is missing."""
+    if len(np.unique(labels)) < 2:
+        return float("nan")
+    x, y, _ = roc_curve(labels, scores)
+    return float(np.interp(fpr, x, y)) if interpolate else float(y[x <= fpr].max())
+
+
+def equal_error_rate(labels: np.ndarray, scores: np.ndarray, at: Literal["mean", "fpr"] = "mean") -> float:
+    """The error where FPR and FNR are nearest to each other: their mean, or the FPR on the thinned curve, as DeepfakeBench reports it."""
+    x, y, _ = roc_curve(labels, scores, drop_intermediate=at == "fpr")
+    nearest = np.nanargmin(np.abs(1 - y - x))
+    return float(x[nearest]) if at == "fpr" else float((x[nearest] + 1 - y[nearest]) / 2)
+
+
+def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
+    """The threshold with the highest balanced accuracy (mean of both classes'), in the middle of the gap between two scores; among
+    equals the one nearest to 0.5. For the validation split only: never the split that is reported."""
+    if len(np.unique(labels)) < 2:
+        return 0.5
+    x, y, cuts = roc_curve(labels, scores)  # point i of the curve calls scores >= cuts[i] fake; cuts[0] is infinite
+    middle = (np.append(1.0, cuts[1:]) + np.append(cuts[1:], 0.0)) / 2
+    gain = y - x
+    best = np.flatnonzero(gain >= gain.max() - 1e-12)
+    return float(middle[best[np.argmin(np.abs(middle[best] - 0.5))]])
+
+
+def measure(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, float]:
+    """All of MEASURES; `acc_fixed` is the accuracy at `threshold`, the other accuracy and error rates are at 0.5."""
+    fpr, fnr = error_rates(labels, scores)
+    return {
+        "ap": average_precision(labels, scores),
+        "acc": accuracy(labels, scores),
+        "fpr": fpr,
+        "fnr": fnr,
+        "acc_fixed": accuracy(labels, scores, threshold),
+        "auroc": auroc(labels, scores),
+        "tpr_at_fpr_1": tpr_at_fpr(labels, scores, 0.01),
+        "tpr_at_fpr_5": tpr_at_fpr(labels, scores, 0.05),
+    }
+
+
+def resample(labels: np.ndarray, scores: np.ndarray, threshold: float, counts: np.ndarray) -> dict[str, np.ndarray]:
+    """MEASURES for each bootstrap replicate: float `[B]` each. `counts[b, i]` is how often picture i occurs in replicate b.
+
+    The same as `measure` on the repeated pictures, without repeating them: pictures are sorted once and counted along the order.
+    """
+    order = np.argsort(-scores, kind="stable")
+    labels, scores = labels[order], scores[order]
+    ends = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)  # the last picture of each distinct score
+    parts = [
+        _measure_counts(labels, scores, ends, threshold, counts[start : start + CHUNK][:, order].astype(np.float64))
+        for start in range(0, len(counts), CHUNK)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in MEASURES}
+
+
+def _measure_counts(
+    labels: np.ndarray, scores: np.ndarray, ends: np.ndarray, threshold: float, counts: np.ndarray
+) -> dict[str, np.ndarray]:
+    fakes, reals = counts * (labels == 1), counts * (labels == 0)
+    n_fake, n_real = fakes.sum(1), reals.sum(1)
+    tp, fp = (np.pad(kind.cumsum(1)[:, ends], ((0, 0), (1, 0))) for kind in (fakes, reals))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = tp / (tp + fp)
+        precision = np.nan_to_num(precision)  # the point before the first picture
+        ap = (np.diff(tp, axis=1) * precision[:, 1:]).sum(1) / n_fake
+        area = (np.diff(fp, axis=1) * (tp[:, 1:] + tp[:, :-1])).sum(1) / (2 * n_fake * n_real)
+        rates = {limit: np.where(fp / n_real[:, None] <= limit, tp, 0).max(1) / n_fake for limit in (0.01, 0.05)}
+        called = {cut: ((fakes * (scores > cut)).sum(1), (reals * (scores > cut)).sum(1)) for cut in (0.5, threshold)}
+        right = {cut: (hit + n_real - wrong) / (n_fake + n_real) for cut, (hit, wrong) in called.items()}
+        missing = np.where((n_fake == 0) | (n_real == 0), np.nan, 0.0)
+        return {
+            "ap": ap,
+            "acc": right[0.5],
+            "fpr": called[0.5][1] / n_real,
+            "fnr": 1 - called[0.5][0] / n_fake,
+            "acc_fixed": right[threshold],
+            "auroc": area,
+            "tpr_at_fpr_1": rates[0.01] + missing,
+            "tpr_at_fpr_5": rates[0.05] + missing,
+        }
