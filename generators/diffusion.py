@@ -18,6 +18,7 @@ from generators.base import Generator
 from generators.checkpoints import Checkpoint, Contents
 from generators.errors import CheckpointError, InputError
 from generators.images import to_float, to_uint8
+from generators.networks.state import load_exactly
 from generators.seeding import torch_rng
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow makes grey from RGB
@@ -61,31 +62,19 @@ def build_part(contents: Contents, name: str, cls: type, path: Path) -> Any:
     config = contents.config.get(name)
     if not isinstance(config, Mapping):
         raise CheckpointError(f"{path} has no configuration of its {name!r}", 'The header\'s "config" must hold one for each part')
-    part = cls.from_config(dict(config))
-    load_weights(part, contents.under(f"{name}."), path)
-    return part
-
-
-def load_weights(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """`load_state_dict` that names the first key in which `path` and `module` differ."""
-    want, have = module.state_dict(), set(tensors)
-    for problem, keys in (("lacks", sorted(set(want) - have)), ("has an unknown", sorted(have - set(want)))):
-        if keys:
-            raise CheckpointError(
-                f"{path} {problem} tensor {keys[0]!r} ({len(keys)} such)", "Does its configuration belong to these weights?"
-            )
-    for key, value in tensors.items():
-        if value.shape != want[key].shape:
-            raise CheckpointError(
-                f"{path}: {key} has shape {tuple(value.shape)}, not {tuple(want[key].shape)}", "Correct its configuration"
-            )
-    module.load_state_dict({key: value.to(want[key].dtype) for key, value in tensors.items()})
+    return load_exactly(cls.from_config(dict(config)), contents.under(f"{name}."), path.name)
 
 
 def to_device(module: torch.nn.Module, device: str | torch.device, dtype: torch.dtype) -> torch.nn.Module:
     """`module` for inference. On a GPU its convolutions run channels-last, which is where tensor cores are fast."""
     module = torch.nn.Module.to(module.eval().requires_grad_(False), device, dtype)  # diffusers' own `to` warns of every cast
     return module.to(memory_format=torch.channels_last) if torch.device(device).type == "cuda" else module
+
+
+def original_timesteps(train_steps: int, steps: int) -> torch.Tensor:
+    """Every (train_steps // steps)-th timestep, the last first, as the original repositories choose them. Where `steps` does not divide
+    `train_steps` they are a few more than `steps`, which reach nearer to pure noise than those of diffusers."""
+    return torch.arange(0, train_steps, train_steps // steps).flip(0)
 
 
 class Denoiser(Generator):

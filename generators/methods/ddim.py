@@ -9,7 +9,7 @@ from pydantic import Field
 
 from generators import base
 from generators.checkpoints import Checkpoint
-from generators.diffusion import Denoiser
+from generators.diffusion import Denoiser, original_timesteps
 from generators.networks.pixel_unet import load_pixel_unet
 from generators.registry import register
 
@@ -41,6 +41,8 @@ class DDIM(Denoiser):
             chosen = {"clip_sample": bool(settings.clip_sample), "set_alpha_to_one": settings.set_alpha_to_one is not False}
         scheduler = DDIMScheduler.from_config(self.schedule, **{key: value for key, value in chosen.items() if value is not None})
         scheduler.set_timesteps(settings.steps)
+        if settings.official:
+            scheduler.timesteps = original_timesteps(scheduler.config.num_train_timesteps, settings.steps)
         return scheduler
 
     def step_options(self, settings: Parameters, rngs: list[torch.Generator]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from generators import base
 from generators.checkpoints import Checkpoint
-from generators.diffusion import Denoiser
+from generators.diffusion import Denoiser, original_timesteps
 from generators.networks.pixel_unet import load_pixel_unet
 from generators.registry import register
 
@@ -40,4 +40,6 @@ class DDPM(Denoiser):
             chosen = {"variance_type": settings.variance_type or "fixed_large", "clip_sample": settings.clip_sample is not False}
         scheduler = DDPMScheduler.from_config(self.schedule, **{key: value for key, value in chosen.items() if value is not None})
         scheduler.set_timesteps(settings.steps)
+        if settings.official:
+            scheduler.timesteps = original_timesteps(scheduler.config.num_train_timesteps, settings.steps)
         return scheduler

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 
 from generators import base
 from generators.checkpoints import Checkpoint
-from generators.diffusion import Denoiser
+from generators.diffusion import Denoiser, original_timesteps
+from generators.errors import InputError
 from generators.networks.pixel_unet import load_pixel_unet
 from generators.registry import register
+
+Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+RUNGE_KUTTA_STEPS = 3  # before the fourth-order multistep has the predictions that it needs
 
 
 @register("pndm")
@@ -22,9 +29,11 @@ class PNDM(Denoiser):
     class Parameters(base.Parameters):
         """`None` means: as the checkpoint's own scheduler configuration says, which is what users of diffusers get."""
 
-        steps: int = Field(50, ge=4, le=500, description="denoising steps")
+        steps: int = Field(50, ge=1, le=1000, description="denoising steps")
         skip_prk_steps: bool | None = None  # begin with multistep at once, rather than with three Runge-Kutta steps of four calls
         set_alpha_to_one: bool | None = None  # the last step ends at alpha 1 rather than at the schedule's first alpha
+        official: bool = False  # luping-liu/PNDM: the schedule one step later, ending at its first alpha
+        method: Literal["F-PNDM", "S-PNDM", "DDIM"] = "F-PNDM"  # official: fourth order, second order, first order
         strength: float = Field(0.5, gt=0, le=1, description="edit: the part of the schedule that the noise reaches")
 
     @classmethod
@@ -36,8 +45,83 @@ class PNDM(Denoiser):
 
         chosen = {"skip_prk_steps": settings.skip_prk_steps, "set_alpha_to_one": settings.set_alpha_to_one}
         scheduler = PNDMScheduler.from_config(self.schedule, **{key: value for key, value in chosen.items() if value is not None})
+        if settings.official:
+            alphas = scheduler.alphas_cumprod
+            scheduler.final_alpha_cumprod, scheduler.alphas_cumprod = alphas[0], torch.cat([alphas[1:], alphas[-1:]])
+            scheduler.timesteps = original_timesteps(scheduler.config.num_train_timesteps, settings.steps)
+            return scheduler
+        if not scheduler.config.skip_prk_steps and settings.steps <= RUNGE_KUTTA_STEPS:
+            raise InputError(f"pndm: {settings.steps} steps are too few for its Runge-Kutta beginning", "Take 4, or set skip_prk_steps")
         scheduler.set_timesteps(settings.steps)
         return scheduler
 
     def step_options(self, settings: Parameters, rngs: list[torch.Generator]) -> dict[str, Any]:
         return {}
+
+    def timesteps_from(self, scheduler: Any, count: int) -> torch.Tensor:
+        """The calls of a run that begins `count` steps before the end: its first steps are repeated calls, wherever it begins."""
+        if scheduler.num_inference_steps is None:  # official: one entry for each step
+            return scheduler.timesteps[-count:]
+        if not scheduler.config.skip_prk_steps and count <= RUNGE_KUTTA_STEPS:
+            raise InputError(
+                f"pndm: an edit of {count} steps is too short for its Runge-Kutta beginning",
+                "Raise steps or strength, or set skip_prk_steps",
+            )
+        ascending = scheduler._timesteps[:count]
+        if scheduler.config.skip_prk_steps:
+            order = list(range(count - 1, -1, -1))
+            scheduler.plms_timesteps = ascending[order[:2] + order[1:]]
+        else:
+            half = scheduler.config.num_train_timesteps // scheduler.num_inference_steps // 2
+            pairs = [[ascending[-k], ascending[-k - 1] + half] for k in range(1, RUNGE_KUTTA_STEPS + 1)]
+            ends = [ascending[-k - 1] for k in range(1, RUNGE_KUTTA_STEPS + 1)]
+            scheduler.prk_timesteps = np.array([[start, mid, mid, end] for (start, mid), end in zip(pairs, ends, strict=True)]).ravel()
+            scheduler.plms_timesteps = ascending[:-RUNGE_KUTTA_STEPS][::-1]
+        calls = np.concatenate([scheduler.prk_timesteps, scheduler.plms_timesteps]).astype(np.int64)
+        scheduler.timesteps = torch.from_numpy(calls)
+        return scheduler.timesteps
+
+    def denoise(
+        self, x: torch.Tensor, scheduler: Any, timesteps: torch.Tensor, rngs: list[torch.Generator], settings: Parameters
+    ) -> torch.Tensor:
+        if not settings.official:
+            return super().denoise(x, scheduler, timesteps, rngs, settings)
+        alphas = torch.cat([scheduler.final_alpha_cumprod[None], scheduler.alphas_cumprod])  # alphas[t + 1] belongs to timestep t
+        return pseudo_numerical(lambda x, t: self.predict(x, t, settings), x, [*timesteps.tolist(), -1], alphas, settings.method)
+
+
+def pseudo_numerical(predict: Predict, x: torch.Tensor, times: Sequence[int], alphas: torch.Tensor, method: str) -> torch.Tensor:
+    """PNDM's own samplers (Algorithm 2): `x` at `times[0]` denoised to `times[-1]`, which is -1 for the end.
+
+    `predict(x, t)` is the noise in `x` at timestep `t`. `alphas[t + 1]` is the signal's share at t; a time between two timesteps takes
+    the lower one's, and the network is told the time itself. F-PNDM begins with pseudo Runge-Kutta (equation 13) and goes on with the
+    fourth-order pseudo linear multistep (equation 12); S-PNDM does the same in second order, with one improved Euler step.
+    """
+
+    def transfer(x: torch.Tensor, now: float, then: float, noise: torch.Tensor) -> torch.Tensor:
+        """Equation 11: DDIM's step with any estimate of the noise."""
+        a, b = alphas[int(now) + 1], alphas[int(then) + 1]
+        return (b / a).sqrt() * x - (b - a) / (a.sqrt() * ((a * (1 - b)).sqrt() + ((1 - a) * b).sqrt())) * noise
+
+    def noise_at(x: torch.Tensor, time: float) -> torch.Tensor:
+        return predict(x, torch.tensor(time, device=x.device))
+
+    past: list[torch.Tensor] = []
+    for now, then in pairwise(times):
+        past = [*past[-3:], noise_at(x, now)]
+        if method == "DDIM":
+            noise = past[-1]
+        elif method == "S-PNDM" and len(past) == 1:
+            noise = (past[0] + noise_at(transfer(x, now, then, past[0]), then)) / 2
+        elif method == "S-PNDM":
+            noise = (3 * past[-1] - past[-2]) / 2
+        elif len(past) <= RUNGE_KUTTA_STEPS:
+            middle = (now + then) / 2
+            second = noise_at(transfer(x, now, middle, past[-1]), middle)
+            third = noise_at(transfer(x, now, middle, second), middle)
+            fourth = noise_at(transfer(x, now, then, third), then)
+            noise = (past[-1] + 2 * second + 2 * third + fourth) / 6
+        else:
+            noise = (55 * past[-1] - 59 * past[-2] + 37 * past[-3] - 9 * past[-4]) / 24
+        x = transfer(x, now, then, noise)
+    return x
