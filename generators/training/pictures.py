@@ -144,6 +144,11 @@ def distinct_crops(pictures: Sequence[Picture], count: int, seed: int, size: int
     raise InputError(f"{len(pictures)} pictures do not have {count} different crops of {size} px", f"Ask for at most {len(found)}")
 
 
+def channels_of(pictures: Sequence[Picture]) -> int:
+    """1 if every picture is grey, so that a generator of them need not be able to make anything else; otherwise 3."""
+    return 1 if all((picture.image == picture.image[..., :1]).all() for picture in pictures) else 3
+
+
 @cache
 def _split(collection: Collection) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
     if collection == "faces":
