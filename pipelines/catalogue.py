@@ -1,0 +1,161 @@
+"""Known checkpoints: where each comes from, its form, what it was trained on, its licence, and where it lies on this machine.
+
+`manifests/checkpoints.yaml` lists the official releases and the demo's own. A manifest may describe further ones under `checkpoints:`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from generators.checkpoints import Checkpoint, sha256_of
+from generators.errors import CheckpointError, InputError
+from pipelines import yaml_lines
+
+
+class CheckpointEntry(BaseModel):
+    """One checkpoint.
+
+    `file` is relative to the checkpoint folder, and may name a folder as diffusers saves one; `package` names a file that ships with this
+    project. `url` or `hub` say where it comes from; `how` says it where neither can (an archive, a form to fill in).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    generators: tuple[str, ...] = ()
+    file: str | None = None
+    package: str | None = None
+    url: str | None = None
+    hub: str | None = None
+    how: str | None = None
+    form: str | None = None
+    resolution: int | None = None
+    trained_on: str | None = None
+    licence: str
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    components: dict[str, str] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> CheckpointEntry:
+        if (self.file is None) == (self.package is None):
+            raise ValueError("give either `file` or `package`")
+        return self
+
+    @property
+    def origin(self) -> str:
+        """Where a person gets it, in one phrase."""
+        if self.hub:
+            return f"hf download {self.hub} --local-dir <checkpoints>/{self.file}"
+        return self.how or self.url or "this project"
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Checkpoint entries by name, and the folder that their files lie in."""
+
+    entries: Mapping[str, CheckpointEntry]
+    folder: Path
+
+    @classmethod
+    def shipped(cls, folder: Path | None = None) -> Catalogue:
+        """The catalogue that ships with the project. `folder` defaults to $NTF_CHECKPOINTS, or `checkpoints` in the current directory."""
+        return cls(_shipped_entries(), folder or Path(os.environ.get("NTF_CHECKPOINTS", "checkpoints")))
+
+    def joined(self, more: Mapping[str, CheckpointEntry]) -> Catalogue:
+        return Catalogue({**self.entries, **more}, self.folder)
+
+    def path(self, name: str) -> Path:
+        """Where the checkpoint lies, whether it is there or not."""
+        entry = self.entries[name]
+        if entry.package is not None:
+            return Path(str(resources.files("generators"))) / "demo" / entry.package
+        return self.folder / str(entry.file)
+
+    def missing(self, name: str) -> list[str]:
+        """The names of the checkpoints, components included, that are not on this machine."""
+        names = [name, *self.entries[name].components.values()]
+        unknown = [each for each in names if each not in self.entries]
+        if unknown:
+            raise InputError(f"checkpoint {name} names the component {unknown[0]!r}, which is not listed", "Add it under `checkpoints`")
+        return [each for each in names if not self.path(each).exists()]
+
+    def sha256(self, name: str) -> str:
+        """The sha256 of the file, from the cache where the file has not changed. CheckpointError if it is not the one in the catalogue."""
+        found = cached_sha256(self.path(name))
+        stated = self.entries[name].sha256
+        if stated and found != stated:
+            raise CheckpointError(
+                f"{self.path(name)} is not the checkpoint {name}: its sha256 begins {found[:12]}, the catalogue says {stated[:12]}",
+                "Fetch it again, or list it under a name of its own",
+            )
+        return found
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """What a generator loads."""
+        entry = self.entries[name]
+        return Checkpoint(self.path(name), entry.options, {role: self.checkpoint(each) for role, each in entry.components.items()})
+
+    def identity(self, name: str) -> dict[str, Any]:
+        """All of a checkpoint that decides pixels: the sha256 of it and of its components, and its options."""
+        entry = self.entries[name]
+        parts = {role: self.identity(each) for role, each in sorted(entry.components.items())}
+        return {"sha256": self.sha256(name), "options": entry.options, "components": parts}
+
+
+@cache
+def _shipped_entries() -> dict[str, CheckpointEntry]:
+    path = Path(str(resources.files("manifests"))) / "checkpoints.yaml"
+    data, lines = yaml_lines.load(path)
+    entries = {}
+    for name, entry in data.items():
+        try:
+            entries[name] = CheckpointEntry.model_validate(entry)
+        except ValidationError as error:
+            first = error.errors()[0]
+            line = yaml_lines.line_of(lines, (name, *first["loc"]))
+            raise InputError(f"{path}, line {line}: {name}: {first['msg']}") from None
+    return entries
+
+
+def cached_sha256(path: Path) -> str:
+    """`sha256_of(path)`, remembered by size and modification time: a 4 GB checkpoint is read once, not at every plan."""
+    if path.is_dir():
+        return sha256_of(path)
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}", "Run `ntf plan` to see where it comes from") from None
+    key, stamp = str(path.resolve()), [status.st_size, status.st_mtime_ns]
+    cache_file = Path(os.environ.get("NTF_CACHE", Path.home() / ".cache" / "natural-trace-foundry")) / "sha256.json"
+    known = _read_cache(cache_file)
+    if known.get(key, [None])[:2] != stamp:
+        known[key] = [*stamp, sha256_of(path)]
+        _write_cache(cache_file, known)
+    return known[key][2]
+
+
+def _read_cache(file: Path) -> dict[str, list[Any]]:
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_cache(file: Path, known: dict[str, list[Any]]) -> None:
+    """A cache that cannot be written costs time, not correctness."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+        partial.write_text(json.dumps(known))
+        partial.replace(file)
+    except OSError:
+        pass

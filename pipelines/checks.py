@@ -1,0 +1,25 @@
+"""Is an image fit to be called what its row will say? A reason if not."""
+
+from __future__ import annotations
+
+import numpy as np
+
+BLANK_STD = 1.0  # grey levels; an image with less variation than this shows nothing
+NO_OP_MEAN = 0.5  # grey levels; a swap that changes less than this on average is its target
+
+BLANK = "blank"
+NO_OP = "no-op swap"
+NO_INPUT = "no image to work on"
+TARGET_REASONS = frozenset({"no face in target", "more than one face in target"})  # a new source would not help: the target must be remade
+
+
+def reason_against(image: np.ndarray, target: np.ndarray | None = None) -> str | None:
+    """Why `image` (`uint8` `[H, W, 3]`) must be rejected, or None. `target`, of the same size, is what a swap worked on.
+
+    Not-a-number pixels leave a generator as black, so they are found here as blank.
+    """
+    if image.std() < BLANK_STD:
+        return BLANK
+    if target is not None and np.abs(image.astype(np.int16) - target).mean() < NO_OP_MEAN:
+        return NO_OP
+    return None

@@ -1,0 +1,255 @@
+"""Making one shard: real images brought in, or one step of a chain run over a few hundred images."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from generators import registry
+from generators.base import Request
+from pipelines import checks
+from pipelines.images import decode, encode, fit, perceptual_hash
+from pipelines.manifest import ChainStep, Codec
+from pipelines.models import Models
+from pipelines.plan import INTERMEDIATE_CODEC, Plan, Shard, draws, image_id, image_seed, image_split, part_seed, prompts_of
+from pipelines.reals import RealImage
+from pipelines.store import Row, Store
+
+
+@dataclass
+class Picture:
+    """A row with its pixels, not yet encoded."""
+
+    row: Row
+    pixels: np.ndarray | None
+
+    def encoded(self, codec: Codec) -> Row:
+        """The row with encoded bytes and all that follows from them. A rejection stays without."""
+        if self.pixels is None:
+            return self.row
+        data = encode(self.pixels, codec)
+        height, width = self.pixels.shape[:2]
+        return replace(
+            self.row,
+            image=data,
+            format=codec.format,
+            width=width,
+            height=height,
+            bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            phash=perceptual_hash(self.pixels),
+        )
+
+
+@dataclass
+class Made:
+    """What came of a shard: its pictures and rejections in order, and how many planned images no attempt could make."""
+
+    pictures: list[Picture]
+    codec: Codec
+    short: int
+    seconds: float
+
+    def rows(self) -> list[Row]:
+        """Encodes everything. Slow, and free of the GPU: it runs beside the next shard's making."""
+        return [picture.encoded(INTERMEDIATE_CODEC if picture.row.role == "intermediate" else self.codec) for picture in self.pictures]
+
+
+@dataclass
+class _Outcome:
+    """One planned image after one attempt."""
+
+    picture: Picture
+    above: list[Picture] = field(default_factory=list)  # targets that were made anew for it
+
+    @property
+    def reason(self) -> str | None:
+        return self.picture.row.reason
+
+
+class Maker:
+    """Makes the shards of a plan, reading their inputs from the store."""
+
+    def __init__(self, plan: Plan, store: Store, models: Models):
+        self._plan = plan
+        self._store = store
+        self._models = models
+
+    def make(self, shard: Shard) -> Made:
+        """All images of a shard. The same shard comes out the same, to the bit, on one machine."""
+        start = time.perf_counter()
+        codec = INTERMEDIATE_CODEC if shard.role == "intermediate" else self._plan.manifest.codec
+        if shard.role == "real":
+            return Made(self._reals(shard), codec, 0, time.perf_counter() - start)
+        pictures, short = self._steps(shard)
+        return Made(pictures, codec, short, time.perf_counter() - start)
+
+    def _reals(self, shard: Shard) -> list[Picture]:
+        pool = self._plan.pools[shard.part]
+        pictures = []
+        for index in range(shard.start, shard.stop):
+            real = pool.images[index]
+            row = Row(
+                id=real.id,
+                role="real",
+                label=0,
+                subset=shard.part,
+                part=shard.part,
+                family="real",
+                mode="real",
+                index=index,
+                split=real.split,
+                group=real.group,
+                shard_key=shard.key,
+                licence=pool.licence,
+                source_id=real.id,
+                identity=real.identity,
+            )
+            pictures.append(Picture(row, fit(real.load(), self._plan.manifest.size)))
+        return pictures
+
+    def _steps(self, shard: Shard) -> tuple[list[Picture], int]:
+        """Tries every planned image, and what was rejected again with new seeds, up to the manifest's bound."""
+        inputs = self._inputs(shard)
+        pictures: list[Picture] = []
+        waiting: dict[int, str | None] = dict.fromkeys(range(shard.start, shard.stop))
+        for attempt in range(self._plan.manifest.attempts):
+            if not waiting:
+                break
+            remake = {index for index, reason in waiting.items() if reason in checks.TARGET_REASONS or reason == checks.NO_INPUT}
+            outcomes = self._attempt(shard, list(waiting), attempt, inputs, remake)
+            waiting = {}
+            for outcome in outcomes:
+                pictures += [*outcome.above, outcome.picture]
+                if outcome.reason:
+                    waiting[outcome.picture.row.index] = outcome.reason
+        pictures.sort(key=lambda picture: (picture.row.index, picture.row.attempt, picture.row.step))
+        return pictures, len(waiting)
+
+    def _inputs(self, shard: Shard) -> dict[int, Picture]:
+        """The images of the step before, by number. A number that it could not make is not there."""
+        rows = self._store.shard(shard.inputs[0]) if shard.inputs else []
+        return {row.index: Picture(row, decode(row.image, row.id)) for row in rows if row.image is not None and row.step == shard.step - 1}
+
+    def _attempt(self, shard: Shard, indices: Sequence[int], attempt: int, inputs: dict[int, Picture], remake: set[int]) -> list[_Outcome]:
+        """One attempt at each of `indices`. Those in `remake` get a new target, made by the steps above with this attempt's seeds."""
+        above: dict[int, list[Picture]] = {}
+        if shard.step and remake:
+            upper = replace(shard, step=shard.step - 1, role="intermediate", **_method(self._plan, shard, shard.step - 1))
+            for outcome in self._attempt(upper, sorted(remake), attempt, {}, remake):
+                index = outcome.picture.row.index
+                above[index] = [*outcome.above, outcome.picture]
+                if outcome.reason is None:
+                    inputs[index] = outcome.picture
+        made = self._run(shard, [index for index in indices if not shard.step or index in inputs], attempt, inputs)
+        outcomes = []
+        for index in indices:
+            picture = made[index] if index in made else self._rejection(shard, index, attempt, checks.NO_INPUT)
+            outcomes.append(_Outcome(picture, above.get(index, [])))
+        return outcomes
+
+    def _run(self, shard: Shard, indices: list[int], attempt: int, inputs: dict[int, Picture]) -> dict[int, Picture]:
+        """Runs the step's generator over `indices` in one request, and judges what it made."""
+        if not indices:
+            return {}
+        step, manifest = self._plan.step(shard), self._plan.manifest
+        generator = self._models.get(step.generator, step.checkpoint)
+        base = part_seed(manifest, shard.subset, shard.part)
+        seeds = [image_seed(base, shard.step, index, attempt) for index in indices]
+        drawn = [draws(self._plan.pools, manifest, shard, step, index, attempt) for index in indices]
+        side = generator.crop.size if generator.crop else generator.resolution
+        targets = (
+            [fit(_target(each, inputs.get(index)), side) for index, each in zip(indices, drawn, strict=True)] if _works(step) else None
+        )
+        sources = [fit(each["source"].load(), side) for each in drawn] if step.source else None
+        prompts = [_pick(prompts_of(step), seed) for seed in seeds] if step.prompts is not None else None
+        request = Request(step.kind, seeds, prompts, _stack(sources), _stack(targets))
+        result = generator.run(request, **step.parameters)
+        pictures = {}
+        for position, index in enumerate(indices):
+            pixels = result.images[position]
+            target = targets[position] if targets is not None and step.kind == "swap" else None
+            reason = result.rejected.get(position) or checks.reason_against(pixels, target)
+            if reason:
+                pictures[index] = self._rejection(shard, index, attempt, reason, inputs.get(index))
+                continue
+            row = self._row(shard, index, attempt, inputs.get(index), drawn[position], prompts[position] if prompts else None)
+            row.measures = {name: values[position] for name, values in result.columns.items()}
+            pictures[index] = Picture(row, fit(pixels, manifest.size) if shard.role == "final" else pixels)
+        return pictures
+
+    def _rejection(self, shard: Shard, index: int, attempt: int, reason: str, above: Picture | None = None) -> Picture:
+        row = self._row(shard, index, attempt, above, {}, None)
+        return Picture(replace(row, role="rejected", reason=reason), None)
+
+    def _row(self, shard: Shard, index: int, attempt: int, above: Picture | None, drawn: dict[str, RealImage], prompt: str | None) -> Row:
+        """The row of a fake, its chain being the chain of what it was made from and this step."""
+        manifest, step = self._plan.manifest, self._plan.step(shard)
+        subset = manifest.subsets[shard.subset]
+        seed = image_seed(part_seed(manifest, shard.subset, shard.part), shard.step, index, attempt)
+        link: dict[str, Any] = {
+            "kind": step.kind,
+            "generator": step.generator,
+            "output_version": registry.get(step.generator).output_version,
+            "checkpoint": step.checkpoint,
+            "identity": self._plan.catalogue.identity(step.checkpoint),
+            "parameters": step.settings(),
+            "seed": seed,
+            "attempt": attempt,
+            **{role: image.id for role, image in drawn.items()},
+            **({"prompt": prompt} if prompt is not None else {}),
+        }
+        planned = image_id(shard.subset, shard.part, index)
+        source = drawn.get("source")
+        target_id = drawn["target"].id if "target" in drawn else above.row.id if above else None
+        return Row(
+            id=f"{planned}/{shard.step}" + (f".{attempt}" if attempt else ""),
+            role=shard.role,
+            label=1,
+            subset=shard.subset,
+            part=shard.part,
+            family=subset.family,
+            mode=subset.mode,
+            index=index,
+            step=shard.step,
+            attempt=attempt,
+            split=image_split(manifest, shard.subset, shard.part, index),
+            group=planned,
+            seed=seed,
+            chain=[*(above.row.chain if above else []), link],
+            target_id=target_id,
+            source_id=source.id if source else None,
+            identity=source.identity if source else above.row.identity if above else None,
+            shard_key=shard.key,
+            licence=self._plan.catalogue.entries[step.checkpoint].licence,
+        )
+
+
+def _method(plan: Plan, shard: Shard, step: int) -> dict[str, Any]:
+    chosen = plan.part(shard).chain[step]
+    return {"generator": chosen.generator, "checkpoint": chosen.checkpoint}
+
+
+def _works(step: ChainStep) -> bool:
+    return step.kind in ("swap", "edit")
+
+
+def _target(drawn: dict[str, RealImage], above: Picture | None) -> np.ndarray:
+    """What a swap or an edit works on: the real image that was drawn for it, or the image of the step before."""
+    if "target" in drawn:
+        return drawn["target"].load()
+    assert above is not None and above.pixels is not None
+    return above.pixels
+
+
+def _stack(images: list[np.ndarray] | None) -> np.ndarray | None:
+    return None if images is None else np.stack(images)
+
+
+def _pick(prompts: list[str], seed: int) -> str:
+    return prompts[seed % len(prompts)]

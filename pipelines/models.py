@@ -1,0 +1,37 @@
+"""Generators that stay loaded between shards."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+
+from generators import registry
+from generators.base import Generator
+from pipelines.catalogue import Catalogue
+
+
+class Models:
+    """The last `keep` generators that were used, loaded, on one device."""
+
+    def __init__(self, catalogue: Catalogue, device: str = "cpu", dtype: torch.dtype = torch.float32, keep: int = 2):
+        self._catalogue = catalogue
+        self._device = device
+        self._dtype = dtype
+        self._keep = keep
+        self._loaded: OrderedDict[tuple[str, str], Generator] = OrderedDict()
+
+    def get(self, generator: str, checkpoint: str) -> Generator:
+        """The generator with that checkpoint, loaded now if it is not yet. Raises CheckpointError if it cannot be."""
+        key = (generator, checkpoint)
+        if key not in self._loaded:
+            while len(self._loaded) >= self._keep:
+                self._loaded.popitem(last=False)
+            self._loaded[key] = registry.get(generator).load(self._catalogue.checkpoint(checkpoint), self._device, self._dtype)
+        self._loaded.move_to_end(key)
+        return self._loaded[key]
+
+
+def pick_device(wanted: str = "auto") -> str:
+    """ "auto" is the first GPU if there is one, else the CPU."""
+    return ("cuda:0" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted

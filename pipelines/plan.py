@@ -1,0 +1,279 @@
+"""The plan: every shard of a manifest, with its key.
+
+A shard is a few hundred consecutive images of one step of one part of a subset (or of one real source). Its key is the sha256 of all that
+decides its pixels. The store holds shards by key, so a key that is there need not be made, and a key that no plan asks for is stale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from generators import registry
+from generators.errors import InputError
+from generators.seeding import derive_seed
+from pipelines.catalogue import Catalogue
+from pipelines.manifest import ChainStep, Codec, Manifest, Part
+from pipelines.reals import RealImage, RealPool, draw_seed, open_pool, splits_without_images
+from pipelines.splits import Split, split_of
+
+KEY_RECIPE = 1  # raise it when the meaning of the ingredients changes
+IMPORT_VERSION = 1  # raise it when real images come out of the same files differently
+INTERMEDIATE_CODEC = Codec(format="png")
+BYTES_PER_PIXEL = {"png": 1.1, "jpeg": 0.35, "webp": 1.0}
+
+Role = Literal["real", "intermediate", "final"]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A unit of work. `key` is empty where a checkpoint or a real source is missing, so that it cannot be known.
+
+    `subset`, `part` and `step` say which step of which chain, `part` being the name of its real source; for a shard of real images
+    `subset` is empty and `part` is the source. `start` and `stop` count images. `inputs` are the keys of the shards it works on.
+    """
+
+    role: Role
+    subset: str
+    part: str
+    step: int
+    start: int
+    stop: int
+    key: str
+    inputs: tuple[str, ...] = ()
+    generator: str = ""
+    checkpoint: str = ""
+
+    @property
+    def count(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def title(self) -> str:
+        what = f"{self.subset} step {self.step + 1}" if self.subset else "reals"
+        return f"{what} {self.part} {self.start}-{self.stop - 1}"
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that the build needs and this machine does not have."""
+
+    what: str
+    path: str
+    origin: str
+    licence: str
+    needed_by: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All shards, inputs before what is made from them, and all that is missing."""
+
+    manifest: Manifest
+    catalogue: Catalogue
+    shards: tuple[Shard, ...]
+    pools: dict[str, RealPool]
+    missing: tuple[Missing, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def keys(self) -> frozenset[str]:
+        return frozenset(shard.key for shard in self.shards)
+
+    def part(self, shard: Shard) -> Part:
+        return next(part for part in self.manifest.subsets[shard.subset].parts if part.real == shard.part)
+
+    def step(self, shard: Shard) -> ChainStep:
+        return self.part(shard).chain[shard.step]
+
+    def estimated_bytes(self) -> int:
+        """What the images will take, from the usual bytes per pixel of the codec."""
+        size, finals = self.manifest.size, BYTES_PER_PIXEL[self.manifest.codec.format]
+        return int(
+            sum(shard.count * size**2 * (BYTES_PER_PIXEL["png"] if shard.role == "intermediate" else finals) for shard in self.shards)
+        )
+
+    def require_complete(self) -> None:
+        """Raises InputError, naming the first missing thing and how many more there are."""
+        if self.missing:
+            first, more = self.missing[0], len(self.missing) - 1
+            others = f" (and {more} more: see `ntf plan`)" if more else ""
+            raise InputError(f"{first.what} is missing: {first.path}{others}", f"Get it: {first.origin}")
+
+
+def make_plan(manifest: Manifest, catalogue: Catalogue | None = None) -> Plan:
+    """The plan of a manifest. Nothing is made and nothing is written; files are only read for their sha256."""
+    catalogue = (catalogue or Catalogue.shipped()).joined(manifest.checkpoints)
+    missing = {**_missing_checkpoints(manifest, catalogue)}
+    pools, missing_reals = _open_pools(manifest)
+    missing |= missing_reals
+    absent = {name for name in missing if name in catalogue.entries}
+    shards = [*_real_shards(manifest, pools)]
+    for name, _, part in manifest.walk():
+        shards += _chain_shards(name, part, manifest, catalogue, pools, absent)
+    warnings = tuple(
+        f"real source {pool.name} has no image in the {split} split" for pool in pools.values() for split in splits_without_images(pool)
+    )
+    return Plan(manifest, catalogue, tuple(shards), pools, tuple(missing.values()), warnings)
+
+
+def part_seed(manifest: Manifest, subset: str, part: str) -> int:
+    """The seed that all images of a part come from."""
+    return derive_seed(manifest.seed, subset, part)
+
+
+def image_seed(base: int, step: int, index: int, attempt: int) -> int:
+    """The seed of one image of one step; `attempt` counts its replacements."""
+    return derive_seed(base, step, index, attempt)
+
+
+def image_id(subset: str, part: str, index: int) -> str:
+    """The name of a planned image, the same for all steps and attempts."""
+    return f"{subset}/{part}/{index:06d}"
+
+
+def image_split(manifest: Manifest, subset: str, part: str, index: int) -> Split:
+    """The split of a planned fake, and so of everyone it is made from."""
+    return split_of(image_id(subset, part, index), manifest.splits)
+
+
+def draws(
+    plan_pools: dict[str, RealPool], manifest: Manifest, shard: Shard, step: ChainStep, index: int, attempt: int
+) -> dict[str, RealImage]:
+    """The real images that one planned fake is made from in one step: its `source`, its `target`, or neither.
+
+    Both come from the fake's own split, and a source is never the person that it is put on.
+    """
+    split = image_split(manifest, shard.subset, shard.part, index)
+    base = part_seed(manifest, shard.subset, shard.part)
+    found: dict[str, RealImage] = {}
+    if step.target is not None:
+        found["target"] = plan_pools[step.target].draw(draw_seed(base, shard.step, index, attempt, "target"), split)
+    if step.source is not None:
+        unlike = found["target"].identity if "target" in found else None
+        found["source"] = plan_pools[step.source].draw(draw_seed(base, shard.step, index, attempt, "source"), split, unlike)
+    return found
+
+
+def key_of(ingredients: dict[str, Any]) -> str:
+    """The sha256 of the ingredients as canonical JSON, hex."""
+    text = json.dumps({"recipe": KEY_RECIPE, **ingredients}, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _ranges(count: int, shard_size: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, count, shard_size):
+        yield start, min(start + shard_size, count)
+
+
+def _real_shards(manifest: Manifest, pools: dict[str, RealPool]) -> Iterator[Shard]:
+    for name, pool in pools.items():
+        for start, stop in _ranges(len(pool.images), manifest.shard_size):
+            ingredients = {
+                "import": IMPORT_VERSION,
+                "images": [[image.id, image.sha256] for image in pool.images[start:stop]],
+                "size": manifest.size,
+                "codec": manifest.codec.model_dump(mode="json"),
+            }
+            yield Shard("real", "", name, 0, start, stop, key_of(ingredients))
+
+
+def _chain_shards(
+    name: str, part: Part, manifest: Manifest, catalogue: Catalogue, pools: dict[str, RealPool], absent: set[str]
+) -> Iterator[Shard]:
+    """The shards of a part, step by step, each range of a step standing on the same range of the step before it."""
+    above: dict[int, str] = {}
+    for position, step in enumerate(part.chain):
+        last = position == len(part.chain) - 1
+        identity = None if _lacks(step, catalogue, absent) else catalogue.identity(step.checkpoint)
+        for start, stop in _ranges(part.count, manifest.shard_size):
+            inputs = (above[start],) if position else ()
+            shard = Shard(
+                "final" if last else "intermediate", name, part.real, position, start, stop, "", inputs, step.generator, step.checkpoint
+            )
+            knowable = identity is not None and all(inputs) and all(r in pools for r in (step.source, step.target) if r is not None)
+            key = key_of(_ingredients(shard, step, identity, manifest, pools, last)) if knowable else ""
+            above[start] = key
+            yield Shard(shard.role, name, part.real, position, start, stop, key, inputs, step.generator, step.checkpoint)
+
+
+def _ingredients(
+    shard: Shard, step: ChainStep, identity: Any, manifest: Manifest, pools: dict[str, RealPool], last: bool
+) -> dict[str, Any]:
+    """All that decides the pixels of a shard. The draws are those of the first attempt: a replacement is drawn from the same pool, and the
+    chain of the row that it makes names what was drawn."""
+    drawn = (
+        [draws(pools, manifest, shard, step, index, 0) for index in range(shard.start, shard.stop)] if step.source or step.target else []
+    )
+    return {
+        "generator": step.generator,
+        "output_version": registry.get(step.generator).output_version,
+        "checkpoint": identity,
+        "kind": step.kind,
+        "parameters": step.settings(),
+        "seeds": [part_seed(manifest, shard.subset, shard.part), shard.step, shard.start, shard.stop],
+        "prompts": prompts_of(step) if step.prompts is not None else None,
+        "inputs": list(shard.inputs),
+        "draws": [{role: image.sha256 for role, image in each.items()} for each in drawn],
+        # An intermediate image stays as its generator made it; only the last step is brought to the dataset's size and codec.
+        "size": manifest.size if last else None,
+        "codec": (manifest.codec if last else INTERMEDIATE_CODEC).model_dump(mode="json"),
+    }
+
+
+def prompts_of(step: ChainStep) -> list[str]:
+    """The prompts of a step: the list in the manifest, or the non-empty lines of its file."""
+    if not hasattr(step.prompts, "read_text"):
+        return list(step.prompts or ())
+    try:
+        found = [line.strip() for line in step.prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise InputError(f"cannot read the prompts {step.prompts}: {error.strerror}", "Check `prompts` in the manifest") from None
+    if not found:
+        raise InputError(f"{step.prompts} has no prompts", "Write one on each line")
+    return found
+
+
+def _lacks(step: ChainStep, catalogue: Catalogue, absent: set[str]) -> bool:
+    entry = catalogue.entries[step.checkpoint]
+    return bool({step.checkpoint, *entry.components.values()} & absent)
+
+
+def _missing_checkpoints(manifest: Manifest, catalogue: Catalogue) -> dict[str, Missing]:
+    needed: dict[str, list[str]] = {}
+    for name, _, part in manifest.walk():
+        for step in part.chain:
+            for absent in catalogue.missing(step.checkpoint):
+                needed.setdefault(absent, []).append(name)
+    return {
+        name: Missing(
+            f"checkpoint {name}",
+            str(catalogue.path(name)),
+            catalogue.entries[name].origin,
+            catalogue.entries[name].licence,
+            tuple(dict.fromkeys(users)),
+        )
+        for name, users in needed.items()
+    }
+
+
+def _open_pools(manifest: Manifest) -> tuple[dict[str, RealPool], dict[str, Missing]]:
+    """The pools of all real sources that a subset names; a folder that is not there counts as missing."""
+    counts: dict[str, int] = {}
+    users: dict[str, list[str]] = {}
+    for name, _, part in manifest.walk():
+        for real in {part.real, *(role for step in part.chain for role in (step.source, step.target) if role is not None)}:
+            counts[real] = max(counts.get(real, 0), part.count)
+            users.setdefault(real, []).append(name)
+    pools, missing = {}, {}
+    for real, count in counts.items():
+        source = manifest.reals[real]
+        if source.path is not None and not source.path.is_dir():
+            names = tuple(dict.fromkeys(users[real]))
+            missing[f"real source {real}"] = Missing(f"real source {real}", str(source.path), "your own copy", source.licence, names)
+        else:
+            pools[real] = open_pool(real, source, manifest.splits, count)
+    return pools, missing
