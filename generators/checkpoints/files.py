@@ -26,7 +26,9 @@ class Checkpoint:
     def component(self, role: str) -> Checkpoint:
         """The checkpoint that plays `role`; CheckpointError if the manifest gives none."""
         if role not in self.components:
-            raise CheckpointError(f"{self.path.name} needs a component {role!r}", f"Give it under `components: {{{role}: ...}}` in the manifest")
+            raise CheckpointError(
+                f"{self.path.name} needs a component {role!r}", f"Give it under `components: {{{role}: ...}}` in the manifest"
+            )
         return self.components[role]
 
     def option(self, name: str, default: Any = None) -> Any:
