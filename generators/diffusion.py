@@ -7,7 +7,7 @@ state dict of an original repository, which the method translates itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from generators.images import to_float, to_uint8
 from generators.networks.state import load_exactly
 from generators.seeding import torch_rng
 
+Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # x and t to the noise in x
+DECODER_MAPS = 8  # maps of full size and up to twice its first width that a decoder holds at its widest, with room to spare
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow makes grey from RGB
 
 
@@ -34,7 +36,7 @@ def diffusers_folder(checkpoint: Checkpoint) -> Path | None:
         return checkpoint.path
     if checkpoint.path.exists() or checkpoint.path.is_absolute() or len(checkpoint.path.parts) != 2 or checkpoint.path.suffix:
         return None
-    from diffusers import DiffusionPipeline  # noqa: PLC0415 (slow to import)
+    from diffusers import DiffusionPipeline
 
     repository = checkpoint.path.as_posix()
     try:
@@ -71,10 +73,29 @@ def to_device(module: torch.nn.Module, device: str | torch.device, dtype: torch.
     return module.to(memory_format=torch.channels_last) if torch.device(device).type == "cuda" else module
 
 
+def decode_latents(autoencoder: Any, latents: torch.Tensor) -> torch.Tensor:
+    """Images in [-1, 1], float32, of float32 latents as the UNet has them. Decodes as many at once as the device's free memory allows,
+    and one by one on a CPU, where a batch gains nothing."""
+    scaled = (latents / autoencoder.config.scaling_factor).to(autoencoder.dtype)
+    widths = autoencoder.config.block_out_channels
+    at_once = 1
+    if scaled.is_cuda:
+        free, _ = torch.cuda.mem_get_info(scaled.device)
+        pixels = scaled.shape[2] * scaled.shape[3] * 4 ** (len(widths) - 1)
+        at_once = max(1, free // (DECODER_MAPS * pixels * widths[0] * 2 * scaled.element_size()))
+    return torch.cat([autoencoder.decode(part).sample.float() for part in scaled.split(at_once)])
+
+
 def original_timesteps(train_steps: int, steps: int) -> torch.Tensor:
     """Every (train_steps // steps)-th timestep, the last first, as the original repositories choose them. Where `steps` does not divide
     `train_steps` they are a few more than `steps`, which reach nearer to pure noise than those of diffusers."""
     return torch.arange(0, train_steps, train_steps // steps).flip(0)
+
+
+def require_size(images: np.ndarray, size: int, name: str) -> None:
+    """InputError if `images` are not `size` pixels a side: how to resize is the pipeline's choice, because it decides pixels."""
+    if images.shape[1:3] != (size, size):
+        raise InputError(f"{name} reworks images of {size}x{size} pixels, not {images.shape[2]}x{images.shape[1]}", "Resize them first")
 
 
 class Denoiser(Generator):
@@ -92,6 +113,9 @@ class Denoiser(Generator):
     @property
     def resolution(self) -> int:
         return int(self.unet.config.sample_size)
+
+    def step_count(self, settings: Any) -> int:
+        return settings.steps
 
     def scheduler(self, settings: Any) -> Any:
         """The diffusers scheduler of one request, its timesteps set."""
@@ -121,30 +145,35 @@ class Denoiser(Generator):
         shape = (self.unet.config.in_channels, size, size)
         return torch.stack([torch.randn(shape, generator=rng) for rng in rngs]).to(self.device)
 
-    def predict(self, x: torch.Tensor, t: torch.Tensor, settings: Any) -> torch.Tensor:
+    def predict(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """The noise in `x` at timestep `t`, float32: the schedule's arithmetic is never done in half precision."""
         return self.unet(x.to(self.dtype), t).sample.float()
 
-    def denoise(self, x: torch.Tensor, scheduler: Any, timesteps: torch.Tensor, rngs: list[torch.Generator], settings: Any) -> torch.Tensor:
-        options = self.step_options(settings, rngs)
+    def denoise(self, predict: Predict, x: torch.Tensor, scheduler: Any, timesteps: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
+        """`x` at `timesteps[0]`, denoised to the end. `options` go to every step of the scheduler."""
         for t in timesteps:
-            x = scheduler.step(self.predict(x, t, settings), t, x, **options).prev_sample
+            x = scheduler.step(predict(x, t), t, x, **options).prev_sample
         return x
 
-    def _sample(self, seeds: list[int], settings: Any) -> np.ndarray:
+    def make(self, seeds: list[int], settings: Any, predict: Predict) -> np.ndarray:
+        """Images from noise, with `predict` in the place of the bare network where there is a text to follow."""
         rngs = [torch_rng(seed) for seed in seeds]
         scheduler = self.scheduler(settings)
         x = self.draw(rngs) * scheduler.init_noise_sigma
-        return to_uint8(self.decode(self.denoise(x, scheduler, scheduler.timesteps, rngs, settings)))
+        return to_uint8(self.decode(self.denoise(predict, x, scheduler, scheduler.timesteps, self.step_options(settings, rngs))))
 
-    def _edit(self, images: np.ndarray, seeds: list[int], settings: Any) -> np.ndarray:
+    def rework(self, images: np.ndarray, seeds: list[int], settings: Any, predict: Predict) -> np.ndarray:
         """SDEdit (Meng et al. 2022, Algorithm 1): noise to `strength` of the schedule, then denoise."""
-        if images.shape[1:3] != (self.resolution, self.resolution):
-            found = f"{images.shape[2]}x{images.shape[1]}"
-            raise InputError(f"{self.name} edits images of {self.resolution} pixels a side, not {found}", "Resize them first")
+        require_size(images, self.resolution, self.name)
         rngs = [torch_rng(seed) for seed in seeds]
         scheduler = self.scheduler(settings)
-        timesteps = self.timesteps_from(scheduler, max(1, int(settings.steps * settings.strength)))
+        timesteps = self.timesteps_from(scheduler, max(1, int(self.step_count(settings) * settings.strength)))
         start = self.encode(to_float(images, device=self.device), rngs)
-        noisy = scheduler.add_noise(start, self.draw(rngs), timesteps[:1].expand(len(seeds)))
-        return to_uint8(self.decode(self.denoise(noisy, scheduler, timesteps, rngs, settings)))
+        x = scheduler.add_noise(start, self.draw(rngs), timesteps[:1].expand(len(seeds)))
+        return to_uint8(self.decode(self.denoise(predict, x, scheduler, timesteps, self.step_options(settings, rngs))))
+
+    def _sample(self, seeds: list[int], settings: Any) -> np.ndarray:
+        return self.make(seeds, settings, self.predict)
+
+    def _edit(self, images: np.ndarray, seeds: list[int], settings: Any) -> np.ndarray:
+        return self.rework(images, seeds, settings, self.predict)

@@ -34,7 +34,7 @@ class DDIM(Denoiser):
         return cls(*load_pixel_unet(checkpoint), device, dtype)
 
     def scheduler(self, settings: Parameters) -> Any:
-        from diffusers import DDIMScheduler  # noqa: PLC0415
+        from diffusers import DDIMScheduler
 
         chosen = {"clip_sample": settings.clip_sample, "set_alpha_to_one": settings.set_alpha_to_one}
         if settings.official:

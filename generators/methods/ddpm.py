@@ -33,7 +33,7 @@ class DDPM(Denoiser):
         return cls(*load_pixel_unet(checkpoint), device, dtype)
 
     def scheduler(self, settings: Parameters) -> Any:
-        from diffusers import DDPMScheduler  # noqa: PLC0415
+        from diffusers import DDPMScheduler
 
         chosen = {"variance_type": settings.variance_type, "clip_sample": settings.clip_sample}
         if settings.official:

@@ -1,62 +1,159 @@
-"""LDM: Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models (2022). DDIM in the latent space of a VQGAN."""
+"""LDM: Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models (2022). DDIM in the latent space of an autoencoder.
+
+Without text (CelebA-HQ, FFHQ; a VQGAN's latent space) it samples; the text-guided model (LAION; a KL autoencoder) follows prompts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import Field
 
 from generators import base
 from generators.checkpoints import Checkpoint, read
-from generators.diffusion import Denoiser, build_part, diffusers_folder, load_part, to_device
+from generators.diffusion import Denoiser, build_part, decode_latents, diffusers_folder, load_part, to_device
+from generators.errors import CheckpointError
+from generators.networks.ldm_original import read_parts
 from generators.registry import register
+
+VOCABULARY = "https://huggingface.co/google-bert/bert-base-uncased"
 
 
 @register("ldm")
 class LDM(Denoiser):
     title = "LDM"
+    steps = ("sample", "prompt", "edit")
     licence = "Apache-2.0"
 
     class Parameters(base.Parameters):
-        steps: int = Field(200, ge=1, le=1000, description="DDIM steps; the paper uses 200")
-        eta: float = Field(0.0, ge=0, le=1, description="the paper uses 0 for CelebA-HQ and 1 for FFHQ")
+        steps: int | None = Field(None, ge=1, le=1000, description="DDIM steps; by default the paper's 200, and 50 with text")
+        eta: float = Field(0.0, ge=0, le=1, description="the paper uses 0 for CelebA-HQ and text, 1 for FFHQ")
+        guidance_scale: float = Field(5.0, ge=0, description="text: how far beyond the unguided prediction; 1 is no guidance")
+        negative_prompt: str = Field("", description="text: what to guide away from")
+        prompt: str = Field("", description="edit with text: what all images are to show")
         strength: float = Field(0.5, gt=0, le=1, description="edit: the part of the schedule that the noise reaches")
 
-    def __init__(self, unet: Any, vqvae: Any, schedule: Mapping[str, Any], device: str | torch.device, dtype: torch.dtype):
+    def __init__(
+        self,
+        unet: Any,
+        first_stage: Any,
+        schedule: Mapping[str, Any],
+        device: str | torch.device,
+        dtype: torch.dtype,
+        text_encoder: Any = None,
+        tokenizer: Any = None,
+    ):
         super().__init__(unet, schedule, device, dtype)
-        self.vqvae = to_device(vqvae, device, dtype)
+        self.first_stage = to_device(first_stage, device, dtype)
+        self.text_encoder = None if text_encoder is None else to_device(text_encoder, device, dtype)
+        self.tokenizer = tokenizer
+        self.steps = ("sample", "edit") if text_encoder is None else ("prompt", "edit")
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> LDM:
-        from diffusers import DDIMScheduler, UNet2DModel, VQModel  # noqa: PLC0415
+        """From a diffusers folder or Hub repository, a single safetensors file, or the original `.ckpt`, whose text model needs the
+        component `tokenizer` beside it. Options of an original checkpoint: see `generators.networks.ldm_original.read_parts`."""
+        from diffusers import DDIMScheduler, UNet2DModel, VQModel
 
         folder = diffusers_folder(checkpoint)
         if folder is not None:
-            parts = load_part(folder, "unet", UNet2DModel), load_part(folder, "vqvae", VQModel)
-            return cls(*parts, dict(load_part(folder, "scheduler", DDIMScheduler).config), device, dtype)
+            schedule = dict(load_part(folder, "scheduler", DDIMScheduler).config)
+            if (folder / "bert").is_dir():
+                return cls(*_text_guided_parts(folder), schedule, device, dtype, *_text_parts(folder))
+            return cls(load_part(folder, "unet", UNet2DModel), load_part(folder, "vqvae", VQModel), schedule, device, dtype)
         contents = read(checkpoint.path)
-        parts = build_part(contents, "unet", UNet2DModel, checkpoint.path), build_part(contents, "vqvae", VQModel, checkpoint.path)
-        return cls(*parts, contents.config.get("scheduler", {}), device, dtype)
+        if "unet" in contents.config:
+            built = [build_part(contents, name, part, checkpoint.path) for name, part in (("unet", UNet2DModel), ("vqvae", VQModel))]
+            return cls(*built, contents.config.get("scheduler", {}), device, dtype)
+        parts = read_parts(contents, checkpoint)
+        tokenizer = None if parts.text_encoder is None else _component_tokenizer(checkpoint)
+        return cls(parts.unet, parts.first_stage, parts.schedule, device, dtype, parts.text_encoder, tokenizer)
 
     @property
     def resolution(self) -> int:
-        return int(self.unet.config.sample_size) * 2 ** (len(self.vqvae.config.block_out_channels) - 1)
+        return int(self.unet.config.sample_size) * 2 ** (len(self.first_stage.config.block_out_channels) - 1)
 
     def scheduler(self, settings: Parameters) -> Any:
-        from diffusers import DDIMScheduler  # noqa: PLC0415
+        from diffusers import DDIMScheduler
 
         scheduler = DDIMScheduler.from_config(self.schedule)
-        scheduler.set_timesteps(settings.steps)
+        scheduler.set_timesteps(self.step_count(settings))
         return scheduler
+
+    def step_count(self, settings: Parameters) -> int:
+        return settings.steps or (200 if self.text_encoder is None else 50)
 
     def step_options(self, settings: Parameters, rngs: list[torch.Generator]) -> dict[str, Any]:
         return {"eta": settings.eta, "generator": rngs}
 
     def encode(self, images: torch.Tensor, rngs: list[torch.Generator]) -> torch.Tensor:
-        return self.vqvae.encode(images.to(self.dtype)).latents.float() * self.vqvae.config.scaling_factor
+        found = self.first_stage.encode(images.to(self.dtype))
+        latents = found.latents if hasattr(found, "latents") else found.latent_dist.mean
+        return latents.float() * self.first_stage.config.scaling_factor
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        scaled = (latents / self.vqvae.config.scaling_factor).to(self.dtype)
-        return self.vqvae.decode(scaled).sample.float()
+        return decode_latents(self.first_stage, latents)
+
+    def embed(self, texts: list[str]) -> torch.Tensor:
+        """The text encoder's `[N, tokens, width]` for each text."""
+        length = self.text_encoder.config.max_position_embeddings
+        tokens = self.tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids
+        return self.text_encoder(tokens.to(self.device)).last_hidden_state
+
+    def follow(self, texts: list[str], settings: Parameters) -> Any:
+        """A prediction that follows `texts` by classifier-free guidance, the guided and the unguided half in one call of the network."""
+        wanted = self.embed(texts)
+        if settings.guidance_scale == 1:
+            return partial(self.predict_with, context=wanted)
+        both = torch.cat([self.embed([settings.negative_prompt]).expand_as(wanted), wanted])
+
+        def predict(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            without, within = self.predict_with(torch.cat([x, x]), t, both).chunk(2)
+            return without + settings.guidance_scale * (within - without)
+
+        return predict
+
+    def predict_with(self, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        return self.unet(x.to(self.dtype), t, encoder_hidden_states=context).sample.float()
+
+    def _prompt(self, prompts: list[str], seeds: list[int], settings: Parameters) -> np.ndarray:
+        return self.make(seeds, settings, self.follow(prompts, settings))
+
+    def _edit(self, images: np.ndarray, seeds: list[int], settings: Parameters) -> np.ndarray:
+        predict = self.predict if self.text_encoder is None else self.follow([settings.prompt] * len(seeds), settings)
+        return self.rework(images, seeds, settings, predict)
+
+
+def _text_guided_parts(folder: Path) -> tuple[Any, Any]:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    return load_part(folder, "unet", UNet2DConditionModel), load_part(folder, "vqvae", AutoencoderKL)
+
+
+def _text_parts(folder: Path) -> tuple[Any, Any]:
+    from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertModel
+
+    return load_part(folder, "bert", LDMBertModel), _load_tokenizer(folder / "tokenizer")
+
+
+def _component_tokenizer(checkpoint: Checkpoint) -> Any:
+    if "tokenizer" not in checkpoint.components:
+        raise CheckpointError(
+            f"{checkpoint.path.name} is a text-guided model and needs a component 'tokenizer'",
+            f"Give the folder with the vocab.txt of bert-base-uncased ({VOCABULARY}) under `components`",
+        )
+    return _load_tokenizer(checkpoint.components["tokenizer"].path)
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    from transformers import BertTokenizerFast
+
+    folder = folder if folder.is_dir() else folder.parent
+    if not any((folder / name).is_file() for name in ("vocab.txt", "tokenizer.json")):
+        raise CheckpointError(f"{folder} holds no BERT vocabulary", f"It should have the vocab.txt of {VOCABULARY}")
+    return BertTokenizerFast.from_pretrained(folder, local_files_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -12,12 +12,11 @@ from pydantic import Field
 
 from generators import base
 from generators.checkpoints import Checkpoint
-from generators.diffusion import Denoiser, original_timesteps
+from generators.diffusion import Denoiser, Predict, original_timesteps
 from generators.errors import InputError
 from generators.networks.pixel_unet import load_pixel_unet
 from generators.registry import register
 
-Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 RUNGE_KUTTA_STEPS = 3  # before the fourth-order multistep has the predictions that it needs
 
 
@@ -41,7 +40,7 @@ class PNDM(Denoiser):
         return cls(*load_pixel_unet(checkpoint), device, dtype)
 
     def scheduler(self, settings: Parameters) -> Any:
-        from diffusers import PNDMScheduler  # noqa: PLC0415
+        from diffusers import PNDMScheduler
 
         chosen = {"skip_prk_steps": settings.skip_prk_steps, "set_alpha_to_one": settings.set_alpha_to_one}
         scheduler = PNDMScheduler.from_config(self.schedule, **{key: value for key, value in chosen.items() if value is not None})
@@ -56,7 +55,7 @@ class PNDM(Denoiser):
         return scheduler
 
     def step_options(self, settings: Parameters, rngs: list[torch.Generator]) -> dict[str, Any]:
-        return {}
+        return {"method": settings.method} if settings.official else {}
 
     def timesteps_from(self, scheduler: Any, count: int) -> torch.Tensor:
         """The calls of a run that begins `count` steps before the end: its first steps are repeated calls, wherever it begins."""
@@ -81,13 +80,11 @@ class PNDM(Denoiser):
         scheduler.timesteps = torch.from_numpy(calls)
         return scheduler.timesteps
 
-    def denoise(
-        self, x: torch.Tensor, scheduler: Any, timesteps: torch.Tensor, rngs: list[torch.Generator], settings: Parameters
-    ) -> torch.Tensor:
-        if not settings.official:
-            return super().denoise(x, scheduler, timesteps, rngs, settings)
+    def denoise(self, predict: Predict, x: torch.Tensor, scheduler: Any, timesteps: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
+        if scheduler.num_inference_steps is not None:
+            return super().denoise(predict, x, scheduler, timesteps, options)
         alphas = torch.cat([scheduler.final_alpha_cumprod[None], scheduler.alphas_cumprod])  # alphas[t + 1] belongs to timestep t
-        return pseudo_numerical(lambda x, t: self.predict(x, t, settings), x, [*timesteps.tolist(), -1], alphas, settings.method)
+        return pseudo_numerical(predict, x, [*timesteps.tolist(), -1], alphas, options["method"])
 
 
 def pseudo_numerical(predict: Predict, x: torch.Tensor, times: Sequence[int], alphas: torch.Tensor, method: str) -> torch.Tensor:

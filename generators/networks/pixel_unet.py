@@ -23,7 +23,7 @@ def load_pixel_unet(checkpoint: Checkpoint) -> tuple[Any, dict[str, Any]]:
     Reads a diffusers folder or Hub repository, a single safetensors file with its configuration in the header, or a state dict of
     ermongroup/ddim or luping-liu/PNDM (option `size`: the side of its images). Raises CheckpointError for anything else.
     """
-    from diffusers import DDPMScheduler, UNet2DModel  # noqa: PLC0415
+    from diffusers import DDPMScheduler, UNet2DModel
 
     folder = diffusers_folder(checkpoint)
     if folder is not None:

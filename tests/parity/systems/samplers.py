@@ -51,7 +51,8 @@ def check(case: Case) -> None:
         settings = cls.parse_parameters({**fixed, **named})
         scheduler = model.scheduler(settings)
         with _numbered_noise(tuple(start.shape)), torch.inference_mode():
-            case.compare(name, model.denoise(start, scheduler, scheduler.timesteps, [torch.Generator()], settings))
+            options = model.step_options(settings, [torch.Generator()])
+            case.compare(name, model.denoise(model.predict, start, scheduler, scheduler.timesteps, options))
 
 
 def _sampler(name: str) -> tuple[type[Denoiser], dict[str, object], dict[str, str]]:
