@@ -15,14 +15,29 @@ def blend_crop(swapped: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.
 
 
 def paste_back(
-    image: np.ndarray, swapped: np.ndarray, matrix: np.ndarray, *, threshold: float = 20, erode: int = 40, blur: int = 41
+    image: np.ndarray,
+    swapped: np.ndarray,
+    matrix: np.ndarray,
+    *,
+    target: np.ndarray | None = None,
+    threshold: float = 20,
+    erode: int = 40,
+    blur: int = 41,
 ) -> np.ndarray:
     """`image` `uint8` `[H, W, 3]` with the crop `swapped` `[S, S, 3]`, aligned by `matrix`, in its place; `uint8`.
 
-    `swapped` is `uint8`, or float in [0, 1] as networks give it. The edge is softened by `masks.crop_mask`, whose settings are the last
-    three. Values are cut, not rounded, to bytes.
+    Crops are `uint8`, or float in [0, 1] as networks give it. The edge is softened by `masks.crop_mask`, whose settings are the last three.
+    With `target`, the crop as it was before the swap, only what the swap changed is added to the picture: detail finer than the crop stays,
+    and a swap that changed nothing gives the picture itself. Without, as in SimSwap, the crop replaces what was there, and values are cut,
+    not rounded, to bytes.
     """
-    pixels = swapped / np.float32(255) if swapped.dtype == np.uint8 else swapped
-    layer = unwarp(pixels.astype(np.float32, copy=False), matrix, image.shape).astype(np.float64) * 255
     mask = crop_mask(matrix, len(swapped), image.shape, threshold=threshold, erode=erode, blur=blur)[..., None]
+    if target is not None:
+        change = unwarp(_unit_range(swapped) - _unit_range(target), matrix, image.shape)
+        return np.clip(np.rint(image + mask * change * 255.0), 0, 255).astype(np.uint8)
+    layer = unwarp(_unit_range(swapped), matrix, image.shape).astype(np.float64) * 255
     return np.clip(mask * layer + (1 - mask) * image, 0, 255).astype(np.uint8)
+
+
+def _unit_range(crop: np.ndarray) -> np.ndarray:
+    return crop / np.float32(255) if crop.dtype == np.uint8 else crop.astype(np.float32, copy=False)

@@ -1,0 +1,53 @@
+"""insightface's ONNX models from local files, with errors that say what to put where. insightface is imported only when it is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from generators.errors import InputError
+
+_USUAL_NAMES = {"detection": ("det_", "scrfd", "retina"), "recognition": ("w600k", "glint", "arcface", "r50", "r100", "mbf")}
+
+
+def providers(device: str | torch.device) -> list[str]:
+    """onnxruntime's execution providers for a torch device, those that this installation has."""
+    import onnxruntime
+
+    wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"] if torch.device(device).type == "cuda" else ["CPUExecutionProvider"]
+    return [name for name in wanted if name in onnxruntime.get_available_providers()]
+
+
+def onnx_files(path: Path, task: str) -> list[Path]:
+    """`path` itself if it is a file, else the ONNX files of that folder, likely ones for `task` first. InputError if there is none."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise InputError(f"there is no {task} model {path}", "Give an .onnx file, or a folder with an insightface pack unpacked in it")
+    usual = _USUAL_NAMES[task]
+    files = sorted(path.glob("*.onnx"), key=lambda file: (not any(name in file.name.lower() for name in usual), file.name))
+    if not files:
+        raise InputError(f"{path} holds no .onnx file", "Unpack an insightface pack there (det_10g.onnx, w600k_r50.onnx and so on)")
+    return files
+
+
+def load_insightface(path: Path, task: Literal["detection", "recognition"], device: str | torch.device = "cpu") -> Any:
+    """insightface's model for `task` from an .onnx file or from the folder of a pack. Raises InputError if there is none."""
+    try:
+        from insightface import model_zoo
+    except ImportError:
+        raise InputError(f"{path} needs insightface, which is not installed", "Install it, or leave the model out") from None
+    files = onnx_files(path, task)
+    for file in files:
+        try:
+            model = model_zoo.get_model(str(file), providers=providers(device))
+        except Exception as error:  # onnxruntime's own errors have no common base; insightface adds ConnectionError and bare assertions
+            if len(files) > 1:
+                continue
+            reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
+            raise InputError(f"{file} cannot be loaded ({reason})", "Fetch it again: it may be cut short") from None
+        if getattr(model, "taskname", None) == task:
+            return model
+    raise InputError(f"{path} holds no {task} model that insightface knows", f"Put the pack's {task} model (.onnx) there")
