@@ -168,6 +168,18 @@ class Manifest(Strict):
     reals: dict[Name, RealSource]
     subsets: dict[Name, Subset] = Field(min_length=1)
 
+    def limited(self, count: int | None) -> Manifest:
+        """The same dataset with at most `count` fakes in each part: for trying a manifest out. None changes nothing."""
+        if count is None:
+            return self
+        subsets = {
+            name: subset.model_copy(
+                update={"parts": tuple(part.model_copy(update={"count": min(part.count, count)}) for part in subset.parts)}
+            )
+            for name, subset in self.subsets.items()
+        }
+        return self.model_copy(update={"subsets": subsets})
+
     def walk(self) -> Iterator[tuple[str, int, Part]]:
         """Every part: subset name, number of the part, part."""
         for name, subset in self.subsets.items():

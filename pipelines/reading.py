@@ -1,0 +1,128 @@
+"""Training straight from a version of the store: rows as items of (image, label, subset, id), by split.
+
+The room `ntf_model` takes any torch dataset of such items; this is the one that reads from Lance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import lance
+import numpy as np
+
+from generators.errors import InputError
+from pipelines.images import decode
+from pipelines.splits import SPLITS, Split
+from pipelines.store import Store
+
+USABLE = "role IN ('final', 'real')"
+
+
+class StoredItem(NamedTuple):
+    """`image` is `uint8` RGB `[H, W, 3]`; `label` 1 for a fake; `subset` names the subset of a fake, or the real source of a real."""
+
+    image: np.ndarray
+    label: int
+    subset: str
+    id: str
+
+
+@dataclass(frozen=True)
+class SplitTable:
+    """The rows of one split without their images: where they lie in the version, and what they are. Arrays of length N, in order of id."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    subsets: np.ndarray
+    addresses: np.ndarray
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class VersionTable:
+    """All splits of a version, the real sources that each subset of fakes is compared with, and the family of each subset."""
+
+    splits: dict[Split, SplitTable]
+    reals_of: dict[str, tuple[str, ...]]
+    families: dict[str, str]
+
+
+def read_table(store: Store, version: int | str | None = None, where: str | None = None) -> VersionTable:
+    """The light columns of all usable rows of a version. `where` is a further SQL condition on the rows.
+
+    Raises InputError if the condition is no SQL or nothing is left.
+    """
+    columns = ["id", "label", "subset", "part", "family", "split", "sha256"]
+    condition = f"{USABLE} AND ({where})" if where else USABLE
+    try:
+        table = store.dataset(version).to_table(columns=columns, filter=condition, with_row_id=True)
+    except (ValueError, OSError) as error:
+        raise InputError(
+            f"the filter {where!r} cannot be used ({str(error).splitlines()[0]})", "It is SQL over the store's columns"
+        ) from None
+    if table.num_rows == 0:
+        raise InputError(f"{store.name} has no images for {where or 'this version'}", "See `ntf store show`")
+    data = {name: np.asarray(table.column(name).to_pylist()) for name in [*columns, "_rowid"]}
+    splits = {}
+    for split in SPLITS:
+        rows = np.flatnonzero(data["split"] == split)
+        rows = rows[np.argsort(data["id"][rows])]
+        listing = "\n".join(f"{data['id'][row]} {data['sha256'][row]} {data['label'][row]} {data['subset'][row]}" for row in rows)
+        digest = hashlib.sha256(listing.encode()).hexdigest()
+        splits[split] = SplitTable(data["id"][rows], data["label"][rows], data["subset"][rows], data["_rowid"][rows], digest)
+    fakes = data["label"] == 1
+    pairs = sorted(set(zip(data["subset"][fakes].tolist(), data["part"][fakes].tolist(), strict=True)))
+    reals_of: dict[str, tuple[str, ...]] = {}
+    for subset, part in pairs:
+        reals_of[subset] = (*reals_of.get(subset, ()), part)
+    families = dict(zip(data["subset"][fakes].tolist(), data["family"][fakes].tolist(), strict=True))
+    return VersionTable(splits, reals_of, families)
+
+
+class StoreDataset:
+    """A torch map-style dataset over one split of a version: `dataset[i]` reads and decodes row i of `table`.
+
+    Lance is not fork-safe: the dataset is opened anew in every process and thread that reads, and pickles as its location, so that
+    DataLoader workers must be spawned (`multiprocessing_context="spawn"`).
+    """
+
+    def __init__(self, store: Store, version: int, table: SplitTable):
+        self._uri = str(store.path)
+        self._version = version
+        self._table = table
+        self._local = threading.local()
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, index: int) -> StoredItem:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[StoredItem]:
+        """A batch in one read, in the order of `indices`. torch's DataLoader calls this where it can."""
+        rows = [int(self._table.addresses[index]) for index in indices]
+        images = self._dataset()._take_rows(rows, columns=["image"]).column("image").to_pylist()
+        return [self._item(index, data) for index, data in zip(indices, images, strict=True)]
+
+    def _item(self, index: int, data: bytes) -> StoredItem:
+        name = str(self._table.ids[index])
+        return StoredItem(decode(data, name), int(self._table.labels[index]), str(self._table.subsets[index]), name)
+
+    def _dataset(self) -> lance.LanceDataset:
+        if not hasattr(self._local, "dataset"):
+            self._local.dataset = lance.dataset(self._uri, version=self._version)
+        return self._local.dataset
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_local"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._local = threading.local()

@@ -1,0 +1,5 @@
+"""One self-contained HTML page for a version of a dataset, and for the detectors that were judged on it."""
+
+from pipelines.report.page import write_report
+
+__all__ = ["write_report"]
