@@ -20,12 +20,12 @@ from generators.seeding import randn
 from generators.training.loop import Batch, Trainer, cosine, half, set_lr, update_ema
 from generators.training.pictures import Picture, channels_of
 
-LR = 6e-4
+LR = 5e-4
 
 
 def build_unet(size: int, widths: tuple[int, ...], in_channels: int) -> nn.Module:
     """A UNet2DModel with one layer a block and attention at its lowest resolution alone."""
-    from diffusers import UNet2DModel  # noqa: PLC0415 (slow to import)
+    from diffusers import UNet2DModel
 
     plain = len(widths) - 1
     return UNet2DModel(
@@ -35,11 +35,11 @@ def build_unet(size: int, widths: tuple[int, ...], in_channels: int) -> nn.Modul
     )  # fmt: skip
 
 
-def build_schedule() -> Any:
-    """DDPM's schedule: 1000 steps, beta from 1e-4 to 0.02 in a line (section 4)."""
-    from diffusers import DDPMScheduler  # noqa: PLC0415
+def build_schedule(clip_sample: bool) -> Any:
+    """DDPM's schedule: 1000 steps, beta from 1e-4 to 0.02 in a line (section 4). `clip_sample` is for what lies in [-1, 1]."""
+    from diffusers import DDPMScheduler
 
-    return DDPMScheduler(num_train_timesteps=1000, prediction_type="v_prediction", clip_sample=True)
+    return DDPMScheduler(num_train_timesteps=1000, prediction_type="v_prediction", clip_sample=clip_sample)
 
 
 def plain_config(config: Any) -> dict[str, Any]:
@@ -57,11 +57,11 @@ def velocity_loss(unet: nn.Module, schedule: Any, clean: torch.Tensor) -> torch.
 
 
 @torch.no_grad()
-def ddim_samples(unet: nn.Module, schedule: Any, shape: tuple[int, ...], *, count: int, steps: int, clip: bool) -> torch.Tensor:
+def ddim_samples(unet: nn.Module, schedule: Any, shape: tuple[int, ...], *, count: int, steps: int) -> torch.Tensor:
     """`[count, *shape]` by DDIM with eta 0, image i from seed i."""
-    from diffusers import DDIMScheduler  # noqa: PLC0415
+    from diffusers import DDIMScheduler
 
-    scheduler = DDIMScheduler.from_config(schedule.config, clip_sample=clip)
+    scheduler = DDIMScheduler.from_config(schedule.config)
     scheduler.set_timesteps(steps)
     x = randn(range(count), shape)
     for t in scheduler.timesteps:
@@ -71,13 +71,13 @@ def ddim_samples(unet: nn.Module, schedule: Any, shape: tuple[int, ...], *, coun
 
 class DDPMTrainer(Trainer):
     name = "ddpm"
-    batch_size = 32
+    batch_size = 16
 
     def __init__(self, size: int, pictures: Sequence[Picture], widths: tuple[int, ...] = (32, 56, 80)):
         self.shape = (channels_of(pictures), size, size)
         self.unet = build_unet(size, widths, self.shape[0])
         self.ema = copy.deepcopy(self.unet).eval().requires_grad_(False)
-        self.schedule = build_schedule()
+        self.schedule = build_schedule(clip_sample=True)
         self.optimizer = torch.optim.AdamW(self.unet.parameters(), lr=LR, betas=(0.9, 0.99), weight_decay=1e-3)
 
     def state(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class DDPMTrainer(Trainer):
         return {"loss": loss.item()}
 
     def sheet(self) -> np.ndarray:
-        return to_uint8(ddim_samples(self.ema, self.schedule, self.shape, count=32, steps=25, clip=True))
+        return to_uint8(ddim_samples(self.ema, self.schedule, self.shape, count=32, steps=25))
 
     def checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         return half("unet.", self.ema), {"unet": plain_config(self.ema.config), "scheduler": plain_config(self.schedule.config)}

@@ -76,8 +76,8 @@ class Trainer(ABC):
     def sheet(self) -> np.ndarray:
         """Samples to look at: `uint8` `[N, size, size, 3]`, always of the same seeds."""
 
-    def facts(self) -> dict[str, str]:
-        """What the model card should say that was measured on the finished network."""
+    def facts(self, pictures: Sequence[Picture]) -> dict[str, str]:
+        """What the model card should say that was measured on the finished network, with `pictures` that it was not trained on."""
         return {}
 
     @abstractmethod

@@ -13,7 +13,7 @@ from generators.errors import InputError
 from generators.seeding import derive_seed
 from generators.training.cards import write_card
 from generators.training.loop import Progress, Run, Trainer, fit
-from generators.training.pictures import SIZE, Collection, Picture, pictures_in, training_pictures
+from generators.training.pictures import SIZE, Collection, Picture, held_out_pictures, pictures_in, training_pictures
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Recipe:
 RECIPES = {
     "stylegan2": Recipe("stylegan2:StyleGAN2Trainer", "faces", 8000),
     "ddpm": Recipe("ddpm:DDPMTrainer", "photos", 4000),
+    "ldm": Recipe("ldm:LDMTrainer", "faces", 5000),
+    "simswap": Recipe("simswap:SimSwapTrainer", "faces", 4000),
 }
 
 
@@ -70,7 +72,7 @@ def train_generator(
     run = fit(
         trainer, pictures, output, work, steps=steps or recipe.steps, seed=seed, size=size, save_every=save_every, on_progress=on_progress
     )
-    write_card(
-        run, pictures, name=name, seed=seed, size=size, collection=recipe.collection if folder is None else None, facts=trainer.facts()
-    )
+    unseen = held_out_pictures(recipe.collection) if folder is None else pictures
+    collection = recipe.collection if folder is None else None
+    write_card(run, pictures, name=name, seed=seed, size=size, collection=collection, facts=trainer.facts(unseen))
     return run

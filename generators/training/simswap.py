@@ -1,0 +1,135 @@
+"""SimSwap (Chen et al. 2020, sections 3.2 and 3.3), small: an identity network first, then the swapper that it guides.
+
+Four things pull at a swap: the identity of the source; a discriminator that it should look like a photograph; the target, which it should
+match outside the face and in the discriminator's deep features (weak feature matching); and, where source and target are the same, the
+target itself.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from generators.images import to_float, to_uint8
+from generators.networks.simswap import SimSwapGenerator
+from generators.training.discriminator import DiscriminatorLearner
+from generators.training.identity import EMBEDDING, IdentityLearner, classes_of, face_mask, margin_accuracy, vary
+from generators.training.loop import Batch, Trainer, cosine, half, set_lr, update_ema
+from generators.training.pictures import Picture, channels_of, distinct_crops
+
+IDENTITY_PART = 0.35  # of the steps
+IDENTITY_LR = 2e-3
+LR = 1e-3
+EMA_DECAY = 0.998
+SAME = 4  # one pair in so many has the same source and target
+WEIGHTS = {"identity": 8.0, "outside": 10.0, "features": 2.0, "same": 10.0, "fooled": 1.0}
+
+
+class SimSwapTrainer(Trainer):
+    name = "simswap"
+    batch_size = 16
+
+    def __init__(self, size: int, pictures: Sequence[Picture], widths: tuple[int, ...] = (32, 64, 96), n_blocks: int = 3):
+        self.size, self.pictures, self.channels = size, pictures, channels_of(pictures)
+        self.classes = classes_of(pictures)
+        self.identity = IdentityLearner(size, int(self.classes.max()) + 1)
+        self.generator = SimSwapGenerator(widths, EMBEDDING, n_blocks)
+        if self.channels == 1:  # three equal colours from the start: their gradients are equal too, and so they stay
+            with torch.no_grad():
+                for parameter in self.generator.last_layer.parameters():
+                    parameter.copy_(parameter[:1].expand_as(parameter))
+        self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
+        self.discriminator = DiscriminatorLearner(size, self.channels, 64)
+        self.identity_optimizer = torch.optim.AdamW(self.identity.parameters(), lr=IDENTITY_LR, weight_decay=5e-3)
+        self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=LR, betas=(0.0, 0.99))
+        self.mask = face_mask(size)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "identity": self.identity, "identity_optimizer": self.identity_optimizer,
+            "generator": self.generator, "ema": self.ema, "optimizer": self.optimizer,
+            "discriminator": self.discriminator.network, "d_optimizer": self.discriminator.optimizer,
+        }  # fmt: skip
+
+    def step(self, batch: Batch, step: int, progress: float) -> dict[str, float]:
+        if progress < IDENTITY_PART:
+            return self._learn_identity(batch, cosine(progress / IDENTITY_PART))
+        return self._learn_swap(batch.images, step, cosine((progress - IDENTITY_PART) / (1 - IDENTITY_PART)))
+
+    def _learn_identity(self, batch: Batch, lr_factor: float) -> dict[str, float]:
+        set_lr(self.identity_optimizer, IDENTITY_LR * lr_factor)
+        loss = self.identity.train().loss(vary(batch.images), self.classes[batch.index])
+        self.identity_optimizer.zero_grad()
+        loss.backward()
+        self.identity_optimizer.step()
+        return {"recognition": loss.item()}
+
+    def _learn_swap(self, targets: torch.Tensor, step: int, lr_factor: float) -> dict[str, float]:
+        self.identity.eval().requires_grad_(False)
+        same = torch.arange(len(targets)) % SAME == 0
+        sources = torch.where(same[:, None, None, None], targets, targets.roll(1, 0))
+        wanted = self.identity.vectors(sources)
+        made = self._swap(self.generator, targets, wanted)
+        losses = self.discriminator.learn(targets[:, : self.channels], made.detach()[:, : self.channels], step=step, lr_factor=lr_factor)
+        features = self.discriminator.network.features
+        with torch.no_grad():
+            of_targets = features(targets[:, : self.channels])
+        change = (made - targets).abs()
+        terms = {
+            # Seen through `vary`'s turns and blurs too, so that the identity must be in the face and not in some pattern of pixels.
+            "identity": 1 - (self.identity.vectors(torch.cat([made, vary(made)])) * wanted.repeat(2, 1)).sum(1).mean(),
+            "outside": (change * (1 - self.mask)).mean(),
+            "features": (features(made[:, : self.channels]) - of_targets).abs().mean(),
+            "same": change[same].mean(),
+            "fooled": self.discriminator.fooled(made[:, : self.channels]),
+        }
+        set_lr(self.optimizer, LR * lr_factor)
+        self.optimizer.zero_grad()
+        sum(WEIGHTS[name] * term for name, term in terms.items()).backward()
+        self.optimizer.step()
+        update_ema(self.ema, self.generator, step, EMA_DECAY)
+        return {**losses, **{name: term.item() for name, term in terms.items()}}
+
+    def _swap(self, network: nn.Module, targets: torch.Tensor, identities: torch.Tensor) -> torch.Tensor:
+        """Swapped images in [-1, 1], `[N, 3, size, size]`; grey ones where the pictures are."""
+        made = network((targets + 1) / 2, identities) * 2 - 1
+        return made.mean(1, keepdim=True).expand(-1, 3, -1, -1) if self.channels == 1 else made
+
+    @torch.no_grad()
+    def sheet(self) -> np.ndarray:
+        """Rows of eight: sources, targets, swaps, three times."""
+        faces = to_float(np.stack([image for _, image in distinct_crops(self.pictures, 24, seed=0, size=self.size)]))
+        swapped = self._swap(self.ema, faces, self.identity.eval().vectors(faces.roll(1, 0)))
+        return np.concatenate(
+            [to_uint8(rows) for group in zip(faces.roll(1, 0).split(8), faces.split(8), swapped.split(8), strict=True) for rows in group]
+        )
+
+    @torch.no_grad()
+    def facts(self, pictures: Sequence[Picture]) -> dict[str, str]:
+        """What swaps do to the identity on `pictures`, measured by the identity network itself: each face onto the next one."""
+        faces = to_float(np.stack([image for _, image in distinct_crops(pictures, len(pictures), seed=0, size=self.size)]))
+        again = to_float(np.stack([image for _, image in distinct_crops(pictures, len(pictures), seed=1, size=self.size)]))
+        vectors = self.identity.eval().vectors(faces)
+        source = vectors.roll(1, 0)
+        after = self.identity.vectors(self._swap(self.ema, faces, source))
+        before_source, after_source = (vectors * source).sum(1), (after * source).sum(1)
+        same, others = margin_accuracy(vectors, self.identity.vectors(again))
+        return {
+            "measured on": f"{len(faces)} faces, each the target of the one before it",
+            "identity cosine with the source, before and after the swap": f"{before_source.mean():.3f}, {after_source.mean():.3f}",
+            "identity cosine with the target after the swap": f"{(after * vectors).sum(1).mean():.3f}",
+            "swaps that moved towards the source": f"{(after_source > before_source).float().mean():.0%}",
+            "identity cosine of two crops of one face, of two faces": f"{same:.3f}, {others:.3f}",
+        }
+
+    def checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        tensors = half("generator.", self.ema) | half("arcface.", self.identity.arcface)
+        if self.channels == 1:  # equal up to rounding; now equal
+            for key in ("generator.last_layer.1.weight", "generator.last_layer.1.bias"):
+                tensors[key] = self.ema.get_parameter(key.removeprefix("generator.")).mean(0, keepdim=True).repeat_interleave(3, 0).half()
+        return tensors, {"form": "fs_networks", "size": self.size, "crop": "aligned", "arcface_input_size": self.size}
