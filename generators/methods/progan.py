@@ -1,0 +1,57 @@
+"""ProGAN (Karras et al. 2018): the authors' TensorFlow pickle, genforce's conversion of it, pytorch_GAN_zoo's own training, or our form."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from generators.base import Generator, Parameters
+from generators.checkpoints import Checkpoint, read
+from generators.errors import InputError
+from generators.images import to_uint8
+from generators.networks.progan import ProGAN as Network
+from generators.networks.progan_layouts import build
+from generators.registry import register
+from generators.seeding import legacy_randn, numpy_rng
+
+
+class ProGANParameters(Parameters):
+    class_index: int | None = Field(None, ge=0)  # of a conditional network; if not given, each image's class comes from its seed
+
+
+@register("progan")
+class ProGAN(Generator):
+    title = "ProGAN"
+    family = "GAN"
+    steps = ("sample",)
+    licence = "CC-BY-NC-4.0"
+    Parameters = ProGANParameters
+
+    def __init__(self, network: Network, device: str | torch.device, dtype: torch.dtype):
+        self.network = network.eval().requires_grad_(False).to(device, dtype, memory_format=torch.channels_last)
+        self.device, self.dtype = torch.device(device), dtype
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> ProGAN:
+        """Builds the network that the file holds; its layout is told by its tensors' names, and `generators.networks.progan_layouts` lists
+        the options that some files need."""
+        return cls(build(read(checkpoint.path), checkpoint.path, checkpoint.options), device, dtype)
+
+    @property
+    def resolution(self) -> int:
+        return self.network.resolution
+
+    def _sample(self, seeds: list[int], settings: ProGANParameters) -> np.ndarray:
+        z = torch.from_numpy(np.stack([legacy_randn(seed, (self.network.z_dim,)) for seed in seeds]))
+        return to_uint8(self.network(z.to(self.device, self.dtype), self._labels(seeds, settings)), rounding="half_up")
+
+    def _labels(self, seeds: list[int], settings: ProGANParameters) -> torch.Tensor | None:
+        """One-hot classes `[N, label_size]`, or None for a network without classes."""
+        classes, given = self.network.label_size, settings.class_index
+        if given is not None and given >= classes:
+            raise InputError(f"{self.name}: class_index {given}, but this checkpoint has {classes or 'no'} classes")
+        if not classes:
+            return None
+        indices = [int(numpy_rng(seed, "class").integers(classes)) if given is None else given for seed in seeds]
+        return torch.nn.functional.one_hot(torch.tensor(indices), classes).to(self.device, self.dtype)
