@@ -1,0 +1,1 @@
+"""What people and schedulers start: the command line, and thin Prefect flows over plain functions."""

@@ -1,0 +1,1 @@
+"""The commands of `ntf`, grouped by what a person wants. Each module has `add_to(app)`."""

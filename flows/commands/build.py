@@ -1,0 +1,112 @@
+"""Plan and build."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from flows import console, jobs
+from flows.commands.options import DeviceOption, JsonOption, LimitOption, StoreOption
+from pipelines.build import Status, run_build, status
+from pipelines.manifest import load_manifest
+from pipelines.plan import Plan
+from pipelines.store import Store
+
+ManifestArgument = Annotated[str, typer.Argument(help="A YAML file, or `demo` or `paper`, which ship with the project.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(epilog="Examples: `ntf validate demo` · `ntf validate mine.yaml`")(validate)
+    app.command(epilog="Examples: `ntf plan paper` · `ntf plan mine.yaml --json`")(plan)
+    app.command(epilog="Examples: `ntf build demo` · `ntf build mine.yaml --store /data/store --limit 50`")(build)
+
+
+def validate(manifest: ManifestArgument) -> None:
+    """Checks a manifest: keys, types, names, and whether its chains can be run."""
+    found = load_manifest(jobs.find_manifest(manifest))
+    images = sum(subset.count for subset in found.subsets.values())
+    console.out.print(f"{found.dataset}: {len(found.subsets)} subsets, {images:,} fakes at {found.size} px. The manifest is right.")
+
+
+def plan(manifest: ManifestArgument, store: StoreOption = Path("store"), limit: LimitOption = None, as_json: JsonOption = False) -> None:
+    """Shows the subsets and shards of a manifest: present, to be made, stale; and every file that is missing, with where to get it."""
+    found = jobs.plan_of(manifest, limit)
+    state = status(found, Store(store, found.manifest.dataset))
+    if as_json:
+        console.out.print_json(json.dumps(_as_data(found, state)))
+        return
+    _show_subsets(found, state)
+    for warning in found.warnings:
+        console.out.print(f"[yellow]warning:[/yellow] {warning}")
+    for missing in found.missing:
+        console.out.print(f"[red]missing:[/red] {missing.what} for {', '.join(missing.needed_by)}")
+        console.out.print(f"         put it at {missing.path}", soft_wrap=True)
+        console.out.print(f"         from {missing.origin}  ({missing.licence})", soft_wrap=True, markup=False)
+
+
+def build(manifest: ManifestArgument, store: StoreOption = Path("store"), device: DeviceOption = "auto", limit: LimitOption = None) -> None:
+    """Makes the shards that are missing and commits them as one version. Says so if nothing is to be done."""
+    found = jobs.plan_of(manifest, limit)
+    for warning in found.warnings:
+        console.err.print(f"[yellow]warning:[/yellow] {warning}")
+    dataset = Store(store, found.manifest.dataset)
+    with console.shard_progress() as show:
+        result = run_build(found, dataset, device, show)
+    if result.version is None:
+        console.out.print(
+            f"nothing to do: all {result.reused} shards of {found.manifest.dataset} are in version {dataset.version().number}"
+        )
+        return
+    console.out.print(
+        f"version {result.version.number}: {result.made} shards made ({result.images} images, {result.seconds:.1f} s), "
+        f"{result.reused} reused, {result.dropped} stale dropped; digest {result.version.digest}"
+    )
+    for subset, reasons in result.rejected.items():
+        console.out.print(f"  {subset}: rejected " + ", ".join(f"{count} x {reason}" for reason, count in reasons.items()))
+
+
+def _show_subsets(found: Plan, state: Status) -> None:
+    present = {shard.key for shard in state.present}
+    table = Table(
+        "subset", "mode", "fakes", "real source", "shards", "present", title=f"{found.manifest.dataset}, {found.manifest.size} px"
+    )
+    for name, subset in found.manifest.subsets.items():
+        own = [shard for shard in found.shards if shard.subset == name]
+        ready = sum(shard.key in present for shard in own)
+        table.add_row(name, subset.mode, f"{subset.count:,}", ", ".join(subset.reals), str(len(own)), str(ready))
+    console.out.print(table)
+    fakes = sum(subset.count for subset in found.manifest.subsets.values())
+    console.out.print(
+        f"{len(found.manifest.subsets)} subsets, {fakes:,} fakes, {len(found.shards)} shards: {len(state.present)} present, "
+        f"{len(state.missing)} to be made, {len(state.stale)} stale; about {_bytes(found.estimated_bytes())} in all",
+        soft_wrap=True,
+    )
+
+
+def _as_data(found: Plan, state: Status) -> dict[str, Any]:
+    present = {shard.key for shard in state.present}
+    return {
+        "dataset": found.manifest.dataset,
+        "subsets": {
+            name: {"fakes": subset.count, "mode": subset.mode, "reals": subset.reals} for name, subset in found.manifest.subsets.items()
+        },
+        "shards": [
+            {"title": shard.title, "key": shard.key, "images": shard.count, "present": shard.key in present} for shard in found.shards
+        ],
+        "stale": list(state.stale),
+        "missing": [vars(missing) for missing in found.missing],
+        "warnings": list(found.warnings),
+        "bytes": found.estimated_bytes(),
+    }
+
+
+def _bytes(count: int) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            break
+        count /= 1024
+    return f"{count:,.1f} {unit}"

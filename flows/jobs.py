@@ -1,0 +1,121 @@
+"""The plain functions behind the commands and the flows, where the dataset meets the detector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from generators.errors import InputError
+from ntf_model.data import DetectionData, DetectionSplits, from_folders
+from ntf_model.detector import Detector, get_detector, load_detector, silent
+from ntf_model.evaluate import Evaluation, evaluate
+from ntf_model.tables import result_table, save_tables
+from pipelines.manifest import Manifest, load_manifest
+from pipelines.plan import Plan, make_plan
+from pipelines.reading import SplitTable, StoreDataset, VersionTable, read_table
+from pipelines.report import write_report
+from pipelines.store import Store
+
+Progress = Callable[[int, int, str], None]
+EVALUATION_FILE = "evaluation.json"
+TABLE_SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "html": ".html"}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A trained detector's folder, its evaluation, and the files that the results are in."""
+
+    run: Path
+    evaluation: Evaluation
+    files: tuple[Path, ...]
+
+
+def find_manifest(name: str | Path) -> Path:
+    """A manifest's path: a file, or the name of one that ships with the project ("demo", "paper")."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        return path
+    shipped = Path(str(resources.files("manifests"))) / f"{name}.yaml"
+    if shipped.is_file() and str(name) != "checkpoints":
+        return shipped
+    raise InputError(f"there is no manifest {name}", "Give a YAML file, or `demo` or `paper`")
+
+
+def plan_of(manifest: str | Path, limit: int | None = None) -> Plan:
+    """The plan of a manifest, with at most `limit` fakes in each part."""
+    return make_plan(load_manifest(find_manifest(manifest)).limited(limit))
+
+
+def splits_of_store(store: Store, version: int | str | None = None, where: str | None = None) -> DetectionSplits:
+    """The three splits of a version, as detectors take them. `where` is a SQL condition on the store's rows."""
+    table = read_table(store, version, where)
+    number = store.dataset(version).version
+    return DetectionSplits(*(_data(store, number, table, table.splits[split]) for split in ("train", "validation", "test")))
+
+
+def splits_of(data: str, root: Path, version: str | None = None, where: str | None = None) -> DetectionSplits:
+    """Detector data by name: a folder with `real/` and `fake/` in it, or a dataset of the store in `root`."""
+    if Path(data).is_dir() and not Store(root, data).exists():
+        return from_folders(Path(data))
+    return splits_of_store(Store(root, data), version, where)
+
+
+def train_detector(
+    name: str,
+    splits: DetectionSplits,
+    output: Path,
+    settings: dict[str, Any] | None = None,
+    *,
+    resume: bool = False,
+    device: str | None = None,
+    on_progress: Progress = silent,
+) -> Detector:
+    """Trains the detector `name` on `splits` into the folder `output`. `settings` are values of its configuration, or a `preset`."""
+    kind = get_detector(name)
+    return kind.fit(splits, configuration(name, settings or {}), output, resume=resume, device=device, on_progress=on_progress)
+
+
+def configuration(name: str, settings: dict[str, Any]) -> Any:
+    """A detector's configuration: the `preset` among `settings` if it has one, with the other settings over it."""
+    kind = get_detector(name)
+    preset = settings.get("preset")
+    values = {key: value for key, value in settings.items() if key != "preset"}
+    if preset is None:
+        return kind.parse_config(values)
+    presets = getattr(kind, "presets", dict)()
+    if preset not in presets:
+        raise InputError(f"{name} has no preset {preset!r}", f"It has: {', '.join(presets) or 'none'}")
+    return kind.parse_config({**presets[preset].model_dump(), **values})
+
+
+def judge_detector(run: Path, splits: DetectionSplits, output: Path | None = None, on_progress: Progress = silent) -> Judged:
+    """Evaluates the detector in the folder `run` on the test split, and writes JSON, Markdown, CSV, LaTeX and HTML to `output` (or `run`)."""
+    result = evaluate(load_detector(run), splits.test, splits.validation, on_progress=on_progress)
+    folder = output or run
+    folder.mkdir(parents=True, exist_ok=True)
+    result.save(folder / EVALUATION_FILE)
+    files = [folder / EVALUATION_FILE]
+    for form, suffix in TABLE_SUFFIXES.items():
+        file = folder / f"results{suffix}"
+        file.write_text(save_tables([result_table(result)], form), encoding="utf-8")
+        files.append(file)
+    return Judged(run, result, tuple(files))
+
+
+def report(store: Store, output: Path, version: int | str | None = None, runs: tuple[Path, ...] = ()) -> Path:
+    """The page of a version, with the evaluations that lie in `runs`."""
+    evaluations = [Evaluation.load(run / EVALUATION_FILE).model_dump() for run in runs]
+    return write_report(store, output, version, evaluations)
+
+
+def detector_settings(manifest: Manifest) -> dict[str, Any]:
+    """What the manifest says about the detector, as settings."""
+    return {"preset": manifest.detector.preset, "seed": manifest.detector.seed, **manifest.detector.config}
+
+
+def _data(store: Store, version: int, table: VersionTable, split: SplitTable) -> DetectionData:
+    dataset = StoreDataset(store, version, split)
+    return DetectionData(dataset, split.labels, split.subsets, table.reals_of, table.families, split.digest)
