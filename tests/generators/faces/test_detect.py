@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from generators.errors import InputError
+from generators.faces.detect import CascadeDetector, InsightFaceDetector, YuNetDetector, load_detector
+from tests.generators.faces.conftest import ASTRONAUT_LANDMARKS
+
+
+@pytest.fixture(scope="module")
+def cascade() -> CascadeDetector:
+    return CascadeDetector()
+
+
+def test_the_cascade_finds_a_face_without_any_file(cascade: CascadeDetector, astronaut: np.ndarray) -> None:
+    (face,) = cascade.detect(astronaut)
+    left, top, right, bottom = face.box
+    low, high = ASTRONAUT_LANDMARKS.min(0), ASTRONAUT_LANDMARKS.max(0)
+    assert left < low[0] and high[0] < right
+    assert top < low[1] and high[1] < bottom
+    assert face.estimated
+    eyes_apart = np.linalg.norm(ASTRONAUT_LANDMARKS[0] - ASTRONAUT_LANDMARKS[1])
+    assert np.linalg.norm(face.landmarks - ASTRONAUT_LANDMARKS, axis=1).max() < 0.35 * eyes_apart
+
+
+def test_a_tight_crop_is_found_where_it_is(cascade: CascadeDetector, astronaut: np.ndarray) -> None:
+    """The face of the picture alone: the box must come back in the crop's own pixels, whatever margin was put around it."""
+    tight = astronaut[60:170, 170:275]
+    (face,) = cascade.detect(tight)
+    assert np.linalg.norm(face.landmarks.mean(0) - (ASTRONAUT_LANDMARKS.mean(0) - [170, 60])) < 12
+
+
+def test_no_face_is_an_empty_list(cascade: CascadeDetector) -> None:
+    assert cascade.detect(np.full((128, 96, 3), 127, np.uint8)) == []
+    assert cascade.detect(np.zeros((8, 8, 3), np.uint8)) == []
+
+
+def test_what_is_no_rgb_image_is_refused(cascade: CascadeDetector) -> None:
+    with pytest.raises(InputError, match="uint8 RGB"):
+        cascade.detect(np.zeros((64, 64), np.uint8))
+    with pytest.raises(InputError, match="float64"):
+        cascade.detect(np.zeros((64, 64, 3)))
+
+
+def test_missing_empty_and_broken_models_say_what_to_put_where(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no detection model .*nowhere.*insightface pack"):
+        load_detector(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"no \.onnx file.*det_10g\.onnx"):
+        load_detector(tmp_path)
+    broken = tmp_path / "det_10g.onnx"
+    broken.write_bytes(b"\x08\x07not a graph")
+    with pytest.raises(InputError, match=r"det_10g\.onnx.*Fetch it again"):
+        load_detector(broken)
+    with pytest.raises(InputError, match=r"det_10g\.onnx.*Fetch it again"):
+        InsightFaceDetector(broken)
+    with pytest.raises(InputError, match="YuNet"):
+        YuNetDetector(broken)
+
+
+def test_a_model_of_another_kind_is_refused(assets: Path) -> None:
+    with pytest.raises(InputError, match="no detection model that insightface knows"):
+        InsightFaceDetector(assets / "identity" / "vface_mobilefacenet.onnx")
+
+
+def test_scrfd_finds_the_portraits(portrait_faces: list[list]) -> None:
+    assert sum(len(found) > 0 for found in portrait_faces) >= 54
+    assert all(found[0].score >= found[-1].score for found in portrait_faces if found)
+
+
+@pytest.mark.parametrize("name", ["face_detection_yunet_2026may.onnx", "scrfd_2.5g_kps_2d.onnx", None])
+def test_detectors_agree_on_where_a_face_is(
+    assets: Path, portraits: list[np.ndarray], portrait_faces: list[list], name: str | None
+) -> None:
+    """Within a fifth of the distance between the eyes on average; the cascade only guesses its landmarks."""
+    detector = load_detector(assets / "detector" / name if name else None)
+    assert isinstance(detector, CascadeDetector if name is None else YuNetDetector if "yunet" in name else InsightFaceDetector)
+    for image, want in zip(portraits[::14], portrait_faces[::14], strict=True):
+        found = detector.detect(image)
+        assert len(found) == 1
+        eyes_apart = np.linalg.norm(want[0].landmarks[0] - want[0].landmarks[1])
+        off = np.linalg.norm(found[0].landmarks - want[0].landmarks, axis=1).mean()
+        assert off < 0.2 * eyes_apart
+
+
+def test_without_padding_most_portraits_would_be_missed(assets: Path, portraits: list[np.ndarray]) -> None:
+    detector = load_detector(assets / "detector" / "scrfd_500m_kps_2d.onnx")
+    sample = portraits[::7]
+    missed = sum(not detector._find(image) for image in sample)
+    assert missed >= len(sample) // 4
+    assert all(detector.detect(image) for image in sample)
