@@ -1,0 +1,1 @@
+"""Networks that detectors are built from, and the reading of released weights under their authors' keys."""

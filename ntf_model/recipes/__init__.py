@@ -1,0 +1,1 @@
+"""What the baselines' recipes share: preprocessing, pseudo-fakes, landmarks, optimizers, the training loop."""
