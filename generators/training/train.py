@@ -53,7 +53,7 @@ def train_generator(
 
     `folder` holds the images to learn from; without it, the demo's own pictures are used. `size` is the images' side in pixels, a multiple
     of 8. `work` (default: `output` without its suffix, with "-training" after it) keeps the state, so that the same call takes a stopped
-    run up again, and sample sheets. Raises InputError for a name, size or folder that cannot be trained.
+    run up again, and sample sheets. Raises InputError for a name, size, folder or number of steps that cannot be trained.
     """
     if name not in RECIPES:
         raise InputError(f"there is no training of {name!r}", f"Known: {', '.join(RECIPES)}")
@@ -61,6 +61,8 @@ def train_generator(
         raise InputError(f"cannot train at {size} px", "Give a multiple of 8, at least 16")
     if output.suffix != ".safetensors":
         raise InputError(f"{output} is not named as a safetensors file", "Give a name that ends in .safetensors")
+    if steps is not None and steps < 1:
+        raise InputError(f"cannot train for {steps} steps", "Give at least 1")
     recipe = RECIPES[name]
     if folder is None and size != SIZE:
         raise InputError(f"the demo's pictures are for {SIZE} px, not {size}", "Give a folder of your own")

@@ -1,0 +1,110 @@
+"""Every trainer, tiny: it saves, takes up again to the bit, and its checkpoint loads and makes images."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+from generators import registry
+from generators.checkpoints import Checkpoint, read
+from generators.errors import InputError
+from generators.seeding import numpy_rng
+from generators.training.ddpm import DDPMTrainer
+from generators.training.ldm import LDMTrainer
+from generators.training.loop import Progress, fit
+from generators.training.pictures import Picture
+from generators.training.simswap import SimSwapTrainer
+from generators.training.stylegan2 import StyleGAN2Trainer
+
+SIZE = 16
+STEPS = 6  # LDM and SimSwap change from their first part to their second within them
+SMALL = {
+    "ddpm": lambda pictures: DDPMTrainer(SIZE, pictures, widths=(8, 16)),
+    "ldm": lambda pictures: LDMTrainer(SIZE, pictures, widths=(8, 16)),
+    "stylegan2": lambda pictures: StyleGAN2Trainer(SIZE, pictures, channel_max=16),
+    "simswap": lambda pictures: SimSwapTrainer(SIZE, pictures, widths=(8, 16), n_blocks=1),
+}
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Picture]:
+    rng = numpy_rng(0)
+    grey = [np.repeat(rng.integers(0, 256, (18, 18, 1), np.uint8), 3, axis=2) for _ in range(6)]
+    return [Picture(image, f"photograph-{index}", None, "made here", "nobody") for index, image in enumerate(grey)]
+
+
+def train(name, pictures, folder, seed=0, on_progress=None):
+    torch.manual_seed(0)
+    trainer = SMALL[name](pictures)
+    trainer.batch_size = 4
+    output = folder / f"{name}.safetensors"
+    return fit(trainer, pictures, output, folder / "work", steps=STEPS, seed=seed, size=SIZE, save_every=3, on_progress=on_progress)
+
+
+def stop_after_four(progress: Progress) -> None:
+    if progress.step == 4:
+        raise Stop
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(name, pictures, tmp_path):
+    whole = train(name, pictures, tmp_path / "whole")
+    with pytest.raises(Stop):
+        train(name, pictures, tmp_path / "stopped", on_progress=stop_after_four)
+    seen = []
+    resumed = train(name, pictures, tmp_path / "stopped", on_progress=lambda progress: seen.append(progress.step))
+    assert seen == [4, 5, 6]
+    assert resumed.losses == whole.losses
+    one, other = read(whole.output), read(resumed.output)
+    assert one.config == other.config
+    assert list(one.tensors) == list(other.tensors)
+    assert all(torch.equal(value, other.tensors[key]) for key, value in one.tensors.items())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_checkpoint_loads_and_makes_grey_images(name, pictures, tmp_path):
+    run = train(name, pictures, tmp_path)
+    generator = registry.get(name).load(Checkpoint(run.output))
+    if name == "simswap":
+        faces = np.stack([picture.image[:SIZE, :SIZE] for picture in pictures[:2]])
+        images = generator.swap(faces, faces[::-1].copy(), [0, 1])
+    else:
+        images = generator.sample([0, 1], **({} if name == "stylegan2" else {"steps": 3}))
+    assert images.shape == (2, SIZE, SIZE, 3)
+    assert not np.array_equal(images[0], images[1])
+    assert (images == images[..., :1]).all()
+
+
+def test_training_changes_the_weights_and_leaves_the_global_stream_alone(pictures, tmp_path):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    trainer = SMALL["ddpm"](pictures)
+    trainer.batch_size = 4
+    before = {key: value.clone() for key, value in trainer.unet.state_dict().items()}
+    torch.manual_seed(3)
+    fit(trainer, pictures, tmp_path / "out.safetensors", tmp_path / "work", steps=2, seed=0, size=SIZE, save_every=2)
+    assert torch.equal(torch.rand(1), expected)
+    assert any(not torch.equal(value, before[key]) for key, value in trainer.unet.state_dict().items())
+
+
+def test_what_is_written_as_it_goes(pictures, tmp_path):
+    train("ddpm", pictures, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == ["losses.csv", "state.pt", "step-000003.png", "step-000006.png"]
+    with (tmp_path / "work" / "losses.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["3", "6"]
+
+
+def test_the_state_of_another_run_is_refused(pictures, tmp_path):
+    train("ddpm", pictures, tmp_path)
+    with pytest.raises(InputError, match="seed 0, not 1"):
+        train("ddpm", pictures, tmp_path, seed=1)
+    (tmp_path / "work" / "state.pt").write_bytes(b"PK\x03\x04 cut short")
+    with pytest.raises(InputError, match=r"state\.pt is not the state of a training run"):
+        train("ddpm", pictures, tmp_path)
