@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from generators import registry
 from generators.base import Crop
 from generators.checkpoints import Checkpoint, write_safetensors
 from generators.errors import CheckpointError
-from generators.networks.arcface import ArcFace
+from generators.networks.arcface import ArcFace, load_arcface
 from generators.networks.simswap import SimSwapGenerator
 
 SEEDS = list(range(8))
@@ -130,3 +132,25 @@ def test_wrong_files_are_refused_with_what_is_missing(tmp_path: Path) -> None:
         registry.get("simswap").load(Checkpoint(checkpoint.path, {}, {"arcface": Checkpoint(checkpoint.path)}))
     with pytest.raises(CheckpointError, match=r"fc\.weight is \[24, 256\] instead of"):
         registry.get("simswap").load(Checkpoint(checkpoint.path, {}, {"arcface": Checkpoint(arcface.path)}))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_the_official_identity_files_are_read_without_their_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrapped: bool, zipped: bool
+) -> None:
+    """A whole pickled module of a class that is not there, or {"model": DataParallel}, in torch's zip form or the older stream."""
+    monkeypatch.setitem(sys.modules, "models", types.ModuleType("models"))
+    home = types.ModuleType("models.arcface_models")
+    home.ResNet = type("ResNet", (ArcFace,), {"__module__": home.__name__, "__qualname__": "ResNet"})
+    monkeypatch.setitem(sys.modules, home.__name__, home)
+    _, arcface = small_networks()
+    whole = home.ResNet((1, 1, 1), False, (8, 12, 16), 24, 32)
+    whole.load_state_dict(arcface.state_dict())
+    saved = {"epoch": 3, "model": torch.nn.DataParallel(whole)} if wrapped else whole
+    torch.save(saved, tmp_path / "arcface_checkpoint.tar", _use_new_zipfile_serialization=zipped)
+    monkeypatch.undo()
+
+    network = load_arcface(Checkpoint(tmp_path / "arcface_checkpoint.tar", {"input_size": 32}))
+    assert set(network.state_dict()) == set(arcface.state_dict())
+    assert all(torch.equal(value, arcface.state_dict()[key]) for key, value in network.state_dict().items())
