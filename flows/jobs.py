@@ -92,7 +92,7 @@ def configuration(name: str, settings: dict[str, Any]) -> Any:
 
 
 def judge_detector(run: Path, splits: DetectionSplits, output: Path | None = None, on_progress: Progress = silent) -> Judged:
-    """Evaluates the detector in the folder `run` on the test split, and writes JSON, Markdown, CSV, LaTeX and HTML to `output` (or `run`)."""
+    """Evaluates the detector in the folder `run` on the test split. Writes JSON, Markdown, CSV, LaTeX and HTML to `output` (or `run`)."""
     result = evaluate(load_detector(run), splits.test, splits.validation, on_progress=on_progress)
     folder = output or run
     folder.mkdir(parents=True, exist_ok=True)
