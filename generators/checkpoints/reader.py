@@ -4,8 +4,8 @@
 bare pickles (NVIDIA's, ProjectedGAN's, those of the TensorFlow releases). Which it is comes from the bytes. Nothing in a file is ever run:
 see `pickles`. A file that asks for it is refused with the name of what it asked for.
 
-Names of the tensors: those of the file, nested dicts and modules joined by dots. So a Lightning file has `state_dict.model.weight`, a pickle
-`{G, D, G_ema}` of NVIDIA or ProjectedGAN has `G_ema.mapping.fc0.weight`, a whole module at the top has `layer1.0.conv1.weight`, and
+Names of the tensors: those of the file, nested dicts and modules joined by dots. So a Lightning file has `state_dict.model.weight`, a
+pickle `{G, D, G_ema}` of NVIDIA or ProjectedGAN has `G_ema.mapping.fc0.weight`, a whole module at the top has `layer1.0.conv1.weight`, and
 `{"model": DataParallel}` has `model.module.layer1...`; elements of lists have their index. A TensorFlow triple has `G.`, `D.` and `Gs.`
 before TensorFlow's names: `Gs.mapping/Dense0/weight`. A tensor alone is called `tensor`.
 

@@ -33,7 +33,7 @@ class StyleGAN2(Generator):
     Parameters = StyleGAN2Parameters
 
     def __init__(self, network: stylegan2.Generator, device: str | torch.device, dtype: torch.dtype):
-        self.network = network.eval().requires_grad_(False).to(device)
+        self.network = network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
         self.device, self.dtype = torch.device(device), dtype
 
     @classmethod
@@ -52,11 +52,11 @@ class StyleGAN2(Generator):
         images = self.network(
             z.to(self.device),
             self._labels(seeds, settings),
-            settings.truncation_psi,
-            settings.truncation_cutoff,
-            settings.noise_mode,
-            generators,
-            self.dtype,
+            truncation_psi=settings.truncation_psi,
+            truncation_cutoff=settings.truncation_cutoff,
+            noise_mode=settings.noise_mode,
+            generators=generators,
+            dtype=self.dtype,
         )
         return to_uint8(images, rounding="half_up")
 

@@ -1,4 +1,4 @@
-"""Resampling with a small separable filter, as StyleGAN's networks do it between resolutions ("upfirdn": upsample, filter, downsample).
+"""Resampling with a small filter, as StyleGAN's networks do it between resolutions ("upfirdn": upsample, filter, downsample).
 
 Upsampling by two needs no zeros put between the samples: a transposed convolution of stride two computes the same numbers.
 """
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 
 def make_filter(taps: Sequence[float]) -> torch.Tensor:
-    """The two-dimensional filter `[K, K]` that `taps` spans, of sum one. `[1, 3, 3, 1]` is StyleGAN2's."""
+    """The filter `[K, K]` that `taps` spans, of sum one. `[1, 3, 3, 1]` is StyleGAN2's."""
     line = torch.as_tensor(taps, dtype=torch.float32)
     square = torch.outer(line, line)
     return square / square.sum()
@@ -27,8 +27,8 @@ def upsample2(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     return out[:, :, : 2 * height, : 2 * width]
 
 
-def smooth(x: torch.Tensor, kernel: torch.Tensor, gain: float = 1.0, padding: tuple[int, int] = (1, 1)) -> torch.Tensor:
-    """`x` `[N, C, H, W]` convolved with `gain * kernel`, channel by channel, after `padding` zeros (before, after) on both axes."""
+def smooth(x: torch.Tensor, kernel: torch.Tensor, gain: float, padding: tuple[int, int]) -> torch.Tensor:
+    """`x` `[N, C, H, W]` convolved with `gain * kernel` `[K, K]`, each channel alone, after `padding` zeros before and after."""
     channels, taps = x.shape[1], kernel.shape[-1]
     weight = (gain * kernel).flip((0, 1)).to(x.dtype).expand(channels, 1, taps, taps)
     before, after = padding

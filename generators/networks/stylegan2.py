@@ -1,12 +1,14 @@
 """StyleGAN2's generator (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020, sections 2 and 4; with labels and
 the training fixes of "Training Generative Adversarial Networks with Limited Data", 2020).
 
-Tensors carry the names of NVIDIA's PyTorch releases. One convolution serves a whole batch: the styles scale its input and the
-demodulation its output, which is the same as scaling the weights for each image (equations 1 to 3).
+Tensors carry the names of NVIDIA's PyTorch releases. One convolution serves a whole batch: the styles scale its input and the demodulation
+its output, which is the same as scaling the weights for each image (equations 1 to 3). Activations are laid out channels-last, which the
+convolutions are fastest with, on a CPU as on a GPU.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -20,6 +22,7 @@ from generators.networks.resample import make_filter, smooth, upsample2
 Architecture = Literal["skip", "orig", "resnet"]
 NoiseMode = Literal["const", "none", "random"]
 SQRT2 = math.sqrt(2.0)
+ACTIVATIONS = {"lrelu": (0.2, SQRT2), "relu": (0.0, SQRT2), "linear": (1.0, 1.0)}  # negative slope, gain
 
 
 def normalize_2nd_moment(x: torch.Tensor) -> torch.Tensor:
@@ -31,15 +34,10 @@ class FullyConnected(nn.Module):
     """A linear layer with a run-time weight scale: weights are stored as N(0, 1) / `lr_multiplier`."""
 
     def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        activation: Literal["linear", "lrelu"] = "linear",
-        lr_multiplier: float = 1.0,
-        bias_init: float = 0.0,
+        self, in_features: int, out_features: int, *, activation: str = "linear", lr_multiplier: float = 1.0, bias_init: float = 0.0
     ):
         super().__init__()
-        self.activation = activation
+        self.negative_slope, self.act_gain = ACTIVATIONS[activation]
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
         self.bias = nn.Parameter(torch.full((out_features,), float(bias_init)))
         self.weight_gain = lr_multiplier / math.sqrt(in_features)
@@ -47,7 +45,7 @@ class FullyConnected(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
-        return F.leaky_relu(x, 0.2) * SQRT2 if self.activation == "lrelu" else x
+        return x if self.negative_slope == 1 else F.leaky_relu(x, self.negative_slope) * self.act_gain
 
 
 class Mapping(nn.Module):
@@ -59,11 +57,13 @@ class Mapping(nn.Module):
         c_dim: int,
         w_dim: int,
         num_ws: int,
+        *,
         num_layers: int = 8,
         embed_features: int | None = None,
         layer_features: int | None = None,
+        activation: str = "lrelu",
         lr_multiplier: float = 0.01,
-        w_avg_beta: float = 0.998,
+        w_avg_beta: float | None = 0.998,
     ):
         super().__init__()
         self.num_ws, self.num_layers, self.w_avg_beta, self.c_dim = num_ws, num_layers, w_avg_beta, c_dim
@@ -71,14 +71,15 @@ class Mapping(nn.Module):
         if c_dim:
             self.embed = FullyConnected(c_dim, embedded)
         widths = [z_dim + embedded] + [layer_features or w_dim] * (num_layers - 1) + [w_dim]
-        for index in range(num_layers):
-            self.add_module(f"fc{index}", FullyConnected(widths[index], widths[index + 1], "lrelu", lr_multiplier))
+        for index, (before, after) in enumerate(itertools.pairwise(widths)):
+            self.add_module(f"fc{index}", FullyConnected(before, after, activation=activation, lr_multiplier=lr_multiplier))
         self.register_buffer("w_avg", torch.zeros(w_dim))
 
     def forward(
         self,
         z: torch.Tensor,
         c: torch.Tensor | None = None,
+        *,
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,
         update_w_avg: bool = False,
@@ -90,9 +91,9 @@ class Mapping(nn.Module):
             x = torch.cat([x, normalize_2nd_moment(self.embed(c.float()))], 1)
         for index in range(self.num_layers):
             x = getattr(self, f"fc{index}")(x)
-        if update_w_avg:
+        if update_w_avg and self.w_avg_beta is not None:
             self.w_avg.copy_(x.detach().mean(0).lerp(self.w_avg, self.w_avg_beta))
-        ws = x.unsqueeze(1).repeat(1, self.num_ws, 1)
+        ws = x.unsqueeze(1).expand(-1, self.num_ws, -1)
         if truncation_psi == 1:
             return ws
         cutoff = self.num_ws if truncation_cutoff is None else truncation_cutoff
@@ -108,13 +109,16 @@ class StyledConv(nn.Module):
         out_channels: int,
         w_dim: int,
         resolution: int,
+        *,
         up: bool = False,
         use_noise: bool = True,
+        activation: str = "lrelu",
         resample_filter: Sequence[float] = (1, 3, 3, 1),
         conv_clamp: float | None = None,
     ):
         super().__init__()
         self.resolution, self.up, self.use_noise, self.conv_clamp = resolution, up, use_noise, conv_clamp
+        self.negative_slope, self.act_gain = ACTIVATIONS[activation]
         self.register_buffer("resample_filter", make_filter(resample_filter))
         self.affine = FullyConnected(w_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
@@ -129,6 +133,7 @@ class StyledConv(nn.Module):
         w: torch.Tensor,
         noise_mode: NoiseMode = "const",
         generators: Sequence[torch.Generator] | None = None,
+        *,
         gain: float = 1.0,
     ) -> torch.Tensor:
         styles, weight = self.affine(w), self.weight
@@ -137,14 +142,18 @@ class StyledConv(nn.Module):
             styles = styles / styles.abs().amax(1, keepdim=True)
         demodulation = (styles.square() @ weight.square().sum((2, 3)).T + 1e-8).rsqrt()
         x = self._convolve(x * styles.to(x.dtype)[:, :, None, None], weight.to(x.dtype))
-        # The leaky ReLU's gain is positive, so it may be taken before it and folded into what is small.
-        gain = gain * SQRT2
-        x = x * (demodulation * gain).to(x.dtype)[:, :, None, None]
+        # The gain after the activation is positive, so it may be taken before it, folded into what is small.
+        total_gain = gain * self.act_gain
+        offset = (self.bias * total_gain)[:, None, None]
         noise = self._noise(x, noise_mode, generators)
         if noise is not None:
-            x = x + (noise * (self.noise_strength * gain)).to(x.dtype)
-        x = F.leaky_relu(x + (self.bias * gain).to(x.dtype)[:, None, None], 0.2)
-        return x if self.conv_clamp is None else x.clamp(-self.conv_clamp * gain / SQRT2, self.conv_clamp * gain / SQRT2)
+            offset = offset + noise * (self.noise_strength * total_gain)
+        offset = offset.to(x.dtype).contiguous(memory_format=torch.channels_last) if offset.ndim == 4 else offset.to(x.dtype)
+        x = torch.addcmul(offset, x, (demodulation * total_gain).to(x.dtype)[:, :, None, None])
+        x = F.leaky_relu(x, self.negative_slope, inplace=True)
+        if self.conv_clamp is None:
+            return x
+        return (x.clamp if x.requires_grad else x.clamp_)(-self.conv_clamp * gain, self.conv_clamp * gain)
 
     def _convolve(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         if not self.up:
@@ -154,10 +163,11 @@ class StyledConv(nn.Module):
         return smooth(x, self.resample_filter, gain=4.0, padding=((taps - 1) // 2, (taps - 2) // 2))
 
     def _noise(self, x: torch.Tensor, mode: NoiseMode, generators: Sequence[torch.Generator] | None) -> torch.Tensor | None:
+        """`[1 or N, 1, R, R]`, or None without noise."""
         if not self.use_noise or mode == "none":
             return None
         if mode == "const":
-            return self.noise_const
+            return self.noise_const[None, None]
         shape = (1, self.resolution, self.resolution)
         if generators is None:
             return torch.randn(len(x), *shape, device=x.device)
@@ -184,7 +194,7 @@ class ToRGB(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """The residual architecture's way past a block: a 1x1 convolution without bias, then upsampling (they commute; this order is cheaper)."""
+    """The residual architecture's way past a block: a 1x1 convolution without bias, then upsampling (they commute; this is cheaper)."""
 
     def __init__(self, in_channels: int, out_channels: int, resample_filter: Sequence[float] = (1, 3, 3, 1)):
         super().__init__()
@@ -206,49 +216,42 @@ class Block(nn.Module):
         w_dim: int,
         resolution: int,
         img_channels: int,
+        *,
         is_last: bool,
         architecture: Architecture = "skip",
         resample_filter: Sequence[float] = (1, 3, 3, 1),
         conv_clamp: float | None = None,
-        use_noise: bool = True,
+        **layer_kwargs: Any,
     ):
         super().__init__()
-        self.architecture = architecture
+        self.is_first, self.is_residual, self.has_rgb = in_channels == 0, architecture == "resnet", is_last or architecture == "skip"
+        self.num_conv = 1 if self.is_first else 2
         self.register_buffer("resample_filter", make_filter(resample_filter))
-        kwargs: dict[str, Any] = {"use_noise": use_noise, "resample_filter": resample_filter, "conv_clamp": conv_clamp}
-        self.is_first = in_channels == 0
+        layer_kwargs |= {"resample_filter": resample_filter, "conv_clamp": conv_clamp}
         if self.is_first:
             self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
         else:
-            self.conv0 = StyledConv(in_channels, out_channels, w_dim, resolution, up=True, **kwargs)
-        self.conv1 = StyledConv(out_channels, out_channels, w_dim, resolution, **kwargs)
-        self.has_rgb = is_last or architecture == "skip"
+            self.conv0 = StyledConv(in_channels, out_channels, w_dim, resolution, up=True, **layer_kwargs)
+        self.conv1 = StyledConv(out_channels, out_channels, w_dim, resolution, **layer_kwargs)
         if self.has_rgb:
             self.torgb = ToRGB(out_channels, img_channels, w_dim, conv_clamp)
-        if not self.is_first and architecture == "resnet":
+        if not self.is_first and self.is_residual:
             self.skip = Shortcut(in_channels, out_channels, resample_filter)
 
     def forward(
-        self,
-        x: torch.Tensor | None,
-        img: torch.Tensor | None,
-        ws: Sequence[torch.Tensor],
-        noise_mode: NoiseMode,
-        generators: Sequence[torch.Generator] | None,
-        dtype: torch.dtype,
+        self, x: torch.Tensor | None, img: torch.Tensor | None, ws: Sequence[torch.Tensor], dtype: torch.dtype, **noise: Any
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """`ws`: one style for each convolution, then one for the colours."""
+        """`ws`: one style for each convolution, then one for the colours. Computes in `dtype`; the colours are summed in float32."""
         styles = iter(ws)
         if self.is_first:
-            x = self.const.to(dtype).expand(len(ws[0]), -1, -1, -1)
-            x = self.conv1(x, next(styles), noise_mode, generators)
-        elif self.architecture == "resnet":
-            past = self.skip(x.to(dtype), gain=math.sqrt(0.5))
-            x = self.conv0(x.to(dtype), next(styles), noise_mode, generators)
-            x = past + self.conv1(x, next(styles), noise_mode, generators, gain=math.sqrt(0.5))
+            x = self.const.to(dtype).expand(len(ws[0]), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+            x = self.conv1(x, next(styles), **noise)
+        elif self.is_residual:
+            x = x.to(dtype)
+            past = self.skip(x, gain=math.sqrt(0.5))
+            x = past + self.conv1(self.conv0(x, next(styles), **noise), next(styles), gain=math.sqrt(0.5), **noise)
         else:
-            x = self.conv0(x.to(dtype), next(styles), noise_mode, generators)
-            x = self.conv1(x, next(styles), noise_mode, generators)
+            x = self.conv1(self.conv0(x.to(dtype), next(styles), **noise), next(styles), **noise)
         if img is not None:
             img = upsample2(img, self.resample_filter)
         if self.has_rgb:
@@ -265,26 +268,29 @@ class Synthesis(nn.Module):
         w_dim: int,
         img_resolution: int,
         img_channels: int,
+        *,
         channel_base: int = 32768,
         channel_max: int = 512,
         num_fp16_res: int = 0,
         **block_kwargs: Any,
     ):
         super().__init__()
-        self.resolutions = [2**power for power in range(2, int(math.log2(img_resolution)) + 1)]
+        powers = int(math.log2(img_resolution))
+        self.resolutions = [2**power for power in range(2, powers + 1)]
         self.num_ws = 2 * len(self.resolutions)
-        # What is run in half precision, if anything is: as in the official code, the highest resolutions alone.
-        self.fp16_resolution = max(2 ** (int(math.log2(img_resolution)) + 1 - (num_fp16_res or 4)), 8)
+        # Where half precision begins, if it is asked for: at the highest resolutions alone, four if the configuration names none.
+        self.half_from = max(2 ** (powers + 1 - (num_fp16_res or 4)), 8)
         in_channels = 0
         for resolution in self.resolutions:
             out_channels = min(channel_base // resolution, channel_max)
-            is_last = resolution == img_resolution
-            self.add_module(f"b{resolution}", Block(in_channels, out_channels, w_dim, resolution, img_channels, is_last, **block_kwargs))
+            block = Block(in_channels, out_channels, w_dim, resolution, img_channels, is_last=resolution == img_resolution, **block_kwargs)
+            self.add_module(f"b{resolution}", block)
             in_channels = out_channels
 
     def forward(
         self,
         ws: torch.Tensor,
+        *,
         noise_mode: NoiseMode = "const",
         generators: Sequence[torch.Generator] | None = None,
         dtype: torch.dtype = torch.float32,
@@ -292,17 +298,18 @@ class Synthesis(nn.Module):
         """`noise_mode` "random" draws each image's noise from its own CPU generator, or from the global stream if there are none.
         `dtype` below float32 is used at the highest resolutions alone."""
         x = img = None
-        styles = list(ws.float().unbind(1))
+        styles = ws.float().unbind(1)
         start = 0
         for resolution in self.resolutions:
             block = getattr(self, f"b{resolution}")
-            x, img = block(x, img, styles[start:], noise_mode, generators, dtype if resolution >= self.fp16_resolution else torch.float32)
-            start += 1 if block.is_first else 2
+            block_dtype = dtype if resolution >= self.half_from else torch.float32
+            x, img = block(x, img, styles[start:], block_dtype, noise_mode=noise_mode, generators=generators)
+            start += block.num_conv
         return img
 
 
 class Generator(nn.Module):
-    """The whole generator, with the arguments of NVIDIA's classes, so that `Generator(**config)` takes what a released file says of itself."""
+    """The whole generator, with the arguments of NVIDIA's classes: `Generator(**config)` takes what a released file says of itself."""
 
     def __init__(
         self,
@@ -311,6 +318,7 @@ class Generator(nn.Module):
         w_dim: int,
         img_resolution: int,
         img_channels: int = 3,
+        *,
         mapping_kwargs: dict[str, Any] | None = None,
         **synthesis_kwargs: Any,
     ):
@@ -323,12 +331,11 @@ class Generator(nn.Module):
         self,
         z: torch.Tensor,
         c: torch.Tensor | None = None,
+        *,
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,
-        noise_mode: NoiseMode = "const",
-        generators: Sequence[torch.Generator] | None = None,
-        dtype: torch.dtype = torch.float32,
+        **synthesis_kwargs: Any,
     ) -> torch.Tensor:
         """z `[N, z_dim]` and one-hot labels c `[N, c_dim]` to float32 images `[N, img_channels, R, R]`, nominally in [-1, 1]."""
-        ws = self.mapping(z, c, truncation_psi, truncation_cutoff)
-        return self.synthesis(ws, noise_mode, generators, dtype)
+        ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
+        return self.synthesis(ws, **synthesis_kwargs)
