@@ -158,7 +158,7 @@ def summarise(
         labels, scores = data.labels[members], scored.scores[members]
         values = measure(labels, scores, threshold)
         if bootstrap:
-            replicates[subset] = resample(labels, scores, threshold, _counts(data, members, bootstrap, seed))
+            replicates[subset] = resample(labels, scores, threshold, bootstrap_counts(data, members, bootstrap, seed))
         n_fake = int((labels == FAKE).sum())
         measures = {key: _measure(values[key], replicates[subset][key] if bootstrap else None) for key in MEASURES}
         rows.append(
@@ -215,7 +215,7 @@ def batches_of(data: DetectionData, batch_size: int) -> Iterator[list[Item]]:
             yield items
 
 
-def _counts(data: DetectionData, members: np.ndarray, replicates: int, seed: int) -> np.ndarray:
+def bootstrap_counts(data: DetectionData, members: np.ndarray, replicates: int, seed: int) -> np.ndarray:
     """How often each member occurs in each replicate: int16 `[replicates, members]`. Each class of each subset is drawn on its own.
 
     The draw of a group follows from its name, so that subsets that share a real source share its draws too, and averages over them have
