@@ -16,7 +16,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -92,12 +92,20 @@ class Detector(ABC):
     @classmethod
     def parse_config(cls, values: dict[str, Any]) -> Any:
         """`values` as this detector's `Config`, defaults filled in; InputError names the first thing that is wrong."""
-        try:
-            return cls.Config(**values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"]) or "the configuration"
-            raise InputError(f"{cls.name}: {key}: {first['msg']}", f"Its settings are: {', '.join(cls.Config.model_fields)}") from None
+        return parse_settings(cls.Config, values, cls.name)
+
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def parse_settings(model: type[Settings], values: dict[str, Any], owner: str) -> Settings:
+    """`values` as `model`; InputError names `owner`, the first key that is wrong and what is known."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the configuration"
+        raise InputError(f"{owner}: {key}: {first['msg']}", f"Its settings are: {', '.join(model.model_fields)}") from None
 
 
 _registered: dict[str, type[Detector]] = {}

@@ -70,14 +70,25 @@ def supcon(
     return each.mean() * (temperature / base_temperature)
 
 
-def nt_xent(features: torch.Tensor, *, temperature: float = 0.07, normalise: bool = True, reduction: Reduction = "mean") -> torch.Tensor:
+def nt_xent(
+    features: torch.Tensor,
+    source: torch.Tensor | None = None,
+    *,
+    temperature: float = 0.07,
+    normalise: bool = True,
+    reduction: Reduction = "mean",
+) -> torch.Tensor:
     """L_het, Eq. 1: each view must find the other view of its picture among all. `features` `[2N, d]`, rows i and i + N are a pair.
 
+    `source` int `[2N]` names the picture: where one occurs more than once in a batch, its further views are left out of K(i).
     Ours: mean over the 2N views, normalised. Literal: `normalise=False`, `reduction="sum"`.
     """
     z = _unit(features) if normalise else features
     pair = torch.eye(len(z), dtype=z.dtype, device=z.device).roll(len(z) // 2, 0)
-    each, _ = contrast(z @ z.T, pair, ~torch.eye(len(z), dtype=torch.bool, device=z.device), temperature)
+    allowed = ~torch.eye(len(z), dtype=torch.bool, device=z.device)
+    if source is not None:
+        allowed &= (source.unsqueeze(0) != source.unsqueeze(1)) | pair.bool()
+    each, _ = contrast(z @ z.T, pair, allowed, temperature)
     return each.mean() if reduction == "mean" else each.sum()
 
 
@@ -190,7 +201,7 @@ def trace_loss(
     if "hom" in terms:
         values["hom"] = homogeneous(hom, source, over=hom_over)
     if "het" in terms:
-        values["het"] = nt_xent(het, temperature=temperature, reduction=reduction)
+        values["het"] = nt_xent(het, source, temperature=temperature, reduction=reduction)
     if "ort" in terms:
         values["ort"] = orthogonality(hom, het, form=orthogonal)
     weights = {"hom": 1.0, "het": 1.0, "ort": lambda_}
