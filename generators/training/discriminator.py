@@ -13,7 +13,7 @@ from torch import nn
 from generators.training.loop import set_lr
 
 LR = 2e-3
-R1_GAMMA = 0.3
+R1_GAMMA = 0.02
 R1_EVERY = 8  # lazy regularisation (StyleGAN2, appendix B): every so many steps, so many times as strong
 
 
@@ -55,7 +55,7 @@ def augment(images: torch.Tensor) -> torch.Tensor:
     images = images + (torch.rand(count, 1, 1, 1) - 0.5)
     mean = images.mean((1, 2, 3), keepdim=True)
     images = (images - mean) * (torch.rand(count, 1, 1, 1) + 0.5) + mean
-    return _cut_out(_translate(images, height // 8), height * 3 // 8, width * 3 // 8)
+    return _cut_out(_translate(images, height // 8), height // 4, width // 4)
 
 
 def _translate(images: torch.Tensor, reach: int) -> torch.Tensor:
