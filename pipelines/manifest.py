@@ -296,7 +296,8 @@ def _suggest(wrong: str, known: Any) -> str:
 
 def _explain(error: ValidationError, path: Path, lines: dict[yaml_lines.KeyPath, int]) -> InputError:
     """pydantic's first complaint as one line that names the file, the line and the key, with the mend."""
-    first = error.errors()[0]
+    # A misspelt key is two errors, an unknown key and a missing one: the first is the one to mend.
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     at = tuple(part for part in first["loc"] if part != "[key]")
     if at[:1] == ("subsets",) and len(at) > 2 and at[2] == "parts" and (*at[:3],) not in lines:
         at = (*at[:2], *at[4:])  # a subset written without `parts`

@@ -1,56 +1,106 @@
-"""Small checkpoints with random weights, in the forms that real ones have, and manifests that use them. For the mechanics only: what
+"""Small checkpoints with random weights, in the forms that real ones have, and a manifest that uses them. For the mechanics only: what
 they make is noise."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
+import yaml
 
 from generators.checkpoints import write_safetensors
 
+STYLEGAN2_CONFIG = {
+    "z_dim": 16,
+    "c_dim": 0,
+    "w_dim": 16,
+    "img_resolution": 32,
+    "mapping_kwargs": {"num_layers": 2},
+    "channel_base": 256,
+    "channel_max": 16,
+}
 
-def stylegan2_checkpoint(path: Path, seed: int = 0, resolution: int = 32) -> Path:
+
+def stylegan2_checkpoint(path: Path, seed: int = 0) -> Path:
     """A StyleGAN2 with a few thousand weights, under NVIDIA's names."""
     from generators.networks.stylegan2 import Generator
 
-    config = {
-        "z_dim": 16,
-        "c_dim": 0,
-        "w_dim": 16,
-        "img_resolution": resolution,
-        "mapping_kwargs": {"num_layers": 2},
-        "channel_base": 256,
-        "channel_max": 16,
-    }
     torch.manual_seed(seed)
-    network = Generator.from_config(config) if hasattr(Generator, "from_config") else Generator(**config)
-    write_safetensors(path, network.state_dict(), config)
+    write_safetensors(path, Generator(**STYLEGAN2_CONFIG).state_dict(), STYLEGAN2_CONFIG)
     return path
 
 
-def ddpm_checkpoint(path: Path, seed: int = 0, size: int = 32) -> Path:
-    """A diffusers UNet with a few thousand weights and its scheduler's configuration."""
+def ddpm_checkpoint(path: Path, seed: int = 0) -> Path:
+    """A diffusers UNet with a few thousand weights and its scheduler's configuration, for DDPM, DDIM and PNDM."""
     from diffusers import DDPMScheduler, UNet2DModel
 
     torch.manual_seed(seed)
     unet = UNet2DModel(
-        sample_size=size,
-        in_channels=3,
-        out_channels=3,
+        sample_size=32,
         block_out_channels=(8, 16),
         layers_per_block=1,
         norm_num_groups=4,
         down_block_types=("DownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "UpBlock2D"),
     )
-    config = {"unet": dict(unet.config), "scheduler": dict(DDPMScheduler(num_train_timesteps=1000).config)}
-    write_safetensors(path, {f"unet.{name}": value for name, value in unet.state_dict().items()}, _plain(config))
+    config = {"unet": dict(unet.config), "scheduler": dict(DDPMScheduler().config)}
+    write_safetensors(
+        path, {f"unet.{name}": value for name, value in unet.state_dict().items()}, json.loads(json.dumps(config, default=str))
+    )
     return path
 
 
-def _plain(config: dict[str, object]) -> dict[str, object]:
-    """Without what JSON cannot hold (diffusers keeps private entries and tuples in its configurations)."""
-    import json
+def simswap_checkpoint(path: Path, seed: int = 0) -> Path:
+    """A SimSwap for aligned 32 px images with its identity network in the same file."""
+    from generators.networks.arcface import ArcFace
+    from generators.networks.simswap import SimSwapGenerator
 
-    return json.loads(json.dumps(config, default=str))
+    torch.manual_seed(seed)
+    generator = SimSwapGenerator((8, 16, 16), 32, 1)
+    for parameter in generator.parameters():
+        parameter.data *= 3  # fresh weights give a nearly flat picture, which a build rejects as blank
+    arcface = ArcFace((1, 1, 1, 1), False, (8, 8, 16, 16), 32, 32)
+    tensors = {f"generator.{name}": value for name, value in generator.state_dict().items()}
+    tensors |= {f"arcface.{name}": value for name, value in arcface.state_dict().items()}
+    write_safetensors(path, tensors, {"size": 32, "crop": "aligned", "arcface_input_size": 32})
+    return path
+
+
+def checkpoint_folder(folder: Path) -> Path:
+    """A folder with one small checkpoint of each of the methods above."""
+    stylegan2_checkpoint(folder / "stylegan2.safetensors")
+    ddpm_checkpoint(folder / "ddpm.safetensors")
+    simswap_checkpoint(folder / "simswap.safetensors")
+    return folder
+
+
+def small_manifest(checkpoints: Path) -> dict[str, Any]:
+    """A manifest, as data, with a GAN, a diffusion model and a chain, of a few images each."""
+    return {
+        "dataset": "tiny",
+        "size": 32,
+        "shard_size": 4,
+        "splits": {"train": 0.5, "validation": 0.2},
+        "reals": {"faces": {"package": "faces", "licence": "test", "count": 40}},
+        "checkpoints": {
+            "sg2": {"generators": ["stylegan2"], "file": str(checkpoints / "stylegan2.safetensors"), "licence": "test"},
+            "unet": {"generators": ["ddpm", "ddim", "pndm"], "file": str(checkpoints / "ddpm.safetensors"), "licence": "test"},
+            "swap": {"generators": ["simswap"], "file": str(checkpoints / "simswap.safetensors"), "licence": "test"},
+        },
+        "subsets": {
+            "StyleGAN2": {"count": 10, "real": "faces", "chain": [{"sample": "stylegan2", "checkpoint": "sg2"}]},
+            "DDIM": {"count": 6, "real": "faces", "chain": [{"sample": "ddim", "checkpoint": "unet", "steps": 2}]},
+            "SimSwap_Style2": {
+                "count": 6,
+                "real": "faces",
+                "chain": [{"sample": "stylegan2", "checkpoint": "sg2"}, {"swap": "simswap", "checkpoint": "swap", "source": "faces"}],
+            },
+        },
+    }
+
+
+def write_manifest(path: Path, data: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+    return path
