@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -26,13 +27,12 @@ def check(case: Case) -> None:
     if "generate.py --seeds=" in case.facts["arrays"]["z"].get("note", ""):
         seed = int(case.facts["arrays"]["z"]["note"].rpartition("=")[2])
         assert np.array_equal(legacy_randn(seed, z.shape).astype(np.float32), z.numpy())
-    c = next((case.tensor(name) for name in ("c", "label", "labels") if name in case.arrays), None)
+    inputs = [name for name in case.arrays if name.partition("_")[0] not in ("w", "ws", "img", "uint8")]
+    c = next((case.tensor(name) for name in inputs if name != "z"), None)
     for name in case.facts["arrays"]:
-        if name == "z" or name in ("c", "label", "labels"):
-            continue
         if name.startswith("uint8_"):
             _compare_grey_levels(case, name, _compute(network, name.replace("uint8_", "img_"), z, c))
-        else:
+        elif name not in inputs:
             case.compare(name, _compute(network, name, z, c))
 
 
@@ -48,28 +48,29 @@ def _write(case: Case, path: Path) -> Path:
 
 
 def _compute(network: torch.nn.Module, name: str, z: torch.Tensor, c: torch.Tensor | None) -> torch.Tensor:
-    """What an array's name says: `w`, `ws` or `img`, then the truncation (`psi07`), its `cutoff`, and the noise."""
+    """What an array's name says: `w`, `ws` or `img`, then the truncation (`psi07`), its `cutoff4`, and the noise."""
     kind, *parts = name.split("_")
-    settings: dict[str, float | int] = {}
-    noise = "const"
-    for part in parts:
-        if part.startswith("psi"):
-            digits = part.removeprefix("psi")
-            settings["truncation_psi"] = float(digits if len(digits) == 1 else f"{digits[0]}.{digits[1:]}")
-        elif part.startswith("cutoff"):
-            settings["truncation_cutoff"] = int(part.removeprefix("cutoff"))
-        elif part in ("const", "none"):
-            noise = part
-    ws = network.mapping(z, c, **settings)
+    ws = network.mapping(z, c, **truncation(parts))
     if kind == "w":
         return ws[:, 0]
     if kind == "ws":
         return ws[:, :, :64]  # the first components are stored
-    return network.synthesis(ws, noise_mode=noise)
+    return network.synthesis(ws, noise_mode="none" if {"none", "zeronoise"} & set(parts) else "const")
+
+
+def truncation(parts: list[str]) -> dict[str, float | int]:
+    """`psi07` and `cutoff4` as the mapping network's arguments."""
+    settings: dict[str, float | int] = {}
+    for part in parts:
+        if match := re.fullmatch(r"psi(\d)(\d*)", part):
+            settings["truncation_psi"] = float(f"{match[1]}.{match[2] or 0}")
+        elif match := re.fullmatch(r"cutoff(\d+)", part):
+            settings["truncation_cutoff"] = int(match[1])
+    return settings
 
 
 def _compare_grey_levels(case: Case, name: str, images: torch.Tensor) -> None:
-    """The stored levels are those of an image within the tolerance for floats: a value beside the border of two levels may fall on either."""
+    """The stored levels are those of an image within the tolerance for floats: a value at the border of two levels may fall on either."""
     tolerance = case.tolerance(name.replace("uint8_", "img_"))
     low, high = (to_uint8(images + off, rounding="half_up") for off in (-tolerance, tolerance))
     stored = case.arrays[name]

@@ -10,6 +10,7 @@ import torch
 from generators import registry
 from generators.checkpoints import Checkpoint
 from tests.parity.cases import Case
+from tests.parity.systems.stylegan2 import truncation
 
 
 @torch.inference_mode()
@@ -23,6 +24,6 @@ def check(case: Case) -> None:
         for array in case.facts["arrays"]:
             if array in ("z", "latent_avg"):
                 continue
-            ws = network.mapping(z, truncation_psi=0.7 if "psi07" in array else 1.0)
+            ws = network.mapping(z, **truncation(array.split("_")))
             noise = "none" if "zeronoise" in array else "const"
             case.compare(array, ws[:, 0] if array == "w" else network.synthesis(ws, noise_mode=noise))
