@@ -146,7 +146,12 @@ class Denoiser(Generator):
         return torch.stack([torch.randn(shape, generator=rng) for rng in rngs]).to(self.device)
 
     def predict(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """The noise in `x` at timestep `t`, float32: the schedule's arithmetic is never done in half precision."""
+        """The noise in `x` at timestep `t`."""
+        return self.network_output(x, t)[:, : x.shape[1]]
+
+    def network_output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """What the UNet says, float32, because the schedule's arithmetic is never done in half precision: the noise, and after it as many
+        channels about its variance where the network has learnt that."""
         return self.unet(x.to(self.dtype), t).sample.float()
 
     def denoise(self, predict: Predict, x: torch.Tensor, scheduler: Any, timesteps: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:

@@ -66,7 +66,7 @@ def difference_table(comparison: Comparison) -> Table:
             cells.append(percent(difference.measures[key], True) + ("" if p is None else f" (p {p:.3f})"))
         rows.append([titles[difference.other], *cells])
     note = (
-        f"
+        f"Points of per cent, mean over subsets, {reference} minus the other, with 95 % intervals from paired bootstrap replicates; "
         "p is two-sided and not corrected for the number of comparisons."
     )
     return Table(f"{reference} minus each detector", ["detector", *(LABELS[key] for key in keys)], rows, note=note)

@@ -94,7 +94,7 @@ class StoreDataset:
     """
 
     def __init__(self, store: Store, version: int, table: SplitTable):
-        self._uri = str(store.path)
+        self._uri = store.uri
         self._version = version
         self._table = table
         self._local = threading.local()

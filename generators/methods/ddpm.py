@@ -32,12 +32,22 @@ class DDPM(Denoiser):
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> DDPM:
         return cls(*load_pixel_unet(checkpoint), device, dtype)
 
+    @property
+    def learned_variance(self) -> bool:
+        """Whether the network also says the variance of each step, as guided-diffusion's do. Then no other can be chosen."""
+        return self.unet.config.out_channels == 2 * self.unet.config.in_channels
+
+    def predict(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """The noise in `x`, and what the network says of its variance, if anything: the scheduler takes both."""
+        return self.network_output(x, t)
+
     def scheduler(self, settings: Parameters) -> Any:
         from diffusers import DDPMScheduler
 
-        chosen = {"variance_type": settings.variance_type, "clip_sample": settings.clip_sample}
+        variance_type = "learned_range" if self.learned_variance else settings.variance_type
+        chosen = {"variance_type": variance_type, "clip_sample": settings.clip_sample}
         if settings.official:
-            chosen = {"variance_type": settings.variance_type or "fixed_large", "clip_sample": settings.clip_sample is not False}
+            chosen = {"variance_type": variance_type or "fixed_large", "clip_sample": settings.clip_sample is not False}
         scheduler = DDPMScheduler.from_config(self.schedule, **{key: value for key, value in chosen.items() if value is not None})
         scheduler.set_timesteps(settings.steps)
         if settings.official:

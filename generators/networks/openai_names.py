@@ -52,6 +52,20 @@ class Heads:
         return channels // self.channels if self.channels else (self.number_up if up and self.number_up else self.number)
 
 
+def heads_of(settings: Mapping[str, Any]) -> Heads:
+    """guided-diffusion's own settings as heads: `num_head_channels`, `num_heads`, `num_heads_upsample`, `use_new_attention_order`.
+
+    -1 stands for none there. By default 64 channels a head, as in its released models of 256 pixels.
+    """
+
+    def given(name: str) -> int | None:
+        return None if settings.get(name, -1) == -1 else int(settings[name])
+
+    channels = given("num_head_channels") if "num_heads" in settings else given("num_head_channels") or 64
+    qkv_first = bool(settings.get("use_new_attention_order", False))
+    return Heads(channels, given("num_heads") or 1, given("num_heads_upsample"), qkv_first)
+
+
 @dataclass(frozen=True)
 class Layout:
     """What the keys tell: levels, residual blocks in each, which levels have attention, and whether resampling is by residual blocks."""
@@ -64,10 +78,15 @@ class Layout:
     context: int | None  # width of the text embedding that attention looks at; None: it looks at the image alone
 
 
+def is_openai_state(state: Mapping[str, torch.Tensor]) -> bool:
+    """Whether these are the tensors of a guided-diffusion UNet."""
+    return "input_blocks.0.0.weight" in state and "out.2.weight" in state
+
+
 def read_layout(state: Mapping[str, torch.Tensor], source: str) -> Layout:
     """The layout of a network in this naming. Raises CheckpointError, naming `source`, if it is none."""
     outputs = count(state, r"output_blocks\.(\d+)\.")
-    if not outputs or "input_blocks.0.0.weight" not in state:
+    if not outputs or not is_openai_state(state):
         raise CheckpointError(f"{source} holds no guided-diffusion UNet", "It should have input_blocks.0.0.weight and output_blocks.0.0.*")
     ups = {found[1] for key in state if (found := re.match(r"output_blocks\.(\d+)\.[12]\.(?:conv|in_layers)\.", key))}
     levels = len(ups) + 1

@@ -35,9 +35,9 @@ class LatentScale(nn.Module):
 
 class LDMTrainer(Trainer):
     name = "ldm"
-    batch_size = 32
+    batch_size = 16
 
-    def __init__(self, size: int, pictures: Sequence[Picture], widths: tuple[int, ...] = (40, 72)):
+    def __init__(self, size: int, pictures: Sequence[Picture], widths: tuple[int, ...] = (32, 56, 80)):
         self.vqvae = build_autoencoder(size, channels_of(pictures))
         self.scale = LatentScale()
         self.unet = build_unet(size // 2, widths, LATENT_CHANNELS)
@@ -103,7 +103,7 @@ def build_autoencoder(size: int, out_channels: int) -> nn.Module:
     from diffusers import VQModel
 
     return VQModel(
-        in_channels=3, out_channels=out_channels, block_out_channels=(24, 48), layers_per_block=1, norm_num_groups=8, sample_size=size,
+        in_channels=3, out_channels=out_channels, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, sample_size=size,
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
         latent_channels=LATENT_CHANNELS, num_vq_embeddings=512,
     )  # fmt: skip

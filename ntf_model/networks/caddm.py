@@ -78,7 +78,7 @@ class ArtifactDetection(nn.Module):
 
 
 class Output(NamedTuple):
-    """`logits` `[N, 2]` (class 1 is fake), `loc` `[N, 168, 4]`, `conf` `[N, 168, 2]`, and the two features `[N, C]` that make the logits."""
+    """`logits` `[N, 2]` (class 1 is fake), `loc` `[N, 168, 4]`, `conf` `[N, 168, 2]`; the features `[N, C]` that make the logits."""
 
     logits: torch.Tensor
     loc: torch.Tensor

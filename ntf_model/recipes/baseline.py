@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -30,72 +30,20 @@ class BaselineConfig(DetectorConfig):
     batch_size: int = Field(64, ge=2)
     learning_rate: float = Field(1e-4, gt=0)
     init: str | None = None  # a file (for ResNets also a transformers folder) of ImageNet weights to start from; None: random
-    workers: int = Field(0, ge=0)
+    mixed_precision: Literal["no", "bf16"] = "no"
+    threads: int = Field(4, gt=0)  # that read and augment pictures while the network works
 
 
-class Baseline(Detector):
-    """A network, how pictures are put into it, and how it learns."""
+class NetworkDetector(Detector):
+    """A detector that is one network and one way of preparing pictures for it: scoring in batches, saving and loading."""
 
-    Config: ClassVar[type[BaselineConfig]] = BaselineConfig
-    DEMO: ClassVar[dict[str, Any]] = {}  # what the preset "demo" changes in the defaults
-
-    def __init__(self, config: BaselineConfig, network: nn.Module, device: str | torch.device | None = None):
-        self.config, self.device = config, best_device(device)
-        self.network = network.to(self.device).eval()
-
-    # What a baseline gives
-
-    @classmethod
-    @abstractmethod
-    def build(cls, config: BaselineConfig) -> nn.Module:
-        """The network with its starting weights, all of which follow from the configuration."""
-
-    @property
-    @abstractmethod
-    def preprocess(self) -> Preprocess:
-        """How a picture is prepared at test time."""
-
-    @abstractmethod
-    def view(self, item: Item, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
-        """A training example from one picture: tensors that are stacked over the batch, the first of them the network's input."""
-
-    @abstractmethod
-    def loss(self, network: nn.Module, batch: Batch) -> torch.Tensor:
-        """The loss of a batch of `view`s."""
-
-    def probability(self, output: Any) -> torch.Tensor:
-        """P(fake) `[N]` from the network's output. By default one logit."""
-        return torch.sigmoid(output.flatten())
-
-    def optimizer(self, network: nn.Module) -> Any:
-        return torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=self.config.learning_rate)
-
-    def schedule(self) -> Schedule:
-        return Plateau(self.config.learning_rate)
-
-    def begin(self, data: DetectionData) -> None:
-        """Called with the training split before training: for recipes whose views need more than one picture."""
-
-    def step(self, network: nn.Module, optimizer: Any, backward: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """One step of the optimizer; `backward` computes the loss and its gradients. Returns the loss, detached."""
-        optimizer.zero_grad()
-        loss = backward().detach()
-        if self.clip_value is not None:
-            nn.utils.clip_grad_value_(network.parameters(), self.clip_value)
-        optimizer.step()
-        return loss
-
+    DEMO: ClassVar[dict[str, Any]] = {}  # what the preset "demo" changes in the defaults, which are the authors' recipe
     batch_pixels: ClassVar[int] = 32 * 256 * 256  # in one batch when scoring
-    labels: ClassVar[tuple[int, ...]] = (0, 1)  # which classes it learns from
-    clip_value: ClassVar[float | None] = None  # gradients are cut to this, value by value
     official: ClassVar[Callable[[str], str]] = staticmethod(str)  # its authors' name for a tensor of the network
 
-    @property
-    def note(self) -> str:
-        """What a reader of a table must know of this copy, such as that its backbone is random; often nothing."""
-        return ""
-
-    # What all of them do alike
+    def __init__(self, config: DetectorConfig, network: nn.Module, device: str | torch.device | None = None):
+        self.config, self.device = config, best_device(device)
+        self.network = network.to(self.device).eval()
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Any:
@@ -106,20 +54,23 @@ class Baseline(Detector):
         return cls.parse_config({**presets[name], **changes})
 
     @classmethod
-    def fit(
-        cls,
-        splits: DetectionSplits,
-        config: DetectorConfig | None = None,
-        output: Path | None = None,
-        *,
-        resume: bool = False,
-        device: str | torch.device | None = None,
-        on_progress: Progress = silent,
-    ) -> Self:
-        config = config or cls.Config()
-        torch.manual_seed(config.seed)
-        detector = cls(config, cls.build(config), device)
-        return train(detector, splits, output, resume=resume, on_progress=on_progress)
+    @abstractmethod
+    def build(cls, config: DetectorConfig) -> nn.Module:
+        """The network with its starting weights, all of which follow from the configuration."""
+
+    @property
+    @abstractmethod
+    def preprocess(self) -> Preprocess:
+        """How a picture is prepared at test time."""
+
+    @property
+    def note(self) -> str:
+        """What a reader of a table must know of this copy, such as that its backbone is random; often nothing."""
+        return ""
+
+    def probability(self, output: Any) -> torch.Tensor:
+        """P(fake) `[N]` from the network's output. By default one logit."""
+        return torch.sigmoid(output.flatten())
 
     def score(self, images: Sequence[np.ndarray]) -> np.ndarray:
         return self.score_tensors([self.preprocess(image) for image in images])
@@ -152,3 +103,54 @@ class Baseline(Detector):
         network = cls.build(config)
         load_into(network, tensors, folder, cls.official)
         return cls(config.model_copy(update={"init": values.get("init")}), network, device)
+
+
+class Baseline(NetworkDetector):
+    """A network detector that is trained by gradient steps, as `ntf_model.recipes.training` does it."""
+
+    Config: ClassVar[type[BaselineConfig]] = BaselineConfig
+    labels: ClassVar[tuple[int, ...]] = (0, 1)  # which classes it learns from
+    clip_value: ClassVar[float | None] = None  # gradients are cut to this, value by value
+
+    @abstractmethod
+    def view(self, item: Item, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
+        """A training example from one picture: tensors that are stacked over the batch, the first of them the network's input."""
+
+    @abstractmethod
+    def loss(self, network: nn.Module, batch: Batch) -> torch.Tensor:
+        """The loss of a batch of `view`s."""
+
+    def optimizer(self, network: nn.Module) -> Any:
+        return torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=self.config.learning_rate)
+
+    def schedule(self) -> Schedule:
+        return Plateau(self.config.learning_rate)
+
+    def begin(self, data: DetectionData) -> None:
+        """Called with the training split before training: for recipes whose views need more than one picture."""
+
+    def step(self, network: nn.Module, optimizer: Any, backward: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """One step of the optimizer; `backward` computes the loss and its gradients. Returns the loss, detached."""
+        optimizer.zero_grad()
+        loss = backward().detach()
+        if self.clip_value is not None:
+            nn.utils.clip_grad_value_(network.parameters(), self.clip_value)
+        optimizer.step()
+        return loss
+
+    @classmethod
+    def fit(
+        cls,
+        splits: DetectionSplits,
+        config: DetectorConfig | None = None,
+        output: Path | None = None,
+        *,
+        resume: bool = False,
+        device: str | torch.device | None = None,
+        on_progress: Progress = silent,
+    ) -> Self:
+        config = config or cls.Config()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            detector = cls(config, cls.build(config), device)
+        return train(detector, splits, output, resume=resume, on_progress=on_progress)

@@ -104,7 +104,8 @@ def align(
 ) -> tuple[np.ndarray, np.ndarray]:
     """CADDM's crop: the face turned and scaled onto the mean face, `[size, size, 3]`, and the landmarks in it `[68 or 81, 2]`.
 
-    `face_width` is the distance of the eyes at scale 1 in pixels; `rotation` is in degrees; `stretch` widens the eyes against the mouth, and
+    `face_width` is the distance of the eyes at scale 1, in pixels; `rotation` is in
+    degrees; `stretch` widens the eyes against the mouth, and
     the left half against the right, by a perspective transform.
     """
     mean = _mean_face(scale, face_width, size)

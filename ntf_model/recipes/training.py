@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -15,8 +18,11 @@ from torch import nn
 from ntf_model.data import DetectionData, DetectionSplits, ItemDataset
 from ntf_model.detector import Progress, silent
 from ntf_model.errors import InputError
+from ntf_model.evaluate import score_data
+from ntf_model.recipes.meter import Meter
 from ntf_model.runs import write_run
 from ntf_model.sampling import BalancedBatches, Draw
+from ntf_model.training import make_accelerator
 
 if TYPE_CHECKING:
     from ntf_model.recipes.baseline import Baseline
@@ -36,7 +42,7 @@ class Schedule(Protocol):
 class ByEpoch:
     """A learning rate that follows from the epoch alone."""
 
-    def __init__(self, rate_of: Any):
+    def __init__(self, rate_of: Callable[[int], float]):
         self.rate_of = rate_of
 
     def rate(self, epoch: int) -> float | None:
@@ -67,18 +73,27 @@ class Plateau:
             self.best = -np.inf
 
 
-class Views(torch.utils.data.Dataset):
-    """A baseline's training views of a dataset, as a DataLoader with `BalancedBatches` reads them. All randomness is the draw's seed."""
+def read_ahead(detector: Baseline, dataset: ItemDataset, batches: Iterable[list[Draw]], threads: int) -> Iterator[Batch]:
+    """The batches of a baseline's training views, in order, made by threads before they are needed. All randomness is the draws' seeds."""
 
-    def __init__(self, dataset: ItemDataset, detector: Baseline):
-        self.dataset, self.view = dataset, detector.view
+    def view(draw: Draw) -> tuple[torch.Tensor, ...]:
+        return detector.view(dataset[draw.row], np.random.default_rng(draw.seed))
 
-    def __getitem__(self, draw: Draw) -> tuple[torch.Tensor, ...]:
-        item = self.dataset[draw.row]
-        return self.view(item, np.random.default_rng(draw.seed))
+    def read(draws: list[Draw]) -> Batch:
+        return [torch.stack(column) for column in zip(*map(view, draws), strict=True)]
 
-    def __len__(self) -> int:
-        return len(self.dataset)
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque = deque()
+        try:
+            for draws in batches:
+                waiting.append(pool.submit(read, draws))
+                if len(waiting) >= 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 class Validation(NamedTuple):
@@ -96,11 +111,26 @@ def train(
     With `output`, each epoch is saved there, and `resume` goes on after the last one saved. Runs under `accelerate launch` on several
     devices as it does on one.
     """
-    from accelerate import Accelerator
-
-    config = detector.config
     detector.begin(splits.train)
-    accelerator = Accelerator(cpu=detector.device.type == "cpu")
+    accelerator = make_accelerator(detector.config, detector.device)
+    with Meter() as meter:
+        log, best = _learn(detector, splits, output if accelerator.is_main_process else None, resume, accelerator, on_progress)
+    detector.network.load_state_dict(best["state"])
+    detector.network.eval()
+    if output and accelerator.is_main_process:
+        detector.save_pretrained(output)
+        cost = {"seconds": sum(row["seconds"] for row in log), "peak_memory": meter.peak_memory}
+        write_run(output, splits, detector.config, {"epochs": log, "best_epoch": best.get("epoch"), **cost})
+        (output / CHECKPOINT_FILE).unlink(missing_ok=True)
+    accelerator.wait_for_everyone()
+    return detector
+
+
+def _learn(
+    detector: Baseline, splits: DetectionSplits, output: Path | None, resume: bool, accelerator: Any, on_progress: Progress
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """All epochs: one row of measurements for each, and the best one's weights ("state")."""
+    config = detector.config
     network = accelerator.prepare(detector.network)
     optimizer, schedule = detector.optimizer(network), detector.schedule()
     log: list[dict[str, Any]] = []
@@ -112,7 +142,6 @@ def train(
         log, best = saved["log"], saved["best"]
         for row in log:
             schedule.record(row["validation_accuracy"])
-    _reset_peak_memory()
     for epoch in range(len(log), config.epochs):
         rate = schedule.rate(epoch)
         if rate is None:
@@ -124,31 +153,17 @@ def train(
         schedule.record(found.accuracy)
         row = {"epoch": epoch, "loss": loss, "validation_ap": found.ap, "validation_accuracy": found.accuracy, "learning_rate": rate}
         log.append({**row, "seconds": time.perf_counter() - started})
+        state = detector.network.state_dict()
         if tuple(found) > tuple(best["found"]):
-            best = {"found": tuple(found), "epoch": epoch, "state": copy.deepcopy(detector.network.state_dict())}
-        if output and accelerator.is_main_process:
-            _write_checkpoint(
-                output, {"network": detector.network.state_dict(), "optimizer": optimizer.state_dict(), "log": log, "best": best}
-            )
-    detector.network.load_state_dict(best["state"])
-    detector.network.eval()
-    if output and accelerator.is_main_process:
-        detector.save_pretrained(output)
-        metrics = {
-            "epochs": log,
-            "best_epoch": best.get("epoch"),
-            "seconds": sum(row["seconds"] for row in log),
-            "peak_memory_bytes": peak_memory(),
-        }
-        write_run(output, splits, config, metrics)
-        (output / CHECKPOINT_FILE).unlink(missing_ok=True)
-    return detector
+            best = {"found": tuple(found), "epoch": epoch, "state": copy.deepcopy(state)}
+        if output:
+            _write_checkpoint(output, {"network": state, "optimizer": optimizer.state_dict(), "log": log, "best": best})
+    accelerator.unwrap_model(network, keep_fp32_wrapper=False)  # takes the mixed-precision forward off again
+    return log, best
 
 
 def validate(detector: Baseline, data: DetectionData) -> Validation:
     """AP, and accuracy at 0.5, over the whole split."""
-    from ntf_model.evaluate import score_data
-
     scores = score_data(detector, data).scores
     return Validation(round(float(average_precision_score(data.labels, scores)), 9), float(np.mean((scores > 0.5) == data.labels)))
 
@@ -156,15 +171,6 @@ def validate(detector: Baseline, data: DetectionData) -> Validation:
 def set_rate(optimizer: Any, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
-
-
-def peak_memory() -> int:
-    """Bytes: of the GPU where there is one, otherwise the largest resident size that this process has had."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _epoch(
@@ -181,11 +187,10 @@ def _epoch(
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
     )
-    spawn = {"multiprocessing_context": "spawn"} if config.workers else {}  # a dataset over Lance does not survive a fork
-    loader = torch.utils.data.DataLoader(Views(data.dataset, detector), batch_sampler=batches, num_workers=config.workers, **spawn)
     network.train()
+    torch.manual_seed(config.seed * 1_000_003 + epoch)  # dropout too is the same after a resumption
     total = 0.0
-    for done, batch in enumerate(loader):
+    for done, batch in enumerate(read_ahead(detector, data.dataset, batches, config.threads)):
         moved = [tensor.to(detector.device) for tensor in batch]
 
         def backward(moved: Batch = moved) -> torch.Tensor:
@@ -213,8 +218,3 @@ def _read_checkpoint(file: Path) -> dict[str, Any]:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(f"{file} is damaged ({str(error).splitlines()[0]})", "Delete it to begin again") from None
-
-
-def _reset_peak_memory() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()

@@ -7,11 +7,11 @@ appears whole or not at all, so after a kill a shard is either noted, and need n
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
+
+from pipelines.store.place import Place
 
 
 @dataclass(frozen=True)
@@ -33,40 +33,41 @@ class Note:
 
 
 class Notes:
-    """The folder of notes beside a Lance dataset."""
+    """The notes beside a Lance dataset: `place` is their folder, `data` the one with the dataset's data files."""
 
-    def __init__(self, folder: Path, data: Path):
-        self.folder = folder
+    def __init__(self, place: Place, data: Place):
+        self._place = place
         self._data = data
 
     def write(self, note: Note) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f"{note.key}.{os.getpid()}.partial"
-        with partial.open("w") as stream:
-            json.dump(asdict(note), stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(self.folder / f"{note.key}.json")
+        self._place.write(f"{note.key}.json", json.dumps(asdict(note)).encode())
+
+    def get(self, key: str) -> Note | None:
+        """The note of one shard. One that cannot be read is as if it were not there."""
+        data = self._place.read(f"{key}.json")
+        try:
+            return Note(**json.loads(data)) if data else None
+        except (ValueError, TypeError):
+            return None
 
     def read(self) -> dict[str, Note]:
-        """All notes whose fragments are whole, by key. A note that cannot be read, or whose file has gone, is as if it were not there."""
-        return {note.key: note for note in self._each() if self._is_whole(note)}
+        """All notes whose fragments are whole, by key. A note whose data file has gone or has another size is as if it were not there."""
+        names = [name.removesuffix(".json") for name in self._place.sizes() if name.endswith(".json")]
+        if not names:
+            return {}
+        sizes = self._data.sizes()
+        notes = [note for note in map(self.get, sorted(names)) if note is not None]
+        return {note.key: note for note in notes if all(sizes.get(name) == size for name, size in note.files)}
 
-    def drop(self, keys: Iterator[str] | list[str]) -> None:
+    def drop(self, keys: Iterable[str]) -> None:
         for key in keys:
-            (self.folder / f"{key}.json").unlink(missing_ok=True)
+            self._place.remove(f"{key}.json")
 
-    def _each(self) -> Iterator[Note]:
-        if not self.folder.is_dir():
-            return
-        for file in sorted(self.folder.glob("*.json")):
-            try:
-                yield Note(**json.loads(file.read_text()))
-            except (OSError, ValueError, TypeError):
-                continue
+    def leftovers(self) -> list[str]:
+        """Files that a killed writer left: half-written notes, and notes whose fragments are not whole."""
+        whole = {f"{key}.json" for key in self.read()}
+        return sorted(name for name in self._place.sizes() if name not in whole)
 
-    def _is_whole(self, note: Note) -> bool:
-        try:
-            return all((self._data / name).stat().st_size == size for name, size in note.files)
-        except OSError:
-            return False
+    def remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._place.remove(name)

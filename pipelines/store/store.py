@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,12 +18,15 @@ from typing import Any
 
 import filelock
 import lance
+import pyarrow as pa
+import pyarrow.compute as pc
 from lance.file import LanceFileReader
 from lance.fragment import write_fragments
 
 from generators.errors import InputError
 from pipelines.store.digest import Digest
 from pipelines.store.pending import Note, Notes
+from pipelines.store.place import Place
 from pipelines.store.schema import LIGHT_COLUMNS, SCHEMA, SCHEMA_VERSION, Row, from_table, to_table
 
 BATCH_ROWS = 4096
@@ -45,30 +48,117 @@ class Version:
 
 
 class Store:
-    """The store of one dataset name in a folder. Opening it touches nothing; the first write makes the folder."""
+    """The store of one dataset name, in a folder or under a URI such as `s3://bucket/prefix`. Opening it touches nothing; the first write
+    makes the folder."""
 
     def __init__(self, root: Path | str, name: str):
-        self.root = Path(root)
+        self.root = Place.of(root)
         self.name = name
-        self.path = self.root / f"{name}.lance"
-        self.notes = Notes(self.root / f"{name}.pending", self.path / "data")
+        self.place = self.root.child(f"{name}.lance")
+        self.data = self.place.child("data")
+        self.notes = Notes(self.root.child(f"{name}.pending"), self.data)
+
+    @property
+    def uri(self) -> str:
+        """What Lance opens: a path or a URI."""
+        return self.place.location
 
     # Reading
 
     def exists(self) -> bool:
-        return (self.path / "_versions").is_dir()
+        return self.place.child("_versions").is_there()
 
     def dataset(self, version: int | str | None = None) -> lance.LanceDataset:
         """The Lance dataset at a version number, a tag, or the newest. InputError if there is none, or it is of a newer schema."""
         if not self.exists():
-            raise InputError(f"there is no dataset {self.name!r} in {self.root}", "Build one with `ntf build`")
+            raise InputError(f"there is no dataset {self.name!r} in {self.root.location}", "Build one with `ntf build`")
         try:
-            found = lance.dataset(str(self.path), version=_number_or_tag(version))
+            found = lance.dataset(self.uri, version=_number_or_tag(version))
         except (ValueError, OSError) as error:
             raise InputError(f"{self.name} has no version {version!r}", "`ntf store log` lists them") from error
         stored = int((found.schema.metadata or {}).get(b"ntf.schema", b"0"))
         if stored > SCHEMA_VERSION:
-            raise InputError(f"{self.path} has schema {stored}, and this program knows {SCHEMA_VERSION}", "Use the newer ntf that wrote it")
+            raise InputError(f"{self.uri} has schema {stored}, and this program knows {SCHEMA_VERSION}", "Use the newer ntf that wrote it")
+        return found
+
+    def keys(self, version: int | str | None = None) -> dict[str, int]:
+        """The keys of the shards of a version, each with its fragment."""
+        if not self.exists():
+            return {}
+        scanner = self.dataset(version).scanner(columns=["shard_key"], with_row_address=True, batch_size=BATCH_ROWS)
+        found: dict[str, int] = {}
+        for batch in scanner.to_batches():
+            for key, address in zip(batch.column("shard_key").to_pylist(), batch.column("_rowaddr").to_pylist(), strict=True):
+                found[key] = address >> 32
+        return found
+
+    def rows(self, where: str | None = None, version: int | str | None = None, images: bool = False) -> list[Row]:
+        """The rows for which the SQL expression `where` holds, in the order of their ids; with their encoded bytes if `images`."""
+        columns = SCHEMA.names if images else LIGHT_COLUMNS
+        return sorted(from_table(self.dataset(version).to_table(columns=columns, filter=where)), key=lambda row: (row.id, row.attempt))
+
+    def shard(self, key: str) -> list[Row]:
+        """All rows of a shard with their images, committed or not, in the order of their index."""
+        note = self.notes.get(key)
+        if note:
+            tables = [LanceFileReader(f"{self.data.location}/{name}").read_all().to_table() for name, _ in note.files]
+        else:
+            tables = [self.dataset().to_table(filter=f"shard_key = '{key}'")]
+        return sorted((row for table in tables for row in from_table(table)), key=lambda row: (row.index, row.attempt, row.id))
+
+    def log(self) -> list[Version]:
+        """All versions, oldest first."""
+        dataset = self.dataset()
+        return [self._version(dataset, entry) for entry in dataset.versions()]
+
+    def version(self, version: int | str | None = None) -> Version:
+        """One version: by number, tag, or the newest."""
+        dataset = self.dataset(version)
+        return self._version(dataset, next(entry for entry in dataset.versions() if entry["version"] == dataset.version))
+
+    def _version(self, dataset: lance.LanceDataset, entry: Any) -> Version:
+        number = entry["version"]
+        tags = sorted(tag for tag, facts in dataset.tags.list().items() if facts["version"] == number)
+        transaction = dataset.read_transaction(number)
+        properties = dict((transaction.transaction_properties if transaction else None) or {})
+        return Version(number, entry["timestamp"], tuple(tags), int(entry["metadata"].get("total_rows", 0)), properties)
+
+    def digest(self) -> str:
+        return self.properties.get("digest", "")
+
+
+class Store:
+    """The store of one dataset name, in a folder or under a URI such as `s3://bucket/prefix`. Opening it touches nothing; the first write
+    makes the folder."""
+
+    def __init__(self, root: Path | str, name: str):
+        self.root = Place.of(root)
+        self.name = name
+        self.place = self.root.child(f"{name}.lance")
+        self.data = self.place.child("data")
+        self.notes = Notes(self.root.child(f"{name}.pending"), self.data)
+
+    @property
+    def uri(self) -> str:
+        """What Lance opens: a path or a URI."""
+        return self.place.location
+
+    # Reading
+
+    def exists(self) -> bool:
+        return self.place.child("_versions").is_there()
+
+    def dataset(self, version: int | str | None = None) -> lance.LanceDataset:
+        """The Lance dataset at a version number, a tag, or the newest. InputError if there is none, or it is of a newer schema."""
+        if not self.exists():
+            raise InputError(f"there is no dataset {self.name!r} in {self.root.location}", "Build one with `ntf build`")
+        try:
+            found = lance.dataset(self.uri, version=_number_or_tag(version))
+        except (ValueError, OSError) as error:
+            raise InputError(f"{self.name} has no version {version!r}", "`ntf store log` lists them") from error
+        stored = int((found.schema.metadata or {}).get(b"ntf.schema", b"0"))
+        if stored > SCHEMA_VERSION:
+            raise InputError(f"{self.uri} has schema {stored}, and this program knows {SCHEMA_VERSION}", "Use the newer ntf that wrote it")
         return found
 
     def keys(self, version: int | str | None = None) -> dict[str, int]:
@@ -127,18 +217,19 @@ class Store:
     @contextmanager
     def building(self) -> Iterator[None]:
         """Holds the store for one builder. InputError if another holds it, or the folder cannot be written."""
+        probe = f".{self.name}.{os.getpid()}.probe"
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            probe = self.root / f".{self.name}.{os.getpid()}.probe"
-            probe.touch()
-            probe.unlink()
+            self.root.write(probe, b"")
+            self.root.remove(probe)
         except OSError as error:
-            raise InputError(f"cannot write to the store {self.root}: {error.strerror}", "Check its permissions and the disk") from None
-        lock = filelock.FileLock(self.root / f"{self.name}.lock", timeout=0)
+            raise InputError(
+                f"cannot write to the store {self.root.location}: {error.strerror or error}", "Check its permissions and the disk"
+            ) from None
+        lock = filelock.FileLock(self.root.lock_file(self.name), timeout=0)
         try:
             lock.acquire()
         except filelock.Timeout:
-            raise InputError(f"another build holds {self.name} in {self.root}", "Wait for it to end, or stop it") from None
+            raise InputError(f"another build holds {self.name} in {self.root.location}", "Wait for it to end, or stop it") from None
         try:
             yield
         finally:
@@ -146,28 +237,23 @@ class Store:
 
     def write_shard(self, key: str, title: str, rows: Sequence[Row], short: int = 0, seconds: float = 0.0) -> Note:
         """Writes a shard as a fragment that waits for a commit, and notes it. InputError if the disk is full or read-only."""
-        table = to_table(list(rows))
-        try:
-            mode = "append" if self.exists() else "create"
-            (fragment,) = write_fragments(
-                table, str(self.path), schema=SCHEMA, mode=mode, max_rows_per_file=max(1, len(rows)), max_bytes_per_file=2**40
-            )
-            rejected: dict[str, int] = {}
-            for row in rows:
-                if row.role == "rejected":
-                    rejected[row.reason or ""] = rejected.get(row.reason or "", 0) + 1
-            written = sum(row.role != "rejected" for row in rows)
+        rejected: dict[str, int] = {}
+        for row in rows:
+            if row.role == "rejected":
+                rejected[row.reason or ""] = rejected.get(row.reason or "", 0) + 1
+        written = sum(row.role != "rejected" for row in rows)
+        with self._explained():
+            fragment = self._write_fragment(to_table(list(rows)))
             note = Note(key, title, fragment.to_json(), written, rejected, short, seconds)
             self.notes.write(note)
-        except OSError as error:
-            raise InputError(f"cannot write to the store {self.path}: {error}", "Free some space, then run the same build again") from None
         return note
 
     def commit(self, keys: Iterable[str], run_id: str, properties: dict[str, str] | None = None) -> Version | None:
         """Makes one version that holds exactly the shards `keys`, all of which are committed or noted. None if the newest version is that.
 
         The digest is kept with the version. Nothing is committed twice: a commit that landed just before its builder was killed has its
-        shards among the committed ones when the next builder looks. Call it under `building`, which keeps other builders out.
+        shards among the committed ones when the next builder looks. Call it under `building`, which keeps other builders out; on an object
+        storage it cannot keep out builders on other machines, and a shard that two of them committed is dropped once here.
         """
         wanted = set(keys)
         committed, notes = self.keys(), self.notes.read()
@@ -179,18 +265,45 @@ class Store:
             self.notes.drop([key for key in notes if key in committed])
             return None
         fragments = [lance.FragmentMetadata.from_json(json.dumps(note.fragment)) for note in fresh]
-        digest = self._digest_after(set(stale), fresh)
-        everything = {**(properties or {}), "run_id": run_id, "digest": digest, "schema": str(SCHEMA_VERSION)}
-        if self.exists():
-            operation: Any = lance.LanceOperation.Update(
-                removed_fragment_ids=stale, updated_fragments=[], new_fragments=fragments, fields_modified=[]
-            )
-            read_version = self.dataset().version
-        else:
-            operation, read_version = lance.LanceOperation.Overwrite(SCHEMA, fragments), 0
-        transaction = lance.Transaction(read_version=read_version, operation=operation, transaction_properties=everything)
-        lance.LanceDataset.commit(str(self.path), transaction)
+        version = self._commit(stale, fragments, {**(properties or {}), "run_id": run_id})
+        if doubles := self._doubles():
+            version = self._commit(doubles, [], {**(properties or {}), "run_id": run_id})
         self.notes.drop([note.key for note in fresh])
+        return version
+
+    def without(self, ids: Collection[str], properties: dict[str, str] | None = None) -> Version:
+        """Makes a version that lacks the rows `ids`. Call it under `building`.
+
+        The shards that they were in are written anew, so that no file of the new version holds them; they keep their keys, so that a build
+        of the same plan finds nothing to do.
+        """
+        held = pa.array(sorted(ids), pa.string())
+        touched, fragments = [], []
+        dataset = self.dataset()
+        for fragment in dataset.get_fragments():
+            if not pc.any(pc.is_in(fragment.to_table(columns=["id"])["id"], held)).as_py():
+                continue
+            touched.append(fragment.fragment_id)
+            table = fragment.to_table()
+            rest = table.filter(pc.invert(pc.is_in(table["id"], held)))
+            if rest.num_rows:
+                with self._explained():
+                    fragments.append(self._write_fragment(rest))
+        return self._commit(touched, fragments, properties or {})
+
+    def checkout(self, version: int | str) -> Version:
+        """Makes an older version the newest again, as a new version with the same rows. Nothing is copied and nothing is lost."""
+        old = self.version(version)
+        newest = self.dataset().version
+        if old.number == newest:
+            return old
+        transaction = lance.Transaction(
+            read_version=newest,
+            operation=lance.LanceOperation.Restore(old.number),
+            transaction_properties={**old.properties, "restored": str(old.number)},
+        )
+        with self._explained():
+            lance.LanceDataset.commit(self.uri, transaction)
         return self.version()
 
     def tag(self, name: str, version: int | str | None = None) -> None:
@@ -202,18 +315,60 @@ class Store:
             reason = "it is taken" if name in dataset.tags.list() else str(error).split("\n", 1)[0]
             raise InputError(f"cannot tag version {dataset.version} as {name!r}: {reason}", "Choose another name") from None
 
-    def _digest_after(self, stale: set[int], fresh: list[Note]) -> str:
-        """The digest of the version that a commit is about to make."""
+    def _write_fragment(self, table: pa.Table) -> lance.FragmentMetadata:
+        mode = "append" if self.exists() else "create"
+        options = {"max_rows_per_file": max(1, table.num_rows), "max_bytes_per_file": 2**40}
+        (fragment,) = write_fragments(table, self.uri, schema=SCHEMA, mode=mode, **options)
+        return fragment
+
+    def _commit(self, removed: list[int], added: list[lance.FragmentMetadata], properties: dict[str, str]) -> Version:
+        """One version more: without the fragments `removed`, with the fragments `added`, its digest among its properties."""
+        digest = self._digest_after(set(removed), [file.path for fragment in added for file in fragment.files])
+        everything = {**properties, "digest": digest, "schema": str(SCHEMA_VERSION)}
+        if self.exists():
+            operation: Any = lance.LanceOperation.Update(
+                removed_fragment_ids=removed, updated_fragments=[], new_fragments=added, fields_modified=[]
+            )
+            read_version = self.dataset().version
+        else:
+            operation, read_version = lance.LanceOperation.Overwrite(SCHEMA, added), 0
+        transaction = lance.Transaction(read_version=read_version, operation=operation, transaction_properties=everything)
+        with self._explained():
+            lance.LanceDataset.commit(self.uri, transaction)
+        return self.version()
+
+    def _doubles(self) -> list[int]:
+        """Fragments that hold a shard which an older fragment holds too."""
+        first: dict[str, int] = {}
+        doubles = []
+        for fragment in sorted(self.dataset().get_fragments(), key=lambda fragment: fragment.fragment_id):
+            key = fragment.head(1, columns=["shard_key"])["shard_key"][0].as_py()
+            if first.setdefault(key, fragment.fragment_id) != fragment.fragment_id:
+                doubles.append(fragment.fragment_id)
+        return doubles
+
+    def _digest_after(self, removed: set[int], added: list[str]) -> str:
+        """The digest of the version that a commit is about to make: without the fragments `removed`, with the data files `added`."""
         digest = Digest()
         if self.exists():
-            kept = [fragment for fragment in self.dataset().get_fragments() if fragment.fragment_id not in stale]
+            kept = [fragment for fragment in self.dataset().get_fragments() if fragment.fragment_id not in removed]
             for fragment in kept:
                 digest.add(fragment.to_batches(columns=LIGHT_COLUMNS, batch_size=BATCH_ROWS))
-        for note in fresh:
-            for name, _ in note.files:
-                reader = LanceFileReader(str(self.path / "data" / name), columns=LIGHT_COLUMNS)
-                digest.add(reader.read_all(batch_size=BATCH_ROWS).to_batches())
+        for name in added:
+            reader = LanceFileReader(f"{self.data.location}/{name}", columns=LIGHT_COLUMNS)
+            digest.add(reader.read_all(batch_size=BATCH_ROWS).to_batches())
         return digest.hex()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns what a disk or a network refuses into one line that a person can act on."""
+        try:
+            yield
+        except OSError as error:
+            reason = str(error).splitlines()[0][:300]
+            raise InputError(
+                f"cannot write to the store {self.uri}: {reason}", "Free some space, then run the same command again"
+            ) from None
 
 
 def _number_or_tag(version: int | str | None) -> int | str | None:

@@ -34,7 +34,7 @@ class Analytic(nn.Module):
 
     def __init__(self, shape: tuple[int, ...]):
         super().__init__()
-        self.config = SimpleNamespace(in_channels=shape[1], sample_size=shape[2])
+        self.config = SimpleNamespace(in_channels=shape[1], out_channels=shape[1], sample_size=shape[2])
 
     def forward(self, x: torch.Tensor, t: torch.Tensor) -> SimpleNamespace:
         t = t.to(torch.float32)
