@@ -1,0 +1,89 @@
+"""ProjectedGAN (Sauer et al. 2021), whose generator is FastGAN, FastGAN-lite or StyleGAN2; Diffusion-ProjectedGAN's files fit too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from generators.base import Generator, Parameters
+from generators.checkpoints import Checkpoint, Contents, read
+from generators.errors import CheckpointError, InputError
+from generators.images import to_uint8
+from generators.methods.stylegan2 import StyleGAN2
+from generators.networks.fastgan import FastGAN, from_official
+from generators.registry import register
+from generators.seeding import legacy_randn, numpy_rng, torch_rng
+
+
+class ProjectedGANParameters(Parameters):
+    noise: bool = True  # False leaves out the noise that the network adds to its feature maps
+    truncation_psi: float = Field(1.0, ge=-1.0, le=2.0)  # of a StyleGAN2 network; FastGAN has no truncation
+    class_index: int | None = Field(None, ge=0)  # of a conditional network; if not given, each image's class comes from its seed
+
+
+@register("projected_gan")
+class ProjectedGAN(Generator):
+    title = "ProjectedGAN"
+    family = "GAN"
+    steps = ("sample",)
+    licence = "MIT"
+    Parameters = ProjectedGANParameters
+
+    def __init__(self, network: FastGAN | StyleGAN2, device: str | torch.device, dtype: torch.dtype):
+        if isinstance(network, FastGAN):
+            network = network.eval().requires_grad_(False).to(device, dtype, memory_format=torch.channels_last)
+        self.network, self.device, self.dtype = network, torch.device(device), dtype
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> ProjectedGAN:
+        """Builds the network that the file holds, told by its tensors' names. A FastGAN file whose image is 32 px and that does not say so
+        (a bare state dict) needs the option `img_resolution`."""
+        contents = read(checkpoint.path)
+        for prefix in ("G_ema.", ""):
+            if f"{prefix}synthesis.to_big.weight_orig" in contents.tensors:
+                resolution = checkpoint.option("img_resolution", _stored(contents, prefix).get("img_resolution"))
+                try:
+                    return cls(from_official(contents.under(prefix), resolution), device, dtype)
+                except KeyError as error:
+                    raise CheckpointError(
+                        f"{checkpoint.path} lacks {prefix}synthesis.{error.args[0]}", "It is not whole: fetch it again"
+                    ) from None
+        return cls(StyleGAN2.load(checkpoint, device, dtype), device, dtype)
+
+    @property
+    def resolution(self) -> int:
+        return self.network.resolution
+
+    def _sample(self, seeds: list[int], settings: ProjectedGANParameters) -> np.ndarray:
+        if isinstance(self.network, StyleGAN2):
+            stylegan2 = {"truncation_psi": settings.truncation_psi, "class_index": settings.class_index}
+            return self.network._sample(seeds, StyleGAN2.Parameters(noise_mode="const" if settings.noise else "none", **stylegan2))
+        if settings.truncation_psi != 1.0:
+            raise InputError(f"{self.name}: truncation_psi {settings.truncation_psi}, but FastGAN has no truncation", "Leave it out")
+        z = torch.from_numpy(np.stack([legacy_randn(seed, (self.network.z_dim,)) for seed in seeds]))
+        streams = [torch_rng(seed, "noise") for seed in seeds]
+
+        def noise(size: int) -> torch.Tensor:
+            return torch.stack([torch.randn(1, size, size, generator=stream) for stream in streams]).to(self.device)
+
+        images = self.network(z.to(self.device, self.dtype), self._classes(seeds, settings), noise if settings.noise else None)
+        return to_uint8(images, rounding="half_up")
+
+    def _classes(self, seeds: list[int], settings: ProjectedGANParameters) -> torch.Tensor | None:
+        """The class of each image, or None for a network without classes."""
+        classes, given = self.network.classes, settings.class_index
+        if given is not None and given >= classes:
+            raise InputError(f"{self.name}: class_index {given}, but this checkpoint has {classes or 'no'} classes")
+        if not classes:
+            return None
+        indices = [int(numpy_rng(seed, "class").integers(classes)) if given is None else given for seed in seeds]
+        return torch.tensor(indices, device=self.device)
+
+
+def _stored(contents: Contents, prefix: str) -> dict[str, Any]:
+    """A stored module's attributes; empty for a bare state dict."""
+    found = contents.config.get(prefix.rstrip("."), {}) if prefix else contents.config
+    return found.get("attributes", {}) if isinstance(found, dict) else {}
