@@ -80,15 +80,10 @@ def train_detector(
 
 def configuration(name: str, settings: dict[str, Any]) -> Any:
     """A detector's configuration: the `preset` among `settings` if it has one, with the other settings over it."""
-    kind = get_detector(name)
-    preset = settings.get("preset")
     values = {key: value for key, value in settings.items() if key != "preset"}
-    if preset is None:
-        return kind.parse_config(values)
-    presets = getattr(kind, "presets", dict)()
-    if preset not in presets:
-        raise InputError(f"{name} has no preset {preset!r}", f"It has: {', '.join(presets) or 'none'}")
-    return kind.parse_config({**presets[preset].model_dump(), **values})
+    if "preset" not in settings:
+        return get_detector(name).parse_config(values)
+    return get_detector(name).preset(settings["preset"], **values)
 
 
 def judge_detector(run: Path, splits: DetectionSplits, output: Path | None = None, on_progress: Progress = silent) -> Judged:

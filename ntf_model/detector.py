@@ -90,6 +90,11 @@ class Detector(ABC):
         raise InputError(f"{cls.name} has no released weights that can be read from {path}", f"Train it: `ntf train --detector {cls.name}`")
 
     @classmethod
+    def preset(cls, name: str, **changes: Any) -> Any:
+        """The `Config` that `name` stands for ("demo", "paper"), with `changes`. Raises InputError for a name that is not known."""
+        raise InputError(f"{cls.name} has no preset {name!r}", "Give single settings instead")
+
+    @classmethod
     def parse_config(cls, values: dict[str, Any]) -> Any:
         """`values` as this detector's `Config`, defaults filled in; InputError names the first thing that is wrong."""
         return parse_settings(cls.Config, values, cls.name)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ntf_model.config import NTFConfig
+from ntf_model.config import NTFConfig, preset
 from ntf_model.data import DetectionSplits
 from ntf_model.detector import Detector, Progress, best_device, parse_settings, register_detector, silent
 from ntf_model.encoder import build_encoder, encoder_config
@@ -40,6 +40,10 @@ class NTFDetector(Detector):
 
     title = "NTF"
     Config = NTFConfig
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> NTFConfig:
+        return preset(name, **changes)
 
     def __init__(self, network: DetectionNetwork, trace: torch.Tensor | None, config: NTFConfig, threshold: float, device: torch.device):
         self.network, self.config, self.threshold, self.device = network.to(device).eval(), config, threshold, device

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("NTF_CACHE", tempfile.mkdtemp(prefix="ntf-cache-"))
-os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="ntf-prefect-"))
+for variable in ("NTF_CACHE", "PREFECT_HOME"):
+    if variable not in os.environ:
+        os.environ[variable] = tempfile.mkdtemp(prefix="ntf-")
+        atexit.register(shutil.rmtree, os.environ[variable], ignore_errors=True)
 
 from pathlib import Path
 from typing import Any

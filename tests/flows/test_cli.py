@@ -1,0 +1,121 @@
+"""The command line: exit codes that scripts can use, one line for what is wrong, help with examples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import typer
+
+from flows.cli import app
+from tests.flows.conftest import Answer
+from tests.support import write_manifest
+
+Ntf = Callable[..., Answer]
+
+
+def commands() -> list[tuple[str, click.Command]]:
+    found = []
+    for name, command in typer.main.get_command(app).commands.items():
+        if hasattr(command, "commands"):
+            found += [(f"{name} {inner}", each) for inner, each in command.commands.items()]
+        else:
+            found.append((name, command))
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), commands(), ids=[name for name, _ in commands()])
+def test_every_command_says_what_it_does_with_two_examples(name: str, command: click.Command) -> None:
+    assert command.help
+    assert (command.epilog or "").count("`ntf ") >= 2, f"ntf {name} lacks two examples"
+
+
+def test_validate_plan_build_and_build_again(ntf: Ntf, manifest_file: Path) -> None:
+    assert "3 subsets, 22 fakes" in ntf("validate", str(manifest_file)).out
+    planned = json.loads(ntf("plan", str(manifest_file), "--json").out)
+    assert not any(shard["present"] for shard in planned["shards"])
+    built = ntf("build", str(manifest_file), "--device", "cpu")
+    assert built.code == 0
+    assert "version 1" in built.out
+    assert all(shard["present"] for shard in json.loads(ntf("plan", str(manifest_file), "--json").out)["shards"])
+    again = ntf("build", str(manifest_file), "--device", "cpu")
+    assert (again.code, "nothing to do" in again.out) == (0, True)
+    versions = json.loads(ntf("store", "log", "tiny", "--json").out)
+    assert [version["version"] for version in versions] == [1]
+    assert ntf("store", "digest", "tiny").out.strip() == versions[0]["digest"]
+    image = json.loads(ntf("store", "show", "tiny", "SimSwap_Style2/faces/000001/1").out)[0]
+    assert [link["generator"] for link in image["chain"]] == ["stylegan2", "simswap"]
+
+
+def test_plan_of_the_paper_names_what_is_missing(ntf: Ntf) -> None:
+    answer = ntf("plan", "paper")
+    assert answer.code == 0
+    assert "94,000 fakes" in answer.out
+    assert "checkpoint stylegan2-celebahq-256" in answer.out
+    assert "stylegan2-celebahq-256x256.pkl" in answer.out
+
+
+def _unknown_key(data: dict[str, Any]) -> None:
+    data["subsetz"] = {}
+
+
+def _missing_checkpoint(data: dict[str, Any]) -> None:
+    data["checkpoints"]["sg2"]["file"] = "gone.safetensors"
+
+
+def _no_image(data: dict[str, Any]) -> None:
+    Path("reals").mkdir()
+    Path("reals/broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    data["reals"]["faces"] = {"path": str(Path("reals").resolve()), "licence": "test"}
+    del data["subsets"]["SimSwap_Style2"]  # it would need a source in every split
+
+
+@pytest.mark.parametrize(
+    ("harm", "named"),
+    [(_unknown_key, "subsetz"), (_missing_checkpoint, "gone.safetensors"), (_no_image, "broken.jpg")],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    ntf: Ntf, tmp_path: Path, manifest_data: dict[str, Any], harm: Callable[[dict[str, Any]], None], named: str
+) -> None:
+    harm(manifest_data)
+    answer = ntf("build", str(write_manifest(tmp_path / "bad.yaml", manifest_data)), "--device", "cpu")
+    assert answer.code == 2
+    complaint = [line for line in answer.err.splitlines() if line.startswith("error:")]
+    assert len(complaint) == 1
+    assert named in complaint[0]
+    assert "Traceback" not in answer.err
+    assert not (tmp_path / "store" / "tiny.lance" / "_versions").exists()
+
+
+def test_a_store_that_cannot_be_written_is_named(ntf: Ntf, tmp_path: Path, manifest_file: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    answer = ntf("build", str(manifest_file), "--store", str(tmp_path / "file" / "store"), "--device", "cpu")
+    assert answer.code == 2
+    assert "cannot write to the store" in answer.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("store", "log", "nothing"),
+        ("plan", "nothing.yaml"),
+        ("plan", "nothing"),
+        ("train", "nothing"),
+        ("evaluate", "nothing"),
+        ("report", "nothing"),
+    ],
+)
+def test_what_is_not_there_is_exit_code_2(ntf: Ntf, words: tuple[str, ...]) -> None:
+    answer = ntf(*words)
+    assert answer.code == 2
+    assert "error:" in answer.err
+
+
+def test_generators_and_checkpoints_are_listed(ntf: Ntf) -> None:
+    names = {row["name"] for row in json.loads(ntf("generators", "--json").out)}
+    assert {"stylegan2", "ddpm", "ddim", "pndm", "ldm", "simswap"} <= names
+    assert "stylegan2-celebahq-256" in json.loads(ntf("checkpoint", "list", "--json").out)
