@@ -1,7 +1,7 @@
 """Where a store lies: a folder of this machine, or a prefix on an object storage.
 
-Lance reads and writes both by URI. This is for the small files beside its datasets, through pyarrow's file systems, which take the same URIs
-and the same environment (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, ...; Lance wants `AWS_ALLOW_HTTP=true` too where the endpoint is plain http).
+Lance reads and writes both by URI. This is for the small files beside its datasets, through pyarrow's file systems. Both take the same
+environment (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, ...); Lance wants `AWS_ALLOW_HTTP=true` too where the endpoint is plain http.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -81,16 +82,14 @@ class Place:
     def remove(self, name: str) -> None:
         """Removes a file; one that is not there is no error."""
         files, path = self._files
-        try:
+        with suppress(FileNotFoundError):
             files.delete_file(f"{path}/{name}")
-        except FileNotFoundError:
-            pass
 
     def lock_file(self, name: str) -> Path:
         """The file whose lock keeps a second builder out.
 
-        It lies beside the dataset where that is local, so that all users of the folder see it. An object storage has no locks: there it lies
-        in this machine's own state folder and keeps out builders on this machine alone; see `Store.commit` for those on others.
+        It lies beside the dataset where that is local, so that all users of the folder see it. An object storage has no locks: there
+        it lies in this machine's own state folder, and keeps out builders on this machine alone; see `Store.commit` for those on others.
         """
         if self.is_local:
             return Path(self.location) / f"{name}.lock"

@@ -123,91 +123,6 @@ class Store:
         properties = dict((transaction.transaction_properties if transaction else None) or {})
         return Version(number, entry["timestamp"], tuple(tags), int(entry["metadata"].get("total_rows", 0)), properties)
 
-    def digest(self) -> str:
-        return self.properties.get("digest", "")
-
-
-class Store:
-    """The store of one dataset name, in a folder or under a URI such as `s3://bucket/prefix`. Opening it touches nothing; the first write
-    makes the folder."""
-
-    def __init__(self, root: Path | str, name: str):
-        self.root = Place.of(root)
-        self.name = name
-        self.place = self.root.child(f"{name}.lance")
-        self.data = self.place.child("data")
-        self.notes = Notes(self.root.child(f"{name}.pending"), self.data)
-
-    @property
-    def uri(self) -> str:
-        """What Lance opens: a path or a URI."""
-        return self.place.location
-
-    # Reading
-
-    def exists(self) -> bool:
-        return self.place.child("_versions").is_there()
-
-    def dataset(self, version: int | str | None = None) -> lance.LanceDataset:
-        """The Lance dataset at a version number, a tag, or the newest. InputError if there is none, or it is of a newer schema."""
-        if not self.exists():
-            raise InputError(f"there is no dataset {self.name!r} in {self.root.location}", "Build one with `ntf build`")
-        try:
-            found = lance.dataset(self.uri, version=_number_or_tag(version))
-        except (ValueError, OSError) as error:
-            raise InputError(f"{self.name} has no version {version!r}", "`ntf store log` lists them") from error
-        stored = int((found.schema.metadata or {}).get(b"ntf.schema", b"0"))
-        if stored > SCHEMA_VERSION:
-            raise InputError(f"{self.uri} has schema {stored}, and this program knows {SCHEMA_VERSION}", "Use the newer ntf that wrote it")
-        return found
-
-    def keys(self, version: int | str | None = None) -> dict[str, int]:
-        """The keys of the shards of a version, each with its fragment."""
-        if not self.exists():
-            return {}
-        scanner = self.dataset(version).scanner(columns=["shard_key"], with_row_address=True, batch_size=BATCH_ROWS)
-        found: dict[str, int] = {}
-        for batch in scanner.to_batches():
-            for key, address in zip(batch.column("shard_key").to_pylist(), batch.column("_rowaddr").to_pylist(), strict=True):
-                found[key] = address >> 32
-        return found
-
-    def rows(self, where: str | None = None, version: int | str | None = None, images: bool = False) -> list[Row]:
-        """The rows for which the SQL expression `where` holds, in the order of their ids; with their encoded bytes if `images`."""
-        columns = SCHEMA.names if images else LIGHT_COLUMNS
-        return sorted(from_table(self.dataset(version).to_table(columns=columns, filter=where)), key=lambda row: (row.id, row.attempt))
-
-    def shard(self, key: str) -> list[Row]:
-        """All rows of a shard with their images, committed or not, in the order of their index."""
-        notes = self.notes.read()
-        if key in notes:
-            rows: list[Row] = []
-            for name, _ in notes[key].files:
-                rows += from_table(LanceFileReader(str(self.path / "data" / name)).read_all().to_table())
-        else:
-            rows = from_table(self.dataset().to_table(filter=f"shard_key = '{key}'"))
-        return sorted(rows, key=lambda row: (row.index, row.attempt, row.id))
-
-    def log(self) -> list[Version]:
-        """All versions, oldest first."""
-        dataset = self.dataset()
-        tags: dict[int, list[str]] = {}
-        for tag, facts in dataset.tags.list().items():
-            tags.setdefault(facts["version"], []).append(tag)
-        found = []
-        for entry in dataset.versions():
-            number = entry["version"]
-            transaction = dataset.read_transaction(number)
-            properties = dict((transaction.transaction_properties if transaction else None) or {})
-            rows = int(entry["metadata"].get("total_rows", 0))
-            found.append(Version(number, entry["timestamp"], tuple(sorted(tags.get(number, []))), rows, properties))
-        return found
-
-    def version(self, version: int | str | None = None) -> Version:
-        """One version: by number, tag, or the newest."""
-        number = self.dataset(version).version
-        return next(each for each in self.log() if each.number == number)
-
     def digest(self, version: int | str | None = None) -> str:
         """The digest of a version, from its rows."""
         return Digest().add(self.dataset(version).to_batches(columns=LIGHT_COLUMNS, batch_size=BATCH_ROWS)).hex()
@@ -265,8 +180,9 @@ class Store:
             self.notes.drop([key for key in notes if key in committed])
             return None
         fragments = [lance.FragmentMetadata.from_json(json.dumps(note.fragment)) for note in fresh]
+        before = self.dataset().version if self.exists() else 0
         version = self._commit(stale, fragments, {**(properties or {}), "run_id": run_id})
-        if doubles := self._doubles():
+        if version.number != before + 1 and (doubles := self._doubles()):
             version = self._commit(doubles, [], {**(properties or {}), "run_id": run_id})
         self.notes.drop([note.key for note in fresh])
         return version
@@ -339,12 +255,16 @@ class Store:
 
     def _doubles(self) -> list[int]:
         """Fragments that hold a shard which an older fragment holds too."""
-        first: dict[str, int] = {}
+        pairs: set[tuple[str, int]] = set()
+        for batch in self.dataset().scanner(columns=["shard_key"], with_row_address=True, batch_size=BATCH_ROWS).to_batches():
+            addresses = batch.column("_rowaddr").to_pylist()
+            pairs.update((key, address >> 32) for key, address in zip(batch.column("shard_key").to_pylist(), addresses, strict=True))
+        seen: set[str] = set()
         doubles = []
-        for fragment in sorted(self.dataset().get_fragments(), key=lambda fragment: fragment.fragment_id):
-            key = fragment.head(1, columns=["shard_key"])["shard_key"][0].as_py()
-            if first.setdefault(key, fragment.fragment_id) != fragment.fragment_id:
-                doubles.append(fragment.fragment_id)
+        for key, fragment in sorted(pairs, key=lambda pair: pair[1]):
+            if key in seen:
+                doubles.append(fragment)
+            seen.add(key)
         return doubles
 
     def _digest_after(self, removed: set[int], added: list[str]) -> str:
