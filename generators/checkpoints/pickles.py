@@ -8,6 +8,7 @@ large byte strings are views of it, and the machine does not recurse.
 
 from __future__ import annotations
 
+import _compat_pickle
 import codecs
 import struct
 import sys
@@ -19,7 +20,8 @@ MAX_OPCODES = 10_000_000
 MAX_NAME = 1_000  # characters of one text argument
 MAX_INTEGER = 16  # bytes of one integer
 VIEWED = 4_096  # byte strings from this length on are views of the file, not copies
-OWN_MODULES = frozenset(sys.stdlib_module_names) | {"__builtin__", "copy_reg", "nt", "torch"}  # what these hold is called by `calls` alone
+# What Python and torch hold, under Python 2's names too, is called through `calls` alone, and never taken for somebody's class.
+OWN_MODULES = sys.stdlib_module_names | {name.partition(".")[0] for name in _compat_pickle.IMPORT_MAPPING} | {"nt", "torch"}
 
 
 class MalformedError(Exception):
