@@ -1,0 +1,236 @@
+"""DiffFace (Kim et al. 2022): face swapping by a diffusion model that knows the source's identity, guided at every step.
+
+A checkpoint is the identity-conditional guided-diffusion UNet (`Model.pt`, or safetensors under the same names) with three components:
+`arcface` (SimSwap's ArcFace), `face_parser` (BiSeNet) and `gaze` (`GazeEstimator.pt`). What no shape tells comes from the checkpoint's
+options, by default as released: `num_head_channels` (64; or `num_heads`), `image_size` (256), `crop` ("ffhq", or "aligned").
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import nn
+
+from generators import base
+from generators.base import Crop, Generator, Request, Result
+from generators.checkpoints import Checkpoint, read
+from generators.diffusion import require_size, to_device
+from generators.errors import CheckpointError, InputError
+from generators.faces.guidance import FaceGuidance, Scene, Weights, total
+from generators.images import to_float, to_uint8
+from generators.networks import openai_names
+from generators.networks.arcface import load_arcface
+from generators.networks.bisenet import BiSeNet
+from generators.networks.gaze import load_gaze
+from generators.networks.respaced import Respaced
+from generators.networks.state import load_exactly
+from generators.registry import register
+from generators.seeding import torch_rng
+
+Guide = Callable[[torch.Tensor, int], torch.Tensor]  # x in the place of x_0 and the step to a loss
+Draw = Callable[[], torch.Tensor]  # standard normal noise for all rows
+GAZE_STEPS = range(11, 50)  # of the 100 steps, those at which the official code guides the gaze
+GAZE_OF = 100
+SOURCES = {
+    "arcface": "Arcface.tar of hxngiee/DiffFace, or SimSwap's arcface_checkpoint.tar",
+    "face_parser": "FaceParser.pth of hxngiee/DiffFace, or 79999_iter.pth of zllrunning/face-parsing.PyTorch",
+    "gaze": "GazeEstimator.pt of hxngiee/DiffFace",
+}
+
+
+@register("diffface")
+class DiffFace(Generator):
+    title = "DiffFace"
+    family = "DM"
+    steps = ("swap",)
+    licence = "CC-BY-NC-4.0"
+    components = ("arcface", "face_parser", "gaze")
+    batch_size = 2  # pairs; each has several candidates
+
+    class Parameters(base.Parameters):
+        steps: int = Field(100, ge=2, le=1000, description="into how many steps the whole diffusion is divided")
+        skip: int = Field(25, ge=0, description="of these, the noisiest that are left out: the swap begins from the noised target")
+        candidates: int = Field(4, ge=1, le=64, description="swaps made of each pair; the one nearest to the source's identity is kept")
+        ddim: bool = False  # deterministic steps; the official code then does not blend with the target before the end
+        masking_threshold: int = Field(30, ge=0, description="steps before the end at which the face's mask is at full strength")
+        identity: float = Field(Weights.identity, ge=0, description="weight of the identity term")
+        parsing: float = Field(Weights.parsing, ge=0, description="weight of the face parsing term")
+        gaze: float = Field(Weights.gaze, ge=0, description="weight of the gaze term")
+        preservation: float = Field(Weights.preservation, ge=0, description="weight of the distance to the target's pixels")
+
+    def __init__(
+        self, unet: nn.Module, id_embed: nn.Module, guidance: FaceGuidance, crop: Crop, device: str | torch.device, dtype: torch.dtype
+    ):
+        self.unet = to_device(unet, device, dtype)
+        self.id_embed = to_device(id_embed, device, dtype)
+        self.guidance = guidance
+        self.crop = crop
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.rows_at_once = 8  # candidates; halved by itself when memory does not suffice
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> DiffFace:
+        for role, source in SOURCES.items():
+            if role not in checkpoint.components:
+                raise CheckpointError(
+                    f"diffface needs a component {role!r} beside {checkpoint.path.name}", f"Give {source} under `components`"
+                )
+        contents = read(checkpoint.path)
+        settings = {**contents.config, **checkpoint.options}
+        unet, id_embed = load_networks(contents.tensors, settings, checkpoint.path.name)
+        parser_file = checkpoint.components["face_parser"].path
+        guidance = FaceGuidance(
+            load_arcface(checkpoint.components["arcface"]).to(device),
+            BiSeNet.from_state(read(parser_file).tensors, parser_file.name).to(device),
+            load_gaze(checkpoint.components["gaze"], crop_statistics=True).to(device),
+        )
+        return cls(unet, id_embed, guidance, Crop(settings.get("crop", "ffhq"), int(unet.config.sample_size)), device, dtype)
+
+    @property
+    def resolution(self) -> int:
+        return self.crop.size
+
+    def embed(self, identities: torch.Tensor) -> torch.Tensor:
+        """What the UNet adds to its time embedding, `[N, E]`, of unit identities `[N, 512]`."""
+        return self.id_embed(identities.to(self.dtype))
+
+    def predict(self, x: torch.Tensor, timestep: float, embedded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The noise in `x` and where its variance lies between the smallest and the largest, both float32 of the shape of `x`."""
+        out = self.unet(x.to(self.dtype), torch.tensor(float(timestep), device=x.device), class_labels=embedded).sample
+        return out.float().chunk(2, dim=1)
+
+    def walk(
+        self,
+        x: torch.Tensor,
+        embedded: torch.Tensor,
+        schedule: Respaced,
+        first: int,
+        draw: Draw,
+        guide: Guide | None = None,
+        blend: Callable[[torch.Tensor, int], torch.Tensor] | None = None,
+        ddim: bool = False,
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The steps from `first` down to 0: at each, the sample before it and the x_0 that it points to.
+
+        The network is evaluated once a step, for the mean and for the guidance alike.
+        """
+        for k in range(first, -1, -1):
+            x, start = self.step(x, k, embedded, schedule, draw, guide, ddim)
+            if blend is not None:
+                x = blend(x, k)
+            yield x, start
+
+    def step(
+        self, x: torch.Tensor, k: int, embedded: torch.Tensor, schedule: Respaced, draw: Draw, guide: Guide | None, ddim: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.set_grad_enabled(guide is not None):
+            x = x.detach().requires_grad_(guide is not None)
+            eps, interpolation = self.predict(x, schedule.timesteps[k], embedded)
+            start = schedule.start(x, eps, k)
+            gradient = None
+            if guide is not None:
+                share = schedule.noise_share(k)
+                (gradient,) = torch.autograd.grad(guide(start * share + x * (1 - share), k), x)
+        x, start, interpolation = x.detach(), start.detach(), interpolation.detach()
+        if ddim:
+            if gradient is not None:  # Song et al. 2021, "Score-Based Generative Modeling": the score is conditioned
+                start = schedule.start(x, schedule.eps(x, start, k) + schedule.noise_share(k) * gradient, k)
+            return schedule.ddim(x, start, k), start
+        mean, log_variance = schedule.posterior(x, start, interpolation, k)
+        if gradient is not None:  # Sohl-Dickstein et al. 2015: the mean is shifted
+            mean = mean - log_variance.exp() * gradient
+        noise = draw()
+        return (mean + (0.5 * log_variance).exp() * noise if k > 0 else mean), start
+
+    def make(self, scene: Scene, settings: Parameters, rngs: Sequence[torch.Generator]) -> torch.Tensor:
+        """One candidate for each row of `scene`: float `[N, 3, S, S]` in [-1, 1], not clamped, with the target around the face."""
+        schedule = Respaced(settings.steps)
+        walked = settings.steps - settings.skip
+        weights = Weights(settings.identity, settings.parsing, settings.gaze, settings.preservation)
+
+        def draw() -> torch.Tensor:
+            return torch.stack([torch.randn(scene.targets.shape[1:], generator=rng) for rng in rngs]).to(self.device)
+
+        def guide(images: torch.Tensor, k: int) -> torch.Tensor:
+            with_gaze = k * GAZE_OF // settings.steps in GAZE_STEPS
+            return total(self.guidance.losses(images, scene, weights, rngs, with_gaze))
+
+        def blend(x: torch.Tensor, k: int) -> torch.Tensor:
+            soft = scene.masks * mask_strength(k, walked, settings.masking_threshold)
+            return x * soft + schedule.noised(scene.targets, k, draw()) * (1 - soft)
+
+        x = schedule.noised(scene.targets, walked - 1, draw())
+        guided = any((weights.identity, weights.parsing, weights.gaze, weights.preservation))
+        chosen = guide if guided else None, None if settings.ddim else blend, settings.ddim
+        _, start = deque(self.walk(x, self.embed(scene.identities), schedule, walked - 1, draw, *chosen), maxlen=1).pop()
+        return composite(start, scene)
+
+    def _run_batch(self, request: Request, settings: Parameters) -> Result:
+        if settings.skip >= settings.steps:
+            raise InputError(f"diffface: skip {settings.skip} leaves none of {settings.steps} steps", "Make skip smaller")
+        for images in (request.sources, request.targets):
+            require_size(images, self.resolution, self.name)
+        with torch.no_grad():
+            sources, targets = (to_float(images, device=self.device) for images in (request.sources, request.targets))
+            scene = self.guidance.prepare(sources, targets)
+            pictures = self._candidates(scene, request.seeds, settings)
+            faces = to_float(pictures.reshape(-1, *pictures.shape[2:]), device=self.device)
+            found = torch.cat([self.guidance.identify(part) for part in faces.split(self.rows_at_once)])
+            wanted = scene.identities.repeat_interleave(settings.candidates, 0)
+            similarity = F.cosine_similarity(found, wanted).view(-1, settings.candidates).cpu().numpy()
+        best = similarity.argmax(1)
+        rows = np.arange(len(best))
+        empty = (scene.masks.flatten(1).sum(1) == 0).nonzero().flatten().tolist()
+        return Result(
+            pictures[rows, best],
+            {row: "the face parser finds no face in the target" for row in empty},
+            {"candidate": best.tolist(), "identity_similarity": similarity[rows, best].tolist()},
+        )
+
+    def _candidates(self, scene: Scene, seeds: Sequence[int], settings: Parameters) -> np.ndarray:
+        """All candidates of all pairs, `uint8` `[N, candidates, S, S, 3]`, as many at once as fit in memory."""
+        jobs = [(pair, candidate) for pair in range(len(seeds)) for candidate in range(settings.candidates)]
+        made: list[np.ndarray] = []
+        while len(made) < len(jobs):
+            part = jobs[len(made) : len(made) + self.rows_at_once]
+            rngs = [torch_rng(seeds[pair], f"candidate {candidate}") for pair, candidate in part]
+            try:
+                made += list(to_uint8(self.make(scene.rows([pair for pair, _ in part]), settings, rngs), rounding="floor"))
+            except torch.OutOfMemoryError:
+                if self.rows_at_once == 1:
+                    raise
+                self.rows_at_once //= 2
+                torch.cuda.empty_cache()
+        return np.stack(made).reshape(len(seeds), settings.candidates, *made[0].shape)
+
+
+def load_networks(state: dict[str, torch.Tensor], settings: dict[str, Any], source: str) -> tuple[nn.Module, nn.Module]:
+    """The UNet and the network that embeds the identity. Raises CheckpointError if `state` is not DiffFace's."""
+    mark = "id_embed."
+    if f"{mark}0.weight" not in state:
+        raise CheckpointError(f"{source} is not DiffFace's UNet", "It should have id_embed.0.weight beside guided-diffusion's tensors")
+    first, last = state[f"{mark}0.weight"], state[f"{mark}2.weight"]
+    id_embed = nn.Sequential(nn.Linear(first.shape[1], len(first)), nn.SiLU(), nn.Linear(last.shape[1], len(last)))
+    load_exactly(id_embed, {key.removeprefix(mark): value for key, value in state.items() if key.startswith(mark)}, source)
+    own = {key: value for key, value in state.items() if not key.startswith(mark)}
+    heads = openai_names.heads_of(settings)
+    # diffusers adds "class labels" of this type to the time embedding as they are, which is how DiffFace adds its identity.
+    return openai_names.build(own, int(settings.get("image_size", 256)), heads, source, class_embed_type="identity"), id_embed
+
+
+def mask_strength(k: int, walked: int, threshold: int) -> float:
+    """How much of the swap the mask lets through at step `k`: from nothing at the first of `walked` steps to all of it
+    `threshold` before the end."""
+    return min(1.0, (walked - (k + 1)) / max(1, walked - threshold))
+
+
+def composite(start: torch.Tensor, scene: Scene) -> torch.Tensor:
+    """The swapped face inside the target's mask, the target outside."""
+    return scene.targets * (1 - scene.masks) + start * scene.masks
