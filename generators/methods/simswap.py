@@ -39,6 +39,8 @@ class SimSwap(Generator):
 
     def __init__(self, network: SimSwapGenerator, arcface: ArcFace, *, form: Form, crop: Crop, device: torch.device, dtype: torch.dtype):
         self.network = network.fold().to(device, dtype)
+        if device.type == "cpu" and dtype == torch.float32:
+            self.network.use_winograd()
         self.arcface = arcface.fold().to(device, dtype)
         self.form = form
         self.crop = crop
