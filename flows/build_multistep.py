@@ -38,7 +38,7 @@ def build_multistep(
         logger.info("%d shards to make, %d present, %d stale", len(build.missing), build.reused, len(build.stale))
         bar = create_progress_artifact(0.0, key="shards", description=f"Shards of {plan.manifest.dataset}")
         make = task(_make_shard, name="shard", task_run_name="{shard.title}", cache_policy=NO_CACHE, persist_result=False)
-        with console.shard_progress() as show:
+        with console.shard_progress(lines=False) as show:  # Prefect logs them
             for done, shard in enumerate(build.missing, start=1):
                 logger.info(make(build.make, shard, show, done, len(build.missing)))
                 update_progress_artifact(bar, 100 * done / len(build.missing))

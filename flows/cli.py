@@ -34,8 +34,6 @@ detect.add_to(app)
 def main() -> None:
     """Runs the command; every error that a person can mend is one line and an exit code, never a traceback."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
     try:
         app()
     except (InputError, DetectorInputError) as error:

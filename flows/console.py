@@ -17,21 +17,22 @@ err = Console(stderr=True, highlight=False)
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """A set of progress bars on standard error, so that standard output stays for results."""
+    """A set of progress bars on standard error, so that standard output stays for results; none where that is no terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=False) as bars:
+    with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
         yield bars
 
 
 @contextmanager
-def shard_progress() -> Iterator[Callable[[Shard, Made, int, int], None]]:
-    """A bar over the shards of a build, with a line for each: images, images per second, rejections."""
+def shard_progress(lines: bool = True) -> Iterator[Callable[[Shard, Made, int, int], None]]:
+    """A bar over the shards of a build and, if `lines`, a line for each: images, images per second, rejections."""
     with progress() as bars:
         bar = bars.add_task("shards", total=None)
 
         def show(shard: Shard, made: Made, done: int, total: int) -> None:
             bars.update(bar, completed=done, total=total, description=f"shards: {shard.title}")
-            bars.console.print(f"[dim]{describe(shard, made)}[/dim]")
+            if lines:
+                bars.console.print(f"[dim]{describe(shard, made)}[/dim]")
 
         yield show
 
@@ -52,6 +53,6 @@ def describe(shard: Shard, made: Made) -> str:
     """A shard in a line: what it is, how many images, how fast, what was rejected."""
     rejected = sum(picture.row.role == "rejected" for picture in made.pictures)
     written = len(made.pictures) - rejected
-    rate = written / made.seconds if made.seconds > 0 else 0.0
+    rate = f", {written / made.seconds:.1f} a second" if shard.generator and made.seconds > 0 else ""
     tail = f", {rejected} rejected" if rejected else ""
-    return f"{shard.title}: {written} images, {rate:.1f} a second{tail}"
+    return f"{shard.title}: {written} images{rate}{tail}"

@@ -115,7 +115,7 @@ class Build:
                 f"shards that are whole are kept. Raise `attempts` or `allow_missing`, or change the chain"
             )
         facts = {
-            "manifest": json.dumps(self.plan.manifest.model_dump(mode="json"), sort_keys=True),
+            "manifest": json.dumps(self.plan.manifest.model_dump(mode="json")),
             "ntf": package_version("natural-trace-foundry"),
             "device": self.device,
             **(properties or {}),

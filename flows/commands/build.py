@@ -12,6 +12,7 @@ from rich.table import Table
 from flows import console, jobs
 from flows.commands.options import DeviceOption, JsonOption, LimitOption, StoreOption
 from pipelines.build import Status, run_build, status
+from pipelines.lineage import StaleShards, stale_shards
 from pipelines.manifest import load_manifest
 from pipelines.plan import Plan
 from pipelines.store import Store
@@ -35,11 +36,16 @@ def validate(manifest: ManifestArgument) -> None:
 def plan(manifest: ManifestArgument, store: StoreOption = Path("store"), limit: LimitOption = None, as_json: JsonOption = False) -> None:
     """Shows the subsets and shards of a manifest: present, to be made, stale; and every file that is missing, with where to get it."""
     found = jobs.plan_of(manifest, limit)
-    state = status(found, Store(store, found.manifest.dataset))
+    dataset = Store(store, found.manifest.dataset)
+    state = status(found, dataset)
+    stale = stale_shards(found, dataset, state.stale)
     if as_json:
-        console.out.print_json(json.dumps(_as_data(found, state)))
+        console.out.print_json(json.dumps(_as_data(found, state, stale)))
         return
     _show_subsets(found, state)
+    for group in stale:
+        reasons = "; ".join(map(str, group.reasons))
+        console.out.print(f"[yellow]stale:[/yellow] {group.title}: {len(group.keys)} shards: {reasons}", soft_wrap=True)
     for warning in found.warnings:
         console.out.print(f"[yellow]warning:[/yellow] {warning}")
     for missing in found.missing:
@@ -87,7 +93,7 @@ def _show_subsets(found: Plan, state: Status) -> None:
     )
 
 
-def _as_data(found: Plan, state: Status) -> dict[str, Any]:
+def _as_data(found: Plan, state: Status, stale: list[StaleShards]) -> dict[str, Any]:
     present = {shard.key for shard in state.present}
     return {
         "dataset": found.manifest.dataset,
@@ -97,7 +103,7 @@ def _as_data(found: Plan, state: Status) -> dict[str, Any]:
         "shards": [
             {"title": shard.title, "key": shard.key, "images": shard.count, "present": shard.key in present} for shard in found.shards
         ],
-        "stale": list(state.stale),
+        "stale": [{"title": group.title, "keys": group.keys, "reasons": list(map(str, group.reasons))} for group in stale],
         "missing": [vars(missing) for missing in found.missing],
         "warnings": list(found.warnings),
         "bytes": found.estimated_bytes(),

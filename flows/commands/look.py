@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,7 @@ def demo(
     device: DeviceOption = "auto",
 ) -> None:
     """Builds, versions, trains and evaluates a small multi-step dataset, offline, in minutes on two CPU cores."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")  # the bars say it already
     from flows.build_multistep import build_multistep
 
     result = build_multistep("demo", str(folder / "store"), str(folder / "runs"), device)

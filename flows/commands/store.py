@@ -11,12 +11,18 @@ import typer
 from rich.table import Table
 
 from flows import console
-from flows.commands.options import JsonOption, StoreOption, VersionOption
+from flows.commands.options import DeviceOption, JsonOption, StoreOption, VersionOption
+from generators.errors import InputError
+from pipelines.diff import diff as diff_of
+from pipelines.errors import CheckFailed
+from pipelines.forget import forget as forget_person
 from pipelines.store import Store
+from pipelines.store.garbage import collect_garbage
 from pipelines.store.schema import light
+from pipelines.verify import verify as verify_version
 
 DatasetArgument = Annotated[str, typer.Argument(help="The dataset's name.")]
-app = typer.Typer(no_args_is_help=True, help="Versions of a dataset: log, show, tag, digest, ledger.")
+app = typer.Typer(no_args_is_help=True, help="Versions of a dataset: what they hold, how they differ, whether they are whole.")
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -59,8 +65,6 @@ def show(
     quoted = image.replace("'", "''")
     rows = found.rows(f"id = '{quoted}'", version)
     if not rows:
-        from generators.errors import InputError
-
         raise InputError(f"{dataset} has no image {image!r}", "The report and `ntf store show` name them")
     console.out.print_json(json.dumps([light(row) for row in rows]))
 
@@ -99,3 +103,107 @@ def ledger(
     for (subset, outcome), count in sorted(counts.items()):
         table.add_row(subset, outcome, str(count))
     console.out.print(table)
+
+
+@app.command(epilog="Examples: `ntf store diff demo 1 2` · `ntf store diff demo before-refresh 4 --json`")
+def diff(
+    dataset: DatasetArgument,
+    before: Annotated[str, typer.Argument(help="A version's number or tag.")],
+    after: Annotated[str, typer.Argument(help="A version's number or tag.")],
+    store: StoreOption = Path("store"),
+    as_json: JsonOption = False,
+) -> None:
+    """What was added, removed and replaced between two versions, by subset, and which checkpoint, parameter, seed or code caused it."""
+    found = diff_of(Store(store, dataset), before, after)
+    if as_json:
+        facts = [
+            {
+                **{name: getattr(each, name) for name in ("subset", "role", "added", "removed", "replaced")},
+                "causes": [{**vars(cause), "images": count} for cause, count in each.causes.most_common()],
+            }
+            for each in found
+        ]
+        console.out.print_json(json.dumps(facts))
+        return
+    if not found:
+        console.out.print("no difference")
+        return
+    table = Table("subset", "role", "added", "removed", "replaced", "because of")
+    for each in found:
+        causes = "\n".join(f"{cause} ({count})" for cause, count in each.causes.most_common(6))
+        table.add_row(each.subset, each.role, str(each.added), str(each.removed), str(each.replaced), causes)
+    console.out.print(table)
+
+
+@app.command(epilog="Examples: `ntf store checkout demo 3` · `ntf store checkout demo before-refresh --store /data/store`")
+def checkout(
+    dataset: DatasetArgument,
+    version: Annotated[str, typer.Argument(help="A version's number or tag.")],
+    store: StoreOption = Path("store"),
+) -> None:
+    """Makes an older version the newest again, as a new version with the same rows. Nothing is copied, and no version is lost."""
+    found = Store(store, dataset)
+    with found.building():
+        now = found.checkout(version)
+    console.out.print(f"version {now.number} has the rows of version {now.properties.get('restored', now.number)}; digest {now.digest}")
+
+
+@app.command(epilog="Examples: `ntf store verify demo` · `ntf store verify demo --sample 20 --version 2`")
+def verify(
+    dataset: DatasetArgument,
+    sample: Annotated[int, typer.Option("--sample", min=0, help="Make so many fakes again from their recorded chains and seeds.")] = 0,
+    store: StoreOption = Path("store"),
+    version: VersionOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Reads every row back (sha256, decoding, digest), and makes some images again. Exit code 1 if anything is damaged or comes out
+    different."""
+    with console.step_progress("verify") as show:
+        found = verify_version(Store(store, dataset), version, sample, device, lambda done, total: show(done, total, "rows"))
+    if as_json:
+        console.out.print_json(json.dumps({**vars(found), "passed": found.passed}))
+    else:
+        whole = "the digest is the recorded one" if found.digest else "[red]the digest could not be confirmed[/red]"
+        console.out.print(f"version {found.version}: {found.rows:,} rows read, {found.images:,} images decoded, {whole}")
+        for line in found.damaged:
+            console.out.print(f"[red]damaged:[/red] {line}", soft_wrap=True)
+        outcomes = Counter(found.remade.values())
+        if outcomes:
+            console.out.print("made again: " + ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common()))
+        for name, why in found.why.items():
+            console.out.print(f"  {name}: {found.remade[name]}: {why}", soft_wrap=True, markup=False)
+    if not found.passed:
+        different = sum(outcome == "different" for outcome in found.remade.values())
+        raise CheckFailed(f"version {found.version} of {dataset}: {len(found.damaged)} damaged, {different} made again and different")
+
+
+@app.command(epilog="Examples: `ntf store gc demo --dry-run` · `ntf store gc demo --keep 3`")
+def gc(
+    dataset: DatasetArgument,
+    store: StoreOption = Path("store"),
+    keep: Annotated[int | None, typer.Option("--keep", min=1, help="Also drop untagged versions other than the newest so many.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Removes what killed builds left. Never a running build's files, a shard that waits for its commit, or a tagged version."""
+    found = collect_garbage(Store(store, dataset), keep, dry_run)
+    verb = "would remove" if dry_run else "removed"
+    versions = f", versions {', '.join(map(str, found.versions))}" if found.versions else ""
+    console.out.print(f"{verb} {len(found.files)} orphaned files ({found.bytes:,} bytes), {len(found.notes)} broken notes{versions}")
+
+
+@app.command(epilog="Examples: `ntf store forget demo --identity George_W_Bush` · `ntf store forget mine --identity 1234 --real celebahq`")
+def forget(
+    dataset: DatasetArgument,
+    identity: Annotated[str, typer.Option("--identity", help="The person, as the identity list names them.")],
+    real: Annotated[str | None, typer.Option("--real", help="Only in this real source.")] = None,
+    store: StoreOption = Path("store"),
+) -> None:
+    """Makes a version without a person and without everything that was made from them."""
+    found = forget_person(Store(store, dataset), identity, real)
+    removed = ", ".join(f"{count} {role}" for role, count in found.rows.items())
+    console.out.print(f"version {found.version.number} lacks {removed}; digest {found.version.digest}")
+    console.out.print("Versions before it still hold them: `ntf store gc --keep 1` drops those that have no tag.", soft_wrap=True)
+    if found.tags:
+        console.out.print(f"[yellow]These tags hold them too:[/yellow] {', '.join(found.tags)}", soft_wrap=True)
+    console.out.print("Put the identity on the manifest's `exclude` list, so that no later build draws it again.", soft_wrap=True)
