@@ -89,6 +89,18 @@ class Maker:
         pictures, short = self._steps(shard)
         return Made(pictures, codec, short, time.perf_counter() - start)
 
+    def remake(self, row: Row) -> Picture:
+        """One stored fake made again, alone, every step at the attempt that its chain records. A step that is rejected now ends it."""
+        above: dict[int, Picture] = {}
+        last = len(row.chain) - 1
+        for step, link in enumerate(row.chain):
+            role = row.role if step == last else "intermediate"
+            shard = Shard(role, row.subset, row.part, step, row.index, row.index + 1, row.shard_key)
+            above = self._run(shard, [row.index], link["attempt"], above)
+            if above[row.index].pixels is None:
+                break
+        return above[row.index]
+
     def _reals(self, shard: Shard) -> list[Picture]:
         pool = self._plan.pools[shard.part]
         pictures = []

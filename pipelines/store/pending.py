@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from pipelines.store.place import Place
@@ -38,6 +39,11 @@ class Notes:
     def __init__(self, place: Place, data: Place):
         self._place = place
         self._data = data
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the notes, where the store is local."""
+        return Path(self._place.location)
 
     def write(self, note: Note) -> None:
         self._place.write(f"{note.key}.json", json.dumps(asdict(note)).encode())

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
@@ -49,6 +51,19 @@ class Place:
         files, path = self._files
         found = files.get_file_info(fs.FileSelector(path, allow_not_found=True))
         return {info.base_name: info.size for info in found if info.type == fs.FileType.File}
+
+    def ages(self) -> dict[str, timedelta]:
+        """Name and time since the last change of every file that lies directly here."""
+        files, path = self._files
+        now = datetime.now(UTC)
+        found = files.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        return {info.base_name: now - info.mtime for info in found if info.type == fs.FileType.File}
+
+    def touch(self, names: Iterable[str]) -> None:
+        """Makes local files look fresh; on an object storage, where nothing can be touched, it does nothing."""
+        if self.is_local:
+            for name in names:
+                os.utime(f"{self.location}/{name}")
 
     def read(self, name: str) -> bytes | None:
         """The content of a file, or None if it is not there."""
