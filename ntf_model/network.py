@@ -48,10 +48,9 @@ class DetectionNetwork(nn.Module):
 
     @classmethod
     def from_trace(cls, trace: TraceNetwork, frozen: bool) -> DetectionNetwork:
-        """The student: it starts from the teacher's encoder and `hom` head, so that its features begin in the trace's space."""
-        student = cls(copy.deepcopy(trace.encoder), trace.hom[-1].out_features, frozen)
-        student.aux.load_state_dict(trace.hom.state_dict())
-        return student
+        """The student: it starts from the teacher's encoder. Its auxiliary head is fresh: the teacher's `hom` head maps every picture to
+        nearly one point, from which the contrast gets no gradient."""
+        return cls(copy.deepcopy(trace.encoder), trace.hom[-1].out_features, frozen)
 
     def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised float `[N, 3, H, W]`, or embeddings `[N, dim]` that were kept, to features z `[N, projection_dim]`, not normalised,
