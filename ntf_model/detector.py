@@ -16,7 +16,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,15 @@ def silent(done: int, total: int, message: str) -> None:
     """The progress callback that shows nothing."""
 
 
+class Detection(NamedTuple):
+    """What a detector says of one picture: P(fake); the distance to the natural trace in [0, 1], nan for a detector that has none;
+    whether the probability is above the detector's threshold."""
+
+    probability: float
+    distance: float
+    is_fake: bool
+
+
 class DetectorConfig(BaseModel):
     """What decides a trained detector beside its data. Unknown keys are refused."""
 
@@ -48,6 +57,8 @@ class Detector(ABC):
     name: ClassVar[str]  # set by @register_detector
     title: ClassVar[str]  # as the paper's tables write it
     Config: ClassVar[type[DetectorConfig]] = DetectorConfig
+
+    threshold: float = 0.5  # above it a picture is called fake; `fit` may fix another on the validation split
 
     @classmethod
     @abstractmethod
@@ -74,6 +85,10 @@ class Detector(ABC):
 
         Batched inside; the score of a picture does not depend on the others.
         """
+
+    def __call__(self, images: Sequence[np.ndarray]) -> list[Detection]:
+        """A `Detection` for each picture, as `score` takes them."""
+        return [Detection(score, float("nan"), score > self.threshold) for score in self.score(images).tolist()]
 
     @abstractmethod
     def save_pretrained(self, folder: Path) -> None:

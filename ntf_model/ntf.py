@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import nn
 
 from ntf_model.config import NTFConfig, preset
 from ntf_model.data import DetectionSplits
-from ntf_model.detector import Detector, Progress, best_device, parse_settings, register_detector, silent
+from ntf_model.detector import Detection, Detector, Progress, best_device, parse_settings, register_detector, silent
 from ntf_model.encoder import build_encoder, encoder_config
 from ntf_model.errors import InputError
 from ntf_model.inference import predict, predict_data
@@ -23,15 +23,6 @@ from ntf_model.stages import find_trace, learn_detection, learn_trace
 from ntf_model.training import make_accelerator
 
 TRACE_NAME = "ntf-stage1"
-
-
-class Detection(NamedTuple):
-    """What NTF says of one picture: P(fake); the distance to the natural trace in [0, 1] (nan if it was trained without one); whether the
-    probability is above the threshold that was fixed on the validation split."""
-
-    probability: float
-    distance: float
-    is_fake: bool
 
 
 @register_detector("ntf")
