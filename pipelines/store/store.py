@@ -171,7 +171,8 @@ class Store:
         storage it cannot keep out builders on other machines, and a shard that two of them committed is dropped once here.
         """
         wanted = set(keys)
-        committed, notes = self.keys(), self.notes.read()
+        before = self.dataset().version if self.exists() else 0
+        committed, notes = self.keys(before or None), self.notes.read()
         if absent := wanted - set(committed) - set(notes):
             raise KeyError(f"{len(absent)} shards are neither committed nor noted, such as {min(absent)[:12]}")
         fresh = [notes[key] for key in sorted(wanted - set(committed))]
@@ -180,10 +181,10 @@ class Store:
             self.notes.drop([key for key in notes if key in committed])
             return None
         fragments = [lance.FragmentMetadata.from_json(json.dumps(note.fragment)) for note in fresh]
-        before = self.dataset().version if self.exists() else 0
-        version = self._commit(stale, fragments, {**(properties or {}), "run_id": run_id})
-        if version.number != before + 1 and (doubles := self._doubles()):
-            version = self._commit(doubles, [], {**(properties or {}), "run_id": run_id})
+        facts = {**(properties or {}), "run_id": run_id}
+        version = self._commit(stale, fragments, facts, before)
+        if version.number != before + 1:  # another builder's commit came between, and Lance joined both
+            version = self._commit(self._doubles(), [], facts, version.number)
         self.notes.drop([note.key for note in fresh])
         return version
 
@@ -205,7 +206,7 @@ class Store:
             if rest.num_rows:
                 with self._explained():
                     fragments.append(self._write_fragment(rest))
-        return self._commit(touched, fragments, properties or {})
+        return self._commit(touched, fragments, properties or {}, dataset.version)
 
     def checkout(self, version: int | str) -> Version:
         """Makes an older version the newest again, as a new version with the same rows. Nothing is copied and nothing is lost."""
@@ -237,18 +238,17 @@ class Store:
         (fragment,) = write_fragments(table, self.uri, schema=SCHEMA, mode=mode, **options)
         return fragment
 
-    def _commit(self, removed: list[int], added: list[lance.FragmentMetadata], properties: dict[str, str]) -> Version:
-        """One version more: without the fragments `removed`, with the fragments `added`, its digest among its properties."""
-        digest = self._digest_after(set(removed), [file.path for fragment in added for file in fragment.files])
+    def _commit(self, removed: list[int], added: list[lance.FragmentMetadata], properties: dict[str, str], before: int) -> Version:
+        """One version more than `before` (0: the first): without the fragments `removed`, with `added`, its digest among its properties."""
+        digest = self._digest_after(before, set(removed), [file.path for fragment in added for file in fragment.files])
         everything = {**properties, "digest": digest, "schema": str(SCHEMA_VERSION)}
-        if self.exists():
+        if before:
             operation: Any = lance.LanceOperation.Update(
                 removed_fragment_ids=removed, updated_fragments=[], new_fragments=added, fields_modified=[]
             )
-            read_version = self.dataset().version
         else:
-            operation, read_version = lance.LanceOperation.Overwrite(SCHEMA, added), 0
-        transaction = lance.Transaction(read_version=read_version, operation=operation, transaction_properties=everything)
+            operation = lance.LanceOperation.Overwrite(SCHEMA, added)
+        transaction = lance.Transaction(read_version=before, operation=operation, transaction_properties=everything)
         with self._explained():
             lance.LanceDataset.commit(self.uri, transaction)
         return self.version()
@@ -267,11 +267,11 @@ class Store:
             seen.add(key)
         return doubles
 
-    def _digest_after(self, removed: set[int], added: list[str]) -> str:
-        """The digest of the version that a commit is about to make: without the fragments `removed`, with the data files `added`."""
+    def _digest_after(self, before: int, removed: set[int], added: list[str]) -> str:
+        """The digest of version `before` without the fragments `removed` and with the data files `added`."""
         digest = Digest()
-        if self.exists():
-            kept = [fragment for fragment in self.dataset().get_fragments() if fragment.fragment_id not in removed]
+        if before:
+            kept = [fragment for fragment in self.dataset(before).get_fragments() if fragment.fragment_id not in removed]
             for fragment in kept:
                 digest.add(fragment.to_batches(columns=LIGHT_COLUMNS, batch_size=BATCH_ROWS))
         for name in added:
