@@ -40,7 +40,7 @@ def build_multistep(
         make = task(_make_shard, name="shard", task_run_name="{shard.title}", cache_policy=NO_CACHE, persist_result=False)
         with console.shard_progress(lines=False) as show:  # Prefect logs them
             for done, shard in enumerate(build.missing, start=1):
-                logger.info(make(build.make, shard, show, done, len(build.missing)))
+                logger.info(make(build.attempt, shard, show, done, len(build.missing)))
                 update_progress_artifact(bar, 100 * done / len(build.missing))
         version = build.commit()
         built = build.report(version)
@@ -64,9 +64,9 @@ def build_multistep(
 
 
 def _make_shard(make: Any, shard: Shard, show: Any, done: int, total: int) -> str:
-    made = make(shard)
-    show(shard, made, done, total)
-    return console.describe(shard, made)
+    outcome = make(shard)
+    show(shard, outcome, done, total)
+    return console.describe(shard, outcome)
 
 
 def _train(plan: Any, dataset: Store, run: Path, device: str) -> None:

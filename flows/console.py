@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from pipelines.make import Made
+from pipelines.build import OnShard
+from pipelines.make import Outcome
 from pipelines.plan import Shard
 
 out = Console(highlight=False)
@@ -24,15 +25,15 @@ def progress() -> Iterator[Progress]:
 
 
 @contextmanager
-def shard_progress(lines: bool = True) -> Iterator[Callable[[Shard, Made, int, int], None]]:
+def shard_progress(lines: bool = True) -> Iterator[OnShard]:
     """A bar over the shards of a build and, if `lines`, a line for each: images, images per second, rejections."""
     with progress() as bars:
         bar = bars.add_task("shards", total=None)
 
-        def show(shard: Shard, made: Made, done: int, total: int) -> None:
+        def show(shard: Shard, outcome: Outcome | None, done: int, total: int) -> None:
             bars.update(bar, completed=done, total=total, description=f"shards: {shard.title}")
             if lines:
-                bars.console.print(f"[dim]{describe(shard, made)}[/dim]")
+                bars.console.print(f"[dim]{describe(shard, outcome)}[/dim]")
 
         yield show
 
@@ -49,10 +50,10 @@ def step_progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
         yield show
 
 
-def describe(shard: Shard, made: Made) -> str:
-    """A shard in a line: what it is, how many images, how fast, what was rejected."""
-    rejected = sum(picture.row.role == "rejected" for picture in made.pictures)
-    written = len(made.pictures) - rejected
-    rate = f", {written / made.seconds:.1f} a second" if shard.generator and made.seconds > 0 else ""
-    tail = f", {rejected} rejected" if rejected else ""
-    return f"{shard.title}: {written} images{rate}{tail}"
+def describe(shard: Shard, outcome: Outcome | None) -> str:
+    """A shard in a line: what it is, how many images, how fast, what was rejected; or that it failed."""
+    if outcome is None:
+        return f"{shard.title}: failed"
+    rate = f", {outcome.images / outcome.seconds:.1f} a second" if shard.generator and outcome.seconds > 0 else ""
+    tail = f", {outcome.rejected} rejected" if outcome.rejected else ""
+    return f"{shard.title}: {outcome.images} images{rate}{tail}"

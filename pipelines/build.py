@@ -13,14 +13,17 @@ from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from typing import Any
 
+from generators.errors import InputError
 from pipelines.errors import CheckFailed
-from pipelines.make import Made, Maker
+from pipelines.make import Made, Maker, Outcome
 from pipelines.models import Models, pick_device
 from pipelines.plan import Plan, Shard
 from pipelines.store import Store, Version
 from pipelines.store.pending import Note
 
 WAITING_SHARDS = 2  # made and not yet written; more would only hold memory
+OnShard = Callable[[Shard, Outcome | None, int, int], None]
+RETRY_AFTER = (1.0, 4.0)  # seconds before a failed shard is tried again
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,14 @@ class Status:
     present: tuple[Shard, ...]
     missing: tuple[Shard, ...]
     stale: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A shard that could not be made, or whose input could not."""
+
+    shard: Shard
+    reason: str
 
 
 @dataclass
@@ -44,6 +55,7 @@ class BuildReport:
     seconds: float
     rejected: dict[str, dict[str, int]] = field(default_factory=dict)
     short: dict[str, int] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
 
 
 def status(plan: Plan, store: Store) -> Status:
@@ -60,7 +72,7 @@ class Build:
 
     >>> with Build(plan, store) as build:
     ...     for shard in build.missing:
-    ...         build.make(shard)
+    ...         build.attempt(shard)
     ...     version = build.commit()
     """
 
@@ -83,21 +95,44 @@ class Build:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._room = threading.Semaphore(WAITING_SHARDS)
         self._written: dict[str, Future[Note]] = {}
+        self.failures: dict[str, Failure] = {}
         return self
 
     def __exit__(self, *problem: Any) -> None:
         self._writer.shutdown(wait=True, cancel_futures=problem[0] is not None)
         self._lock.__exit__(None, None, None)
 
-    def make(self, shard: Shard) -> Made:
-        """Makes a shard and hands it to the writer. Waits first until the shards that it works on are written."""
-        for key in shard.inputs:
-            if key in self._written:
-                self._written[key].result()
+    def attempt(self, shard: Shard) -> Outcome | None:
+        """Makes a shard. One that fails is tried again after a while, then set down as a failure (None), and the build goes on.
+
+        What is wrong with the input (InputError) ends the build at once: trying again would not help.
+        """
+        if lost := next((key for key in shard.inputs if key in self.failures), None):
+            self.failures[shard.key] = Failure(shard, f"its input {self.failures[lost].shard.title} failed")
+            return None
+        for pause in (*RETRY_AFTER, None):
+            try:
+                return self.make(shard)
+            except InputError:
+                raise
+            except Exception as error:
+                if pause is None:
+                    self.failures[shard.key] = Failure(shard, f"{type(error).__name__}: {error}")
+                else:
+                    time.sleep(pause)
+        return None
+
+    def make(self, shard: Shard) -> Outcome:
+        """Makes a shard and hands it to the writer. Waits first until the shards that it works on are written.
+
+        Raises what the generator raised, or what the writer met at an earlier shard: a full disk ends a build soon, not at its end.
+        """
+        for future in [self._written[key] for key in shard.inputs if key in self._written] + self._finished():
+            future.result()
         made = self._maker.make(shard)
         self._room.acquire()
         self._written[shard.key] = self._writer.submit(self._write, shard, made)
-        return made
+        return made.outcome
 
     def notes(self) -> list[Note]:
         """The notes of all shards made so far, once they are written. Raises what the writer met."""
@@ -105,14 +140,13 @@ class Build:
 
     def commit(self, properties: dict[str, str] | None = None) -> Version | None:
         """Makes the version. CheckFailed if more images fell short than the manifest allows; what was made is kept for the next build."""
-        notes = {note.key: note for note in self.notes()}
-        short = sum(note.short for note in notes.values())
+        notes = self.notes()
+        finals = [failure.shard.count for failure in self.failures.values() if failure.shard.role != "intermediate"]
+        short = sum(note.short for note in notes) + sum(finals)
         if short > self.plan.manifest.allow_missing:
-            worst = Counter(reason for note in notes.values() for reason in note.rejected for _ in range(note.rejected[reason]))
-            reasons = ", ".join(f"{reason} ({count})" for reason, count in worst.most_common(3))
             raise CheckFailed(
-                f"{short} planned images could not be made in {self.plan.manifest.attempts} attempts: {reasons}. No version was made; the "
-                f"shards that are whole are kept. Raise `attempts` or `allow_missing`, or change the chain"
+                f"{short} planned images could not be made: {self._why(notes)}. No version was made; the shards that are whole are kept. "
+                f"Raise `attempts` or `allow_missing`, or change the chain"
             )
         facts = {
             "manifest": json.dumps(self.plan.manifest.model_dump(mode="json")),
@@ -120,7 +154,7 @@ class Build:
             "device": self.device,
             **(properties or {}),
         }
-        return self.store.commit(self.plan.keys, self.run_id, facts)
+        return self.store.commit(self.plan.keys - set(self.failures), self.run_id, facts)
 
     def report(self, version: Version | None) -> BuildReport:
         """What this build did, once it has committed."""
@@ -141,7 +175,20 @@ class Build:
             seconds=time.perf_counter() - self._started,
             rejected={name: dict(counts) for name, counts in rejected.items() if counts},
             short={name: count for name, count in short.items() if count},
+            failures=list(self.failures.values()),
         )
+
+    def _why(self, notes: list[Note]) -> str:
+        """The commonest reasons for rejections, and the failures."""
+        rejected: Counter[str] = Counter()
+        for note in notes:
+            rejected.update(note.rejected)
+        parts = [f"{reason} ({count} in {self.plan.manifest.attempts} attempts)" for reason, count in rejected.most_common(3)]
+        parts += [f"{failure.shard.title} ({failure.reason})" for failure in list(self.failures.values())[:3]]
+        return ", ".join(parts)
+
+    def _finished(self) -> list[Future[Note]]:
+        return [future for future in self._written.values() if future.done()]
 
     def _write(self, shard: Shard, made: Made) -> Note:
         try:

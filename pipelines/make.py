@@ -46,6 +46,15 @@ class Picture:
         )
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """A shard in numbers: images, rejected tries, seconds of making (encoding and writing go on beside the next shard)."""
+
+    images: int
+    rejected: int
+    seconds: float
+
+
 @dataclass
 class Made:
     """What came of a shard: its pictures and rejections in order, and how many planned images no attempt could make."""
@@ -55,13 +64,18 @@ class Made:
     short: int
     seconds: float
 
+    @property
+    def outcome(self) -> Outcome:
+        rejected = sum(picture.row.role == "rejected" for picture in self.pictures)
+        return Outcome(len(self.pictures) - rejected, rejected, self.seconds)
+
     def rows(self) -> list[Row]:
         """Encodes everything. Slow, and free of the GPU: it runs beside the next shard's making."""
         return [picture.encoded(INTERMEDIATE_CODEC if picture.row.role == "intermediate" else self.codec) for picture in self.pictures]
 
 
 @dataclass
-class _Outcome:
+class _Tried:
     """One planned image after one attempt."""
 
     picture: Picture
@@ -148,7 +162,7 @@ class Maker:
         rows = self._store.shard(shard.inputs[0]) if shard.inputs else []
         return {row.index: Picture(row, decode(row.image, row.id)) for row in rows if row.image is not None and row.step == shard.step - 1}
 
-    def _attempt(self, shard: Shard, indices: Sequence[int], attempt: int, inputs: dict[int, Picture], remake: set[int]) -> list[_Outcome]:
+    def _attempt(self, shard: Shard, indices: Sequence[int], attempt: int, inputs: dict[int, Picture], remake: set[int]) -> list[_Tried]:
         """One attempt at each of `indices`. Those in `remake` get a new target, made by the steps above with this attempt's seeds."""
         above: dict[int, list[Picture]] = {}
         if shard.step and remake:
@@ -162,7 +176,7 @@ class Maker:
         outcomes = []
         for index in indices:
             picture = made[index] if index in made else self._rejection(shard, index, attempt, checks.NO_INPUT)
-            outcomes.append(_Outcome(picture, above.get(index, [])))
+            outcomes.append(_Tried(picture, above.get(index, [])))
         return outcomes
 
     def _run(self, shard: Shard, indices: list[int], attempt: int, inputs: dict[int, Picture]) -> dict[int, Picture]:

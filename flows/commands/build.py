@@ -71,6 +71,8 @@ def build(manifest: ManifestArgument, store: StoreOption = Path("store"), device
         f"version {result.version.number}: {result.made} shards made ({result.images} images, {result.seconds:.1f} s), "
         f"{result.reused} reused, {result.dropped} stale dropped; digest {result.version.digest}"
     )
+    for failure in result.failures:
+        console.out.print(f"  failed: {failure.shard.title}: {failure.reason}", markup=False)
     for subset, reasons in result.rejected.items():
         console.out.print(f"  {subset}: rejected " + ", ".join(f"{count} x {reason}" for reason, count in reasons.items()))
 

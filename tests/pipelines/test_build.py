@@ -218,3 +218,32 @@ def test_pending_rows_are_read_like_committed_ones(tmp_path: Path, manifest_file
         rows: list[Row] = store.shard(shard.key)
     assert [row.index for row in rows] == list(range(shard.start, shard.stop))
     assert not store.exists()
+
+
+def test_a_shard_that_fails_is_tried_again_and_the_others_go_on(
+    tmp_path: Path, manifest_data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest_data["allow_missing"] = 100
+    monkeypatch.setattr("pipelines.build.RETRY_AFTER", (0.0,))
+    tries: Counter[str] = Counter()
+    stylegan2 = registry.get("stylegan2")
+    original = stylegan2._sample
+
+    def break_one(self: Any, seeds: list[int], settings: Any) -> np.ndarray:
+        tries[str(seeds)] += 1
+        if len(tries) == 1 or (len(tries) == 2 and tries[str(seeds)] == 1):
+            raise RuntimeError("the device fell over")
+        return original(self, seeds, settings)
+
+    monkeypatch.setattr(stylegan2, "_sample", break_one)
+    store = Store(tmp_path / "store", "tiny")
+    report = run_build(planned(write_manifest(tmp_path / "m.yaml", manifest_data)), store, "cpu")
+    first, second = list(tries.values())[:2]
+    assert (first, second) == (2, 2)  # the first shard failed twice, the second once
+    broken = [failure.shard for failure in report.failures]
+    assert len({(shard.subset, shard.start) for shard in broken}) == 1
+    assert "the device fell over" in report.failures[0].reason
+    chain = [shard for shard in broken if shard.subset == "SimSwap_Style2"]
+    assert [shard.step for shard in chain] in ([], [0, 1])  # what stands on a failed shard is not made either
+    written = {row.shard_key for row in store.rows()}
+    assert written == planned(tmp_path / "m.yaml").keys - {shard.key for shard in broken}
