@@ -9,8 +9,6 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from generators.faces.align import unwarp
 
@@ -45,25 +43,28 @@ def face_mask(
 
     A label map with too little face (`min_sum`, counting 255 a pixel) gives a mask of ones: the whole crop is then used.
     """
-    face = np.isin(labels, classes)
-    resized = np.stack([cv2.resize(np.where(one, 255.0, 0.0), (size, size)) for one in face]) / 255
-    soft = soft_erosion(torch.from_numpy(resized.astype(np.float32)), kernel_size, threshold, iterations).numpy()
-    soft[face.sum((1, 2)) * 255.0 < min_sum] = 1.0
-    return soft
+    return np.stack([_one_face_mask(np.isin(one, classes), size, min_sum, (kernel_size, threshold, iterations)) for one in labels])
 
 
-def soft_erosion(masks: torch.Tensor, kernel_size: int = 17, threshold: float = 0.9, iterations: int = 7) -> torch.Tensor:
-    """Masks float32 `[N, H, W]` in [0, 1] shrunk softly: repeatedly the smaller of the mask and its mean under a cone; then what is above
+def _one_face_mask(face: np.ndarray, size: int, min_sum: float, erosion: tuple[int, float, int]) -> np.ndarray:
+    if face.sum() * 255.0 < min_sum:
+        return np.ones((size, size), np.float32)
+    resized = cv2.resize(np.where(face, 255.0, 0.0), (size, size)) / 255
+    return soft_erosion(resized.astype(np.float32), *erosion)
+
+
+def soft_erosion(mask: np.ndarray, kernel_size: int = 17, threshold: float = 0.9, iterations: int = 7) -> np.ndarray:
+    """A mask float32 `[H, W]` in [0, 1] shrunk softly: repeatedly the smaller of the mask and its mean under a cone; then what is above
     `threshold` becomes one, and the rest is stretched so that its largest value is one."""
     radius = kernel_size // 2
-    steps = torch.arange(kernel_size, dtype=torch.float32) - radius
-    distance = (steps[:, None] ** 2 + steps[None, :] ** 2).sqrt()
+    steps = np.arange(kernel_size, dtype=np.float32) - radius
+    distance = np.hypot(steps[:, None], steps[None, :])
     cone = distance.max() - distance
-    cone = (cone / cone.sum()).to(masks.device)[None, None]
-    soft = masks[:, None].float()
+    cone /= cone.sum()
+    soft = mask
     for _ in range(iterations - 1):
-        soft = torch.minimum(soft, F.conv2d(soft, cone, padding=radius))
-    soft = F.conv2d(soft, cone, padding=radius)
+        soft = np.minimum(soft, cv2.filter2D(soft, cv2.CV_32F, cone, borderType=cv2.BORDER_CONSTANT))
+    soft = cv2.filter2D(soft, cv2.CV_32F, cone, borderType=cv2.BORDER_CONSTANT)
     inside = soft >= threshold
-    largest = soft.masked_fill(inside, 0.0).amax((1, 2, 3), keepdim=True)
-    return torch.where(inside, 1.0, soft / largest.clamp_min(torch.finfo(torch.float32).tiny))[:, 0]
+    largest = soft[~inside].max(initial=0.0)
+    return np.where(inside, np.float32(1), soft / largest if largest > 0 else np.float32(0))
