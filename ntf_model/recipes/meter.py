@@ -1,0 +1,42 @@
+"""How long something took and how much memory it had."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import psutil
+import torch
+
+INTERVAL = 0.05  # seconds between looks at the memory
+
+
+class Meter:
+    """A context. Afterwards: `seconds`, and `peak_memory`, in bytes: of what the GPU had allocated, or without a GPU of this process."""
+
+    seconds = 0.0
+    peak_memory = 0
+
+    def __enter__(self) -> Meter:
+        self._began, self._done = time.perf_counter(), threading.Event()
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            self._thread = threading.Thread(target=self._watch, daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self._began
+        if torch.cuda.is_available():
+            self.peak_memory = torch.cuda.max_memory_allocated()
+        else:
+            self._done.set()
+            self._thread.join()
+
+    def _watch(self) -> None:
+        process = psutil.Process()
+        while True:
+            self.peak_memory = max(self.peak_memory, process.memory_info().rss)
+            if self._done.wait(INTERVAL):
+                return
