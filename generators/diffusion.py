@@ -74,16 +74,21 @@ def to_device(module: torch.nn.Module, device: str | torch.device, dtype: torch.
 
 
 def decode_latents(autoencoder: Any, latents: torch.Tensor) -> torch.Tensor:
-    """Images in [-1, 1], float32, of float32 latents as the UNet has them. Decodes as many at once as the device's free memory allows,
-    and one by one on a CPU, where a batch gains nothing."""
+    """Images in [-1, 1], float32, of float32 latents as the UNet has them; as many at once as fit in memory."""
     scaled = (latents / autoencoder.config.scaling_factor).to(autoencoder.dtype)
-    widths = autoencoder.config.block_out_channels
-    at_once = 1
-    if scaled.is_cuda:
-        free, _ = torch.cuda.mem_get_info(scaled.device)
-        pixels = scaled.shape[2] * scaled.shape[3] * 4 ** (len(widths) - 1)
-        at_once = max(1, free // (DECODER_MAPS * pixels * widths[0] * 2 * scaled.element_size()))
+    pixels = scaled.shape[2] * scaled.shape[3] * 4 ** (len(autoencoder.config.block_out_channels) - 1)
+    at_once = images_at_once(autoencoder, pixels, scaled.device)
     return torch.cat([autoencoder.decode(part).sample.float() for part in scaled.split(at_once)])
+
+
+def images_at_once(autoencoder: Any, pixels: int, device: torch.device) -> int:
+    """How many images of `pixels` pixels the device's free memory lets `autoencoder` decode together; one on a CPU, where a batch gains
+    nothing."""
+    if device.type != "cuda":
+        return 1
+    free, _ = torch.cuda.mem_get_info(device)
+    element = torch.finfo(autoencoder.dtype).bits // 8
+    return max(1, free // (DECODER_MAPS * 2 * autoencoder.config.block_out_channels[0] * pixels * element))
 
 
 def original_timesteps(train_steps: int, steps: int) -> torch.Tensor:

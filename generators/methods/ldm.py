@@ -103,7 +103,7 @@ class LDM(Denoiser):
         """The text encoder's `[N, tokens, width]` for each text."""
         length = self.text_encoder.config.max_position_embeddings
         tokens = self.tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids
-        return self.text_encoder(tokens.to(self.device)).last_hidden_state
+        return self.text_encoder(tokens.to(self.device), return_dict=True).last_hidden_state
 
     def follow(self, texts: list[str], settings: Parameters) -> Any:
         """A prediction that follows `texts` by classifier-free guidance, the guided and the unguided half in one call of the network."""

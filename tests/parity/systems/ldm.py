@@ -25,7 +25,7 @@ def check(case: Case) -> None:
     x, t = case.tensor("x"), case.tensor("t")
     with torch.inference_mode():
         if case.config["text"]:
-            context = model.text_encoder(case.tensor("tokens")).last_hidden_state
+            context = model.text_encoder(case.tensor("tokens"), return_dict=True).last_hidden_state
             case.compare("text_embedding", context)
             case.compare("eps", model.predict_with(x, t, case.tensor("text_embedding")))
         else:

@@ -1,0 +1,161 @@
+"""Stable Diffusion (Rombach et al. 2022), and any other text-to-image pipeline that diffusers knows.
+
+A checkpoint is a folder as diffusers saves a pipeline, or a Hub repository id. diffusers does all the work; this file gives each image its
+own random generator, keeps what the safety checker flags out of the dataset, and makes image-to-image an edit.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from generators import base
+from generators.base import Generator, Request, Result
+from generators.checkpoints import Checkpoint
+from generators.diffusion import diffusers_folder, images_at_once, require_size
+from generators.errors import CheckpointError, InputError
+from generators.images import to_float, to_uint8
+from generators.registry import register
+from generators.seeding import torch_rng
+
+SAFETY_PARTS = ("safety_checker", "feature_extractor")
+FLAGGED = "the safety checker flags it"
+
+
+@register("stable_diffusion")
+class StableDiffusion(Generator):
+    title = "Stable Diffusion"
+    family = "DM"
+    steps = ("prompt", "edit")
+    licence = "CreativeML-OpenRAIL-M"
+    batch_size = 4
+
+    class Parameters(base.Parameters):
+        steps: int = Field(50, ge=1, le=1000, description="denoising steps")
+        guidance_scale: float = Field(7.5, ge=0, description="how far beyond the unguided prediction; 1 is no guidance")
+        negative_prompt: str = Field("", description="what to guide away from")
+        safety: Literal["off", "reject"] = "reject"  # whether the pipeline's safety checker is asked; what it flags goes to the ledger
+        prompt: str = Field("", description="edit: what all images are to show")
+        strength: float = Field(0.5, gt=0, le=1, description="edit: the part of the schedule that the noise reaches")
+
+    def __init__(self, pipeline: Any, safety: SafetyChecker | None, size: int | None, device: str | torch.device):
+        pipeline.set_progress_bar_config(disable=True)
+        self.pipeline = pipeline.to(device)
+        self.safety = safety
+        self.size = int(size or _latent_side(pipeline) * pipeline.vae_scale_factor)
+        self.device = torch.device(device)
+        if self.device.type == "cuda":  # where tensor cores are fast
+            for part in (_denoiser(pipeline), pipeline.vae):
+                part.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> StableDiffusion:
+        """Option `size`: the side of the images in pixels, by default the one that the pipeline was trained for."""
+        from diffusers import AutoPipelineForText2Image
+
+        folder = diffusers_folder(checkpoint)
+        if folder is None or not (folder / "model_index.json").is_file():
+            raise CheckpointError(f"{checkpoint.path} is no folder of a diffusers pipeline", "It should hold a model_index.json")
+        index = json.loads((folder / "model_index.json").read_text())
+        without = {name: None for name in SAFETY_PARTS if name in index}  # asked here instead: the pipeline would blacken what it flags
+        if "requires_safety_checker" in index:
+            without["requires_safety_checker"] = False
+        try:
+            pipeline = AutoPipelineForText2Image.from_pretrained(
+                folder, dtype=dtype, local_files_only=True, trust_remote_code=False, **without
+            )
+        except (OSError, ValueError, AttributeError, RuntimeError) as error:
+            reason = str(error).strip().split("\n", 1)[0]
+            raise CheckpointError(
+                f"{folder} is no text-to-image pipeline ({reason})", "Save the pipeline again with `save_pretrained`"
+            ) from None
+        return cls(pipeline, SafetyChecker.find(folder, device), checkpoint.option("size"), device)
+
+    @property
+    def resolution(self) -> int:
+        return self.size
+
+    def _run_batch(self, request: Request, settings: Parameters) -> Result:
+        if settings.safety == "reject" and self.safety is None:
+            raise InputError(f"{self.name}: this pipeline has no safety checker", "Set `safety: off`")
+        with torch.inference_mode():
+            images = self._make(request, settings)
+            flagged = self.safety.flags(images) if settings.safety == "reject" else []
+        return Result(images, dict.fromkeys(flagged, FLAGGED))
+
+    def _make(self, request: Request, settings: Parameters) -> np.ndarray:
+        count = len(request.seeds)
+        options = {
+            "prompt": list(request.prompts or [settings.prompt] * count),
+            "negative_prompt": [settings.negative_prompt] * count,
+            "guidance_scale": settings.guidance_scale,
+            "num_inference_steps": settings.steps,
+            "generator": [torch_rng(seed) for seed in request.seeds],
+            "output_type": "pt",
+        }
+        self._slice_decoding(count)
+        if request.step == "prompt":
+            pixels = self.pipeline(**options, height=self.size, width=self.size).images
+        else:
+            require_size(request.targets, self.size, self.name)
+            targets = to_float(request.targets, 0.0, 1.0, self.device)
+            pixels = self._image_to_image(**options, image=targets, strength=max(settings.strength, 1 / settings.steps)).images
+        return to_uint8(pixels, 0.0, 1.0)
+
+    def _image_to_image(self, **options: Any) -> Any:
+        from diffusers import AutoPipelineForImage2Image
+
+        pipeline = AutoPipelineForImage2Image.from_pipe(self.pipeline)  # the same networks
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline(**options)
+
+    def _slice_decoding(self, count: int) -> None:
+        """Lets the autoencoder work image by image where a whole batch would not fit in memory."""
+        vae = self.pipeline.vae
+        if hasattr(vae, "enable_slicing"):
+            enough = images_at_once(vae, self.size * self.size, self.device) >= count
+            vae.disable_slicing() if enough else vae.enable_slicing()
+
+
+class SafetyChecker:
+    """The checker that a v1 pipeline comes with: CLIP features against stored concepts."""
+
+    def __init__(self, network: Any, processor: Any, device: str | torch.device):
+        self.network = network.eval().to(device)
+        self.processor = processor
+
+    @classmethod
+    def find(cls, folder: Path, device: str | torch.device) -> SafetyChecker | None:
+        """The checker in a pipeline's folder, or None if it has none."""
+        if not all((folder / name).is_dir() for name in SAFETY_PARTS):
+            return None
+        from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+        from transformers import CLIPImageProcessorPil
+
+        try:
+            network = StableDiffusionSafetyChecker.from_pretrained(folder / SAFETY_PARTS[0], local_files_only=True)
+            processor = CLIPImageProcessorPil.from_pretrained(folder / SAFETY_PARTS[1], local_files_only=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().split("\n", 1)[0]
+            raise CheckpointError(f"{folder / SAFETY_PARTS[0]} cannot be read ({reason})", "Fetch the pipeline again") from None
+        return cls(network, processor, device)
+
+    def flags(self, images: np.ndarray) -> list[int]:
+        """Which of `uint8` `[N, H, W, 3]` it flags."""
+        features = self.processor(list(images), return_tensors="pt").pixel_values.to(self.network.device)
+        _, flagged = self.network(images=images.copy(), clip_input=features)  # it blackens what it is given
+        return [row for row, flag in enumerate(flagged) if flag]
+
+
+def _denoiser(pipeline: Any) -> Any:
+    return pipeline.unet if getattr(pipeline, "unet", None) is not None else pipeline.transformer
+
+
+def _latent_side(pipeline: Any) -> int:
+    side = _denoiser(pipeline).config.sample_size
+    return int(side if isinstance(side, int) else side[0])

@@ -1,0 +1,80 @@
+"""Stable Diffusion from a folder that diffusers saved, with small random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from generators.base import Request
+from generators.checkpoints import Checkpoint
+from generators.errors import CheckpointError, InputError
+from generators.methods.stable_diffusion import FLAGGED, StableDiffusion
+from tests.generators.methods import tiny_diffusion as tiny
+
+PROMPTS = ["a cat", "a dog"] * 4
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.stable_diffusion_pipeline(tmp_path_factory.mktemp("sd"))
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> StableDiffusion:
+    return StableDiffusion.load(Checkpoint(folder))
+
+
+def test_one_image_is_the_one_of_diffusers_own_pipeline(folder: Path, model: StableDiffusion) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    made = pipeline(["a cat"], num_inference_steps=4, generator=torch.Generator().manual_seed(7), output_type="np").images
+    assert np.abs(model.prompt(["a cat"], [7], steps=4) - 255 * made).max() <= 1
+
+
+def test_the_same_seed_gives_the_same_image_for_all_batch_sizes(model: StableDiffusion) -> None:
+    tiny.same_for_all_batch_sizes(model, lambda: model.prompt(PROMPTS, range(8), steps=3, safety="off"))
+    images = model.prompt(PROMPTS, range(8), steps=3)
+    tiny.same_for_all_batch_sizes(model, lambda: model.edit(images, range(8), steps=6, prompt="a cat"))
+
+
+def test_texts_and_guidance_decide_pixels(model: StableDiffusion) -> None:
+    first = model.prompt(["a cat"], [1], steps=3)
+    assert not np.array_equal(first, model.prompt(["of dogs"], [1], steps=3))
+    assert not np.array_equal(first, model.prompt(["a cat"], [1], steps=3, negative_prompt="dog"))
+    assert not np.array_equal(first, model.prompt(["a cat"], [1], steps=3, guidance_scale=1.0))
+
+
+def test_a_flagged_image_is_rejected_and_not_blackened(folder: Path) -> None:
+    model = StableDiffusion.load(Checkpoint(folder))
+    request = Request("prompt", [1, 2, 3], prompts=PROMPTS[:3])
+    clean = model.run(request, steps=3)
+    assert clean.rejected == {}
+    model.safety.network.concept_embeds_weights.data.fill_(-2.0)  # everything is above these thresholds
+    model.safety.network.concept_embeds.data.fill_(1.0)
+    model.batch_size = 2
+    flagged = model.run(request, steps=3)
+    assert flagged.rejected == {0: FLAGGED, 1: FLAGGED, 2: FLAGGED}
+    assert np.abs(flagged.images.astype(int) - clean.images).max() <= 1
+    assert model.run(request, steps=3, safety="off").rejected == {}
+
+
+def test_a_pipeline_without_a_checker_must_be_told_to_do_without(tmp_path: Path) -> None:
+    model = StableDiffusion.load(Checkpoint(tiny.stable_diffusion_pipeline(tmp_path, with_checker=False)))
+    with pytest.raises(InputError, match=r"no safety checker.*safety: off"):
+        model.prompt(["a cat"], [1], steps=2)
+    assert model.prompt(["a cat"], [1], steps=2, safety="off").shape == (1, 16, 16, 3)
+
+
+def test_what_is_wrong_is_named(tmp_path: Path, model: StableDiffusion) -> None:
+    with pytest.raises(CheckpointError, match=r"model_index\.json"):
+        StableDiffusion.load(Checkpoint(tmp_path))
+    (tmp_path / "model_index.json").write_text('{"_class_name": "NoSuchPipeline"}')
+    with pytest.raises(CheckpointError, match="no text-to-image pipeline"):
+        StableDiffusion.load(Checkpoint(tmp_path))
+    with pytest.raises(InputError, match="16x16"):
+        model.edit(np.zeros((1, 8, 8, 3), np.uint8), [0], steps=4)
