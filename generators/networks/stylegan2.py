@@ -144,12 +144,11 @@ class StyledConv(nn.Module):
         x = self._convolve(x * styles.to(x.dtype)[:, :, None, None], weight.to(x.dtype))
         # The gain after the activation is positive, so it may be taken before it, folded into what is small.
         total_gain = gain * self.act_gain
-        offset = (self.bias * total_gain)[:, None, None]
+        offset = (self.bias * total_gain)[None, None, None]
         noise = self._noise(x, noise_mode, generators)
         if noise is not None:
-            offset = offset + noise * (self.noise_strength * total_gain)
-        offset = offset.to(x.dtype).contiguous(memory_format=torch.channels_last) if offset.ndim == 4 else offset.to(x.dtype)
-        x = torch.addcmul(offset, x, (demodulation * total_gain).to(x.dtype)[:, :, None, None])
+            offset = noise[..., None] * (self.noise_strength * total_gain) + offset  # [1 or N, R, R, C]: channels last, as x is
+        x = torch.addcmul(offset.to(x.dtype).permute(0, 3, 1, 2), x, (demodulation * total_gain).to(x.dtype)[:, :, None, None])
         x = F.leaky_relu(x, self.negative_slope, inplace=True)
         if self.conv_clamp is None:
             return x
@@ -163,12 +162,12 @@ class StyledConv(nn.Module):
         return smooth(x, self.resample_filter, gain=4.0, padding=((taps - 1) // 2, (taps - 2) // 2))
 
     def _noise(self, x: torch.Tensor, mode: NoiseMode, generators: Sequence[torch.Generator] | None) -> torch.Tensor | None:
-        """`[1 or N, 1, R, R]`, or None without noise."""
+        """`[1 or N, R, R]`, or None without noise."""
         if not self.use_noise or mode == "none":
             return None
         if mode == "const":
-            return self.noise_const[None, None]
-        shape = (1, self.resolution, self.resolution)
+            return self.noise_const[None]
+        shape = (self.resolution, self.resolution)
         if generators is None:
             return torch.randn(len(x), *shape, device=x.device)
         return torch.stack([torch.randn(shape, generator=one) for one in generators]).to(x.device)
