@@ -14,6 +14,8 @@ from generators.faces.align import unwarp
 
 FACE_CLASSES = (1, 2, 3, 4, 5, 6, 10, 11, 12, 13)  # of BiSeNet: skin, brows, eyes, glasses, nose, mouth, lips
 
+ROUNDING = 1e-6  # OpenCV filters with large kernels by Fourier transform, which leaves about so much where there is nothing
+
 
 def crop_mask(
     matrix: np.ndarray, size: int, shape: tuple[int, ...], *, threshold: float = 20, erode: int = 40, blur: int = 41
@@ -65,6 +67,7 @@ def soft_erosion(mask: np.ndarray, kernel_size: int = 17, threshold: float = 0.9
     for _ in range(iterations - 1):
         soft = np.minimum(soft, cv2.filter2D(soft, cv2.CV_32F, cone, borderType=cv2.BORDER_CONSTANT))
     soft = cv2.filter2D(soft, cv2.CV_32F, cone, borderType=cv2.BORDER_CONSTANT)
+    soft[soft < ROUNDING] = 0
     inside = soft >= threshold
     largest = soft[~inside].max(initial=0.0)
     return np.where(inside, np.float32(1), soft / largest if largest > 0 else np.float32(0))
