@@ -197,15 +197,13 @@ class Build:
             self._room.release()
 
 
-def run_build(
-    plan: Plan, store: Store, device: str = "auto", on_shard: Callable[[Shard, Made, int, int], None] | None = None
-) -> BuildReport:
-    """The whole build, without Prefect. `on_shard(shard, made, done, total)` is called after each shard."""
+def run_build(plan: Plan, store: Store, device: str = "auto", on_shard: OnShard | None = None) -> BuildReport:
+    """The whole build, without Prefect. `on_shard(shard, outcome, done, total)` is called after each shard."""
     with Build(plan, store, device) as build:
         for done, shard in enumerate(build.missing, start=1):
-            made = build.make(shard)
+            outcome = build.attempt(shard)
             if on_shard:
-                on_shard(shard, made, done, len(build.missing))
+                on_shard(shard, outcome, done, len(build.missing))
         return build.report(build.commit())
 
 
