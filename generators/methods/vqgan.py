@@ -1,0 +1,98 @@
+"""VQGAN (Esser et al. 2021): codes drawn one by one by a transformer, and decoded; taming-transformers' Lightning checkpoints or our form.
+
+Options, for what a checkpoint's tensors cannot say: `n_head` (16 in the releases), `sos_token` (0, the code that unconditional sampling
+starts with), `resolution` (only where `block_size` is not the number of codes of an image, as in conditional models).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from generators.base import Generator, Parameters
+from generators.checkpoints import Checkpoint, read
+from generators.errors import CheckpointError, InputError
+from generators.images import to_float, to_uint8
+from generators.networks.gpt import GPT, sample_tokens
+from generators.networks.packed import pack_linears
+from generators.networks.vqgan import FirstStage
+from generators.networks.vqgan_layout import build
+from generators.registry import register
+from generators.seeding import torch_rng
+
+DECODED_AT_ONCE = 4  # images; a step of the transformer serves more of them in the same time, the decoder does not
+
+
+class VQGANParameters(Parameters):
+    """The defaults are those of the official `sample_fast.py`. An edit has no parameters: it encodes and decodes."""
+
+    temperature: float = Field(1.0, gt=0)
+    top_k: int | None = Field(250, ge=1)
+    top_p: float = Field(1.0, gt=0, le=1)
+
+
+@register("vqgan")
+class VQGAN(Generator):
+    title = "VQGAN"
+    family = "GAN"
+    steps = ("sample", "edit")
+    licence = "MIT (code); the authors state none for the weights"
+    Parameters = VQGANParameters
+    batch_size = 16
+
+    def __init__(
+        self, first_stage: FirstStage, transformer: GPT, resolution: int, sos_token: int, device: torch.device, dtype: torch.dtype
+    ):
+        self.first_stage = first_stage.eval().requires_grad_(False).to(device, dtype, memory_format=torch.channels_last)
+        self.transformer = transformer.eval().requires_grad_(False).to(device, dtype)
+        pack_linears(self.transformer)
+        self._resolution, self.sos_token, self.device, self.dtype = resolution, sos_token, device, dtype
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> VQGAN:
+        """Builds both networks from one file. CheckpointError if it is not a VQGAN with its transformer."""
+        contents = read(checkpoint.path)
+        settings = {**contents.config, **checkpoint.options}
+        first_stage, transformer = build(contents, checkpoint.path, int(settings.get("n_head", 16)))
+        side = math.isqrt(transformer.block_size)
+        resolution = int(settings.get("resolution", side * first_stage.factor))
+        if "resolution" not in settings and side**2 != transformer.block_size:
+            raise CheckpointError(
+                f"{checkpoint.path}: {transformer.block_size} positions are no square image", "Give the option `resolution`"
+            )
+        return cls(first_stage, transformer, resolution, int(settings.get("sos_token", 0)), torch.device(device), dtype)
+
+    @property
+    def resolution(self) -> int:
+        return self._resolution
+
+    def _sample(self, seeds: list[int], settings: VQGANParameters) -> np.ndarray:
+        side = self.resolution // self.first_stage.factor
+        shape = (side**2, self.transformer.tok_emb.num_embeddings)
+        gumbel = torch.stack([_gumbel(shape, torch_rng(seed, "tokens")) for seed in seeds]).to(self.device)
+        codes = sample_tokens(self.transformer, self.sos_token, gumbel, settings.temperature, settings.top_k, settings.top_p)
+        return np.concatenate([self._decode(part, side, side) for part in codes.split(DECODED_AT_ONCE)])
+
+    def _edit(self, images: np.ndarray, seeds: list[int], settings: VQGANParameters) -> np.ndarray:
+        """The images as the codebook can say them."""
+        factor = self.first_stage.factor
+        height, width = images.shape[1:3]
+        if height % factor or width % factor:
+            raise InputError(f"{self.name} cannot encode images of {width}x{height}", f"Sides must be multiples of {factor}")
+        parts = []
+        for start in range(0, len(images), DECODED_AT_ONCE):
+            pixels = to_float(images[start : start + DECODED_AT_ONCE], device=self.device).to(self.dtype)
+            codes = self.first_stage.quantize(self.first_stage.encode(pixels.contiguous(memory_format=torch.channels_last)))
+            parts.append(self._decode(codes, height // factor, width // factor))
+        return np.concatenate(parts)
+
+    def _decode(self, codes: torch.Tensor, height: int, width: int) -> np.ndarray:
+        return to_uint8(self.first_stage.decode(codes, height, width), rounding="floor")
+
+
+def _gumbel(shape: tuple[int, ...], stream: torch.Generator) -> torch.Tensor:
+    """Noise from Gumbel(0, 1), float32, made in float64 so that no draw is infinite."""
+    return -(-torch.rand(shape, generator=stream, dtype=torch.float64).log()).log().float()
