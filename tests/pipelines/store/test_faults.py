@@ -8,7 +8,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,7 +62,7 @@ def lost_and_doubled(store: Store, promised: dict[int, str]) -> tuple[int, int]:
 def test_no_kill_loses_or_doubles_a_row(
     tmp_path: Path, forks: Callable[..., str], record_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Builds are killed at random moments, a third of them around the commit; each is then finished, and must equal an undisturbed one."""
+    """Builds are killed at random moments; each is then finished, and must equal an undisturbed one."""
     manifest = fake_dataset(tmp_path / "data", count=40)
     chance = random.Random(0)
     kills = lost = doubled = rounds = garbage = 0
@@ -72,17 +71,15 @@ def test_no_kill_loses_or_doubles_a_row(
         (manifest.parent / "swapper.txt").write_text(str(rounds))  # from round 2 on, a commit drops what is stale
         store, undisturbed = Store(tmp_path / "killed", "fake"), Store(tmp_path / f"undisturbed{rounds}", "fake")
         promised = {version.number: version.digest for version in store.log()} if store.exists() else {}
-        started = time.monotonic()
         assert forks(manifest, tmp_path / f"undisturbed{rounds}", None) == "done"
-        usual = time.monotonic() - started
         answer, here = "killed", 0
         while answer == "killed":
             to_make = len(status(planned(manifest), store).missing)
             waiting = len(store.notes.read())
-            at_commit = here % 3 == 2 or to_make == 0
-            kill_after = chance.uniform(0, 0.06) if at_commit else chance.uniform(0, usual)
+            # From a random number of shards on, a random moment: while it plans, between and inside the writing of shards, at the commit.
+            notes, delay = chance.randint(waiting, waiting + to_make), chance.uniform(0, 0.1)
             enough = here >= 12 or kills >= KILLS
-            answer = forks(manifest, tmp_path / "killed", None if enough else kill_after, waiting + to_make if at_commit else 0)
+            answer = forks(manifest, tmp_path / "killed", None if enough else delay, notes)
             kills, here = kills + (answer == "killed"), here + 1
             now = lost_and_doubled(store, promised)
             lost, doubled = lost + now[0], doubled + now[1]

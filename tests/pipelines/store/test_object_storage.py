@@ -1,0 +1,102 @@
+"""A store on an S3-compatible server: moto's, on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import lance
+import pytest
+from moto.server import ThreadedMotoServer
+
+from generators.errors import InputError
+from pipelines.build import Build, run_build, status
+from pipelines.forget import forget
+from pipelines.loading import EpochSampler, read_batches
+from pipelines.reading import StoreDataset, read_table
+from pipelines.store import Store
+from pipelines.store.garbage import collect_garbage
+from pipelines.store.place import Place
+from pipelines.verify import verify
+from tests.pipelines.store.fakes import edited, planned
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    found = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    found.start()
+    yield "http://{}:{}".format(*found.get_host_and_port())
+    found.stop()
+
+
+@pytest.fixture
+def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    settings = {
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    boto3.client("s3").create_bucket(Bucket="datasets")
+    return "s3://datasets/mine"
+
+
+@pytest.mark.slow
+def test_a_dataset_lives_on_an_object_storage(bucket: str, store: Store, manifest: Path) -> None:
+    plan = planned(manifest)
+    remote = Store(Path(bucket), "fake")  # as a command line option gives it, with one slash lost
+    assert remote.uri == "s3://datasets/mine/fake.lance" and not remote.exists()
+    with Build(plan, remote, "cpu") as build:  # a builder that ends before its commit
+        for shard in build.missing[:5]:
+            build.make(shard)
+        build.notes()
+    assert len(status(plan, Store(bucket, "fake")).present) == 5
+    report = run_build(plan, Store(bucket, "fake"), "cpu")
+    assert report.reused == 5
+    assert remote.digest() == remote.version().digest == store.digest()
+    assert verify(remote, sample=3, device="cpu").passed
+    remote.tag("first")
+    run_build(planned(edited(manifest, Swapped=None)), remote, "cpu")
+    assert remote.digest("first") == store.digest() != remote.digest()
+    forget(remote, next(row.identity for row in remote.rows("role = 'real'") if row.identity))
+    found = collect_garbage(remote, keep=1)
+    assert (found.versions, found.files) == ((2,), ())
+    assert [version.number for version in remote.log()] == [1, 3]
+    dataset = StoreDataset(remote, remote.dataset().version, read_table(remote).splits["train"])
+    sampler = EpochSampler(len(dataset))
+    assert sum(len(batch) for batch in read_batches(dataset, sampler, 4, lambda item: item.label, drop_last=False)) == len(dataset)
+
+
+def test_builders_of_one_machine_wait_for_each_other(bucket: str) -> None:
+    with Store(bucket, "other").building(), pytest.raises(InputError, match="another build holds"), Store(bucket, "other").building():
+        pass
+
+
+def test_young_files_of_other_machines_stay(bucket: str, store: Store) -> None:
+    remote = Store(bucket, "young")
+    lance.write_dataset(store.dataset().to_table(), remote.uri)
+    remote.data.write("orphan.lance", b"x")
+    assert collect_garbage(remote).files == ()
+    assert "orphan.lance" in remote.data.sizes()
+
+
+@pytest.mark.parametrize(
+    ("given", "location"),
+    [
+        ("s3:/b/p", "s3://b/p"),
+        ("s3://b/p/", "s3://b/p"),
+        ("gs:/b", "gs://b"),
+        ("store", "store"),
+        ("/data/store", "/data/store"),
+        ("a:b", "a:b"),
+    ],
+)
+def test_places(given: str, location: str) -> None:
+    assert Place.of(given).location == location
+    assert Place.of(Path(given)).location == location
