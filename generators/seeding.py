@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from generators.errors import InputError
+
 SEED_BITS = 63  # fits a signed 64-bit column, and torch.Generator
 
 
@@ -47,3 +49,13 @@ def legacy_randn(seed: int, shape: Sequence[int]) -> np.ndarray:
     """
     words = seed if seed < 2**32 else [seed & 0xFFFFFFFF, seed >> 32]
     return np.random.RandomState(words).randn(*shape)
+
+
+def draw_classes(seeds: Sequence[int], classes: int, given: int | None) -> torch.Tensor | None:
+    """The class `[N]` (int64) of each image of a conditional network: `given`, or else drawn from the image's own seed. None for a network
+    without classes. Raises InputError if there is no such class."""
+    if given is not None and given >= classes:
+        raise InputError(f"class_index {given}, but this checkpoint has {classes or 'no'} classes")
+    if not classes:
+        return None
+    return torch.tensor([int(numpy_rng(seed, "class").integers(classes)) if given is None else given for seed in seeds])
