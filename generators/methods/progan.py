@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 
 from generators.base import Generator, Parameters
 from generators.checkpoints import Checkpoint, read
-from generators.errors import InputError
 from generators.images import to_uint8
 from generators.networks.progan import ProGAN as Network
 from generators.networks.progan_layouts import build
 from generators.registry import register
-from generators.seeding import legacy_randn, numpy_rng
+from generators.seeding import draw_classes, legacy_randn
 
 
 class ProGANParameters(Parameters):
@@ -43,15 +43,7 @@ class ProGAN(Generator):
         return self.network.resolution
 
     def _sample(self, seeds: list[int], settings: ProGANParameters) -> np.ndarray:
-        z = torch.from_numpy(np.stack([legacy_randn(seed, (self.network.z_dim,)) for seed in seeds]))
-        return to_uint8(self.network(z.to(self.device, self.dtype), self._labels(seeds, settings)), rounding="half_up")
-
-    def _labels(self, seeds: list[int], settings: ProGANParameters) -> torch.Tensor | None:
-        """One-hot classes `[N, label_size]`, or None for a network without classes."""
-        classes, given = self.network.label_size, settings.class_index
-        if given is not None and given >= classes:
-            raise InputError(f"{self.name}: class_index {given}, but this checkpoint has {classes or 'no'} classes")
-        if not classes:
-            return None
-        indices = [int(numpy_rng(seed, "class").integers(classes)) if given is None else given for seed in seeds]
-        return torch.nn.functional.one_hot(torch.tensor(indices), classes).to(self.device, self.dtype)
+        z = torch.from_numpy(np.stack([legacy_randn(seed, (self.network.z_dim,)) for seed in seeds])).to(self.device, self.dtype)
+        classes = draw_classes(seeds, self.network.label_size, settings.class_index)
+        labels = None if classes is None else F.one_hot(classes, self.network.label_size).to(z)
+        return to_uint8(self.network(z, labels), rounding="half_up")

@@ -15,7 +15,7 @@ from generators.images import to_uint8
 from generators.methods.stylegan2 import StyleGAN2
 from generators.networks.fastgan import FastGAN, from_official
 from generators.registry import register
-from generators.seeding import legacy_randn, numpy_rng, torch_rng
+from generators.seeding import draw_classes, legacy_randn, torch_rng
 
 
 class ProjectedGANParameters(Parameters):
@@ -69,18 +69,10 @@ class ProjectedGAN(Generator):
         def noise(size: int) -> torch.Tensor:
             return torch.stack([torch.randn(1, size, size, generator=stream) for stream in streams]).to(self.device)
 
-        images = self.network(z.to(self.device, self.dtype), self._classes(seeds, settings), noise if settings.noise else None)
+        classes = draw_classes(seeds, self.network.classes, settings.class_index)
+        classes = None if classes is None else classes.to(self.device)
+        images = self.network(z.to(self.device, self.dtype), classes, noise if settings.noise else None)
         return to_uint8(images, rounding="half_up")
-
-    def _classes(self, seeds: list[int], settings: ProjectedGANParameters) -> torch.Tensor | None:
-        """The class of each image, or None for a network without classes."""
-        classes, given = self.network.classes, settings.class_index
-        if given is not None and given >= classes:
-            raise InputError(f"{self.name}: class_index {given}, but this checkpoint has {classes or 'no'} classes")
-        if not classes:
-            return None
-        indices = [int(numpy_rng(seed, "class").integers(classes)) if given is None else given for seed in seeds]
-        return torch.tensor(indices, device=self.device)
 
 
 def _stored(contents: Contents, prefix: str) -> dict[str, Any]:
