@@ -8,11 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from pydantic import Field
-from torch import nn
 
 from ntf_model.baselines.wang2020 import Wang2020, Wang2020Config
 from ntf_model.detector import register_detector
-from ntf_model.networks.resnet import ResNet, load_imagenet
 from ntf_model.recipes.transforms import IMAGENET, Preprocess
 
 
@@ -29,14 +27,8 @@ class Grag2021(Wang2020):
     title = "Grag2021"
     Config = Grag2021Config
     DEMO: ClassVar[dict[str, Any]] = {"size": 32, "resize": None, "epochs": 2, "batch_size": 16, "learning_rate": 1e-3}
+    stem_stride = 1
     batch_pixels = 2 * 256 * 256
-
-    @classmethod
-    def build(cls, config: Grag2021Config) -> nn.Module:
-        network = ResNet("resnet50", outputs=1, stem_stride=1)
-        if config.init:
-            load_imagenet(network, config.init)
-        return network
 
     @property
     def preprocess(self) -> Preprocess:

@@ -28,10 +28,10 @@ class Tower(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    width: int = Field(1024, ge=64, multiple_of=64)
+    width: int = Field(1024, ge=1)
     layers: int = Field(24, ge=1)
     patch: int = Field(14, ge=1)
-    size: int = Field(224, ge=14)
+    size: int = Field(224, ge=1)
     embedding: int = Field(768, ge=1)
 
 

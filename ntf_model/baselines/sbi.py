@@ -52,7 +52,7 @@ class SelfBlendedImages(Baseline):
 
     @classmethod
     def build(cls, config: SBIConfig) -> nn.Module:
-        network = EfficientNet("efficientnet-b4", outputs=2)
+        network = EfficientNet("efficientnet-b4", outputs=2, image_size=config.size)
         if config.init:
             fresh = {key: value for key, value in network.state_dict().items() if key.startswith("_fc.")}
             load_into(network, {**read_state(config.init), **fresh}, config.init)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 
 from ntf_model.data import Item
 from ntf_model.detector import register_detector
-from ntf_model.networks.resnet import ResNet, load_imagenet, official_key
+from ntf_model.networks.resnet import ResNet, load_imagenet, name_of, official_key
 from ntf_model.networks.weights import load_into, read_state
 from ntf_model.recipes.baseline import Baseline, BaselineConfig
 from ntf_model.recipes.training import Batch
@@ -24,6 +24,7 @@ class Wang2020Config(BaselineConfig):
     """Adam 1e-4, batch 64, a tenth of the rate on a plateau until it is under 1e-6 (`epochs` is only a bound). The authors start from
     ImageNet weights (`init`)."""
 
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet50"
     resize: int | None = Field(256, ge=16)  # the shorter side before a training crop; None leaves it
     blur: float = Field(0.5, ge=0, le=1)  # the authors' other release has 0.1 for both
     jpeg: float = Field(0.5, ge=0, le=1)
@@ -35,10 +36,11 @@ class Wang2020(Baseline):
     Config = Wang2020Config
     DEMO: ClassVar[dict[str, Any]] = {"size": 32, "resize": None, "epochs": 6, "batch_size": 32, "learning_rate": 1e-3}
     official = staticmethod(official_key)
+    stem_stride: ClassVar[int] = 2
 
     @classmethod
     def build(cls, config: Wang2020Config) -> nn.Module:
-        network = ResNet("resnet50", outputs=1)
+        network = ResNet(config.backbone, outputs=1, stem_stride=cls.stem_stride)
         if config.init:
             load_imagenet(network, config.init)
         return network
@@ -63,6 +65,13 @@ class Wang2020(Baseline):
     @classmethod
     def from_released(cls, path: Path | str, device: str | torch.device | None = None) -> Self:
         """`blur_jpg_prob0.5.pth` and its like."""
-        network = cls.build(cls.Config())
-        load_into(network, read_state(path), path, cls.official)
-        return cls(cls.Config(), network, device)
+        state = read_state(path)
+        config = cls.Config(backbone=name_of(state))
+        network = cls.build(config)
+        load_into(network, {key: _as_linear(key, value) for key, value in state.items()}, path, cls.official)
+        return cls(config, network, device)
+
+
+def _as_linear(key: str, value: torch.Tensor) -> torch.Tensor:
+    """A classifier that is stored as a 1x1 convolution, as a matrix."""
+    return value.flatten(1) if key == "fc.weight" else value

@@ -39,13 +39,18 @@ def round_channels(channels: int, width: float) -> int:
 class SamePaddedConv(nn.Conv2d):
     """TensorFlow's SAME: the output has ceil(size / stride) positions, and an odd pixel of padding goes to the right and below."""
 
+    fixed: tuple[int, int] | None = None  # padding above (left) and below (right), whatever the input
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        missing = [
-            max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
-            for size, stride, kernel in zip(x.shape[-2:], self.stride, self.kernel_size, strict=True)
-        ]
-        above, left = missing[0] // 2, missing[1] // 2
-        return super().forward(F.pad(x, (left, missing[1] - left, above, missing[0] - above)) if any(missing) else x)
+        stride, kernel = self.stride[0], self.kernel_size[0]
+        (above, below), (left, right) = (self.fixed or same_padding(size, kernel, stride) for size in x.shape[-2:])
+        return super().forward(F.pad(x, (left, right, above, below)) if above or below or left or right else x)
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Pixels before and after a side of `size`."""
+    missing = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+    return missing // 2, missing - missing // 2
 
 
 class Block(nn.Module):
@@ -79,9 +84,13 @@ class Block(nn.Module):
 
 
 class EfficientNet(nn.Module):
-    """`name` as in SCALES. Key names and parameter counts are those of efficientnet_pytorch 0.7.1."""
+    """`name` as in SCALES. Key names and parameter counts are those of efficientnet_pytorch 0.7.1.
 
-    def __init__(self, name: str = "efficientnet-b4", outputs: int = 2):
+    With `image_size` every layer pads as it would for a picture of that size, even if it gets another one; that package does so too. It
+    makes a difference where a map has an odd side. Without, each layer pads for what it gets.
+    """
+
+    def __init__(self, name: str = "efficientnet-b4", outputs: int = 2, image_size: int | None = None):
         super().__init__()
         width, depth, dropout = SCALES[name]
         stem = round_channels(32, width)
@@ -100,6 +109,8 @@ class EfficientNet(nn.Module):
         self._dropout = nn.Dropout(dropout)
         self._fc = nn.Linear(self.width, outputs)
         self._initialise()
+        if image_size is not None:
+            self._fix_padding(image_size)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Images `[N, 3, H, W]` to the last feature map `[N, C, h, w]`."""
@@ -115,6 +126,13 @@ class EfficientNet(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images `[N, 3, H, W]` to logits `[N, outputs]`."""
         return self._fc(self.pool(self.features(images)))
+
+    def _fix_padding(self, size: int) -> None:
+        """The layers are registered in the order in which a picture passes them; those of the excitation are 1x1 and pad nothing."""
+        for module in self.modules():
+            if isinstance(module, SamePaddedConv):
+                module.fixed = same_padding(size, module.kernel_size[0], module.stride[0])
+                size = math.ceil(size / module.stride[0])
 
     def _initialise(self) -> None:
         """Convolutions normal with variance 2 / fan-out, as the released TensorFlow code starts them."""

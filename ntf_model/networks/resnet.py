@@ -6,6 +6,7 @@ The layers are transformers'; only the names are translated, so that a checkpoin
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -60,6 +61,16 @@ class ResNet(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images `[N, 3, H, W]` to logits `[N, outputs]`."""
         return self.fc(self.features(images)[1])
+
+
+def name_of(state: Mapping[str, torch.Tensor]) -> str:
+    """Which of DEPTHS a state dict under torchvision's names belongs to. Raises InputError if it is none of them."""
+    depths = [len({key.split(".")[1] for key in state if key.startswith(f"layer{stage}.")}) for stage in (1, 2, 3, 4)]
+    bottleneck = "layer1.0.conv3.weight" in state
+    for name, known in DEPTHS.items():
+        if depths == known and bottleneck == (name in BOTTLENECK):
+            return name
+    raise InputError(f"no ResNet has {depths} blocks in its stages", f"Known: {', '.join(DEPTHS)}")
 
 
 def official_key(key: str) -> str:

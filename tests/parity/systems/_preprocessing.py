@@ -15,10 +15,12 @@ ONE_LEVEL = 1 / 255
 
 
 def released(contents: Any, load: Any, name: str = "released.pth") -> Any:
-    """`load(file)` of a file that holds `contents` as the authors' training scripts save them."""
+    """`load(file)` of a file that holds `contents` as the authors' training scripts save them. `contents` is emptied: it can be large."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         torch.save(contents, path)
+        if isinstance(contents, dict):
+            contents.clear()
         return load(path)
 
 

@@ -29,11 +29,9 @@ def check(case: Case) -> None:
 
 
 def check_network(case: Case) -> None:
-    weights = case.weights("net")
-    keys = weights.keys()
-    detector = released(
-        {"network": weights, "opt_state": {}, "epoch": 0}, lambda file: CADDMDetector.from_released(file, "cpu"), "released.pkl"
-    )
+    contents = {"network": case.weights("net"), "opt_state": {}, "epoch": 0}
+    keys = set(contents["network"])
+    detector = released(contents, lambda file: CADDMDetector.from_released(file, "cpu"), "released.pkl")
     network = detector.network
     assert detector.config.backbone == case.config["backbone"]
     assert count_parameters(network) == case.config["params"]

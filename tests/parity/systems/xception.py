@@ -11,9 +11,9 @@ from ntf_model.baselines.xception import XceptionNet
 from ntf_model.networks.weights import count_parameters
 from ntf_model.networks.xception import plain_keys
 from ntf_model.recipes.faces import square_box
-from ntf_model.recipes.transforms import Preprocess
+from ntf_model.recipes.transforms import HALF, Preprocess
 from tests.parity.cases import Case
-from tests.parity.systems._preprocessing import compare_pixels, released
+from tests.parity.systems._preprocessing import compare_pixels, compare_tensor, released
 
 
 def check(case: Case) -> None:
@@ -25,7 +25,7 @@ def check(case: Case) -> None:
 
 def check_network(case: Case) -> None:
     weights = case.weights("net")
-    detector = released(weights, lambda file: XceptionNet.from_released(file, "cpu"))
+    detector = released(dict(weights), lambda file: XceptionNet.from_released(file, "cpu"))
     network = detector.network
     assert count_parameters(network) == case.config["params"]
     assert network.state_dict().keys() == plain_keys(weights).keys()
@@ -39,13 +39,18 @@ def check_network(case: Case) -> None:
 
 
 def check_preprocessing(case: Case) -> None:
-    if "tensor_u8" in case.arrays:
-        image, stored = case.arrays["image"], case.arrays["tensor_u8"]
-        detector = XceptionNet(XceptionNet.Config(size=stored.shape[1]), torch.nn.Identity(), "cpu")
+    if "tensor_u8" in case.arrays or "tensor" in case.arrays:
+        image, name = case.arrays["image"], "tensor_u8" if "tensor_u8" in case.arrays else "tensor"
+        release = "deepfakebench" if "CUBIC" in (case.facts["description"] + str(case.config)).upper() else "faceforensics"
+        config = XceptionNet.Config(size=case.arrays[name].shape[1], release=release)
+        detector = XceptionNet(config, torch.nn.Identity(), "cpu")
         prepare: Preprocess = detector.preprocess
-        compare_pixels(case, "tensor_u8", prepare.pixels(image).transpose(2, 0, 1))
         tensor = prepare(image)
-        assert torch.allclose(tensor, (case.tensor("tensor_u8").float() / 255 - 0.5) / 0.5, atol=1e-6)
+        if name == "tensor":
+            compare_tensor(case, name, tensor, HALF[1])
+        else:
+            compare_pixels(case, name, prepare.pixels(image).transpose(2, 0, 1))
+            assert torch.allclose(tensor, (case.tensor(name).float() / 255 - 0.5) / 0.5, atol=1e-6)
         for name in case.arrays:
             if found := re.fullmatch(r"tensor_rows_(\d+)_(\d+)", name):
                 rows, columns = slice(int(found[1]), int(found[2])), case.arrays[name].shape[2]
