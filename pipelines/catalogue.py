@@ -20,6 +20,8 @@ from generators.checkpoints import Checkpoint, sha256_of
 from generators.errors import CheckpointError, InputError
 from pipelines import yaml_lines
 
+REGISTERED_FILE = "registered.yaml"
+
 
 class CheckpointEntry(BaseModel):
     """One checkpoint.
@@ -43,6 +45,7 @@ class CheckpointEntry(BaseModel):
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     components: dict[str, str] = Field(default_factory=dict)
     options: dict[str, Any] = Field(default_factory=dict)
+    added: str | None = None  # when a user registered it, ISO 8601
 
     @model_validator(mode="after")
     def _one_place(self) -> CheckpointEntry:
@@ -67,8 +70,11 @@ class Catalogue:
 
     @classmethod
     def shipped(cls, folder: Path | None = None) -> Catalogue:
-        """The catalogue that ships with the project. `folder` defaults to $NTF_CHECKPOINTS, or `checkpoints` in the current directory."""
-        return cls(_shipped_entries(), folder or Path(os.environ.get("NTF_CHECKPOINTS", "checkpoints")))
+        """The catalogue that ships with the project, and over it what is registered in `folder`: by default $NTF_CHECKPOINTS, or
+        `checkpoints` in the current directory."""
+        folder = folder or Path(os.environ.get("NTF_CHECKPOINTS", "checkpoints"))
+        registered = folder / REGISTERED_FILE
+        return cls({**_shipped_entries(), **(_read_entries(registered) if registered.is_file() else {})}, folder)
 
     def joined(self, more: Mapping[str, CheckpointEntry]) -> Catalogue:
         return Catalogue({**self.entries, **more}, self.folder)
@@ -113,10 +119,14 @@ class Catalogue:
 
 @cache
 def _shipped_entries() -> dict[str, CheckpointEntry]:
-    path = Path(str(resources.files("manifests"))) / "checkpoints.yaml"
+    return _read_entries(Path(str(resources.files("manifests"))) / "checkpoints.yaml")
+
+
+def _read_entries(path: Path) -> dict[str, CheckpointEntry]:
+    """Entries by name from a YAML file. InputError names the line of the first that is wrong."""
     data, lines = yaml_lines.load(path)
     entries = {}
-    for name, entry in data.items():
+    for name, entry in (data or {}).items():
         try:
             entries[name] = CheckpointEntry.model_validate(entry)
         except ValidationError as error:

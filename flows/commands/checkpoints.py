@@ -10,10 +10,18 @@ import typer
 from rich.table import Table
 
 from flows import console
-from flows.commands.options import JsonOption
+from flows.commands.options import JsonOption, settings_of
+from flows.events import announce
+from generators.checkpoints import convert
+from generators.checkpoints import inspect as look_into
 from pipelines.catalogue import Catalogue
+from pipelines.registered import Registration, add_checkpoint
 
-app = typer.Typer(no_args_is_help=True, help="Checkpoints: list, inspect, convert.")
+ADD_EXAMPLES = (
+    "Examples: `ntf checkpoint add new.pkl --generator stylegan2 --licence CC-BY-4.0` · "
+    "`ntf checkpoint add swap.safetensors --generator simswap --name simswap-demo-32 --licence Apache-2.0`"
+)
+app = typer.Typer(no_args_is_help=True, help="Checkpoints: list, inspect, convert, add.")
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -34,6 +42,65 @@ def list_known(as_json: JsonOption = False) -> None:
         here = "yes" if not catalogue.missing(name) else "no"
         table.add_row(name, ", ".join(entry.generators), str(entry.resolution or ""), entry.trained_on or "", entry.licence, here)
     console.out.print(table)
+
+
+@app.command(epilog="Examples: `ntf checkpoint inspect network.pkl` · `ntf checkpoint inspect last.ckpt --json`")
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A checkpoint in any of the forms that generators read.")], as_json: JsonOption = False
+) -> None:
+    """What is inside a checkpoint: form, classes that it names, configuration, tensors. Nothing in it is executed."""
+    found = look_into(file)
+    if as_json:
+        console.out.print_json(json.dumps(found, default=str))
+        return
+    console.out.print(f"{found['path']}: {found['form']}, {len(found['tensors'])} tensors", markup=False)
+    for name in found["globals"]:
+        console.out.print(f"  names {name}", markup=False)
+    if found["config"]:
+        console.out.print(json.dumps(found["config"], indent=1, default=str), markup=False)
+    table = Table("tensor", "shape", "dtype")
+    for tensor in found["tensors"]:
+        table.add_row(tensor["name"], " x ".join(str(side) for side in tensor["shape"]) or "scalar", tensor["dtype"])
+    console.out.print(table)
+
+
+@app.command(
+    "convert", epilog="Examples: `ntf checkpoint convert ffhq.pkl ffhq.safetensors` · `ntf checkpoint convert last.ckpt vqgan.safetensors`"
+)
+def to_safetensors(
+    file: Annotated[Path, typer.Argument(help="A checkpoint in any of the forms that generators read.")],
+    output: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
+) -> None:
+    """Writes a checkpoint as safetensors, names unchanged, with its configuration in the header."""
+    contents = convert(file, output)
+    console.out.print(f"{output}: {len(contents.tensors)} tensors from a file of the form {contents.form}", markup=False)
+
+
+@app.command(epilog=ADD_EXAMPLES)
+def add(
+    file: Annotated[Path, typer.Argument(help="The file to take in.")],
+    generator: Annotated[str, typer.Option("--generator", help="Whose weights these are.")],
+    licence: Annotated[str, typer.Option("--licence", help="Under which terms they are used.")],
+    name: Annotated[str | None, typer.Option("--name", help="The name that manifests use; the file's own if not given.")] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="What it was trained on.")] = None,
+    components: Annotated[list[str] | None, typer.Option("--component", help="ROLE=CHECKPOINT; may be repeated.")] = None,
+    options: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE that the file cannot say of itself.")] = None,
+) -> None:
+    """Registers a checkpoint: sha256, safe reading, a test image. A running server starts `refresh` for it."""
+    described = Registration(
+        name=name or file.stem,
+        generator=generator,
+        licence=licence,
+        trained_on=dataset,
+        components=settings_of(components or []),
+        options=settings_of(options or []),
+    )
+    added = add_checkpoint(file, described, Catalogue.shipped())
+    console.out.print(f"{added.name}: {added.path}, sha256 {added.sha256[:16]}", markup=False)
+    if added.preview:
+        console.out.print(f"test image: {added.preview}", markup=False)
+    if announce(added):
+        console.out.print("told the Prefect server: refresh will start where it is deployed")
 
 
 def train_generator(
