@@ -30,6 +30,7 @@ Tensors = dict[str, torch.Tensor]
 
 # where a file keeps the generator: a moving average of its weights before the weights themselves
 _PREFIXES = ("generator_smooth.", "avgG.", "Gs.", "generator.", "netG.", "G.", "")
+_ALWAYS = ("use_pixelnorm", "use_leakyrelu", "normalize_latents", "perChannelNormalization")  # arguments that are true in every release
 _TF_LAYER = re.compile(r"(\d+)x\1/(Dense|Conv|Conv0|Conv0_up|Conv1)/(weight|bias)")
 _TF_TO_RGB = re.compile(r"ToRGB_lod(\d+)/(weight|bias)")
 
@@ -40,8 +41,11 @@ def build(contents: Contents, path: Path, options: Mapping[str, Any]) -> ProGAN:
         for mark, bring in _LAYOUTS.items():
             if prefix + mark in contents.tensors:
                 tensors = {name: value.float() for name, value in contents.under(prefix).items()}
+                settings = {**_stored_settings(contents.config, prefix), **options}
+                if absent := [name for name in _ALWAYS if settings.get(name) is False]:
+                    raise CheckpointError(f"{path} is a ProGAN without {absent[0]}", "No published network is, and none is supported")
                 try:
-                    state, arguments = bring(tensors, {**_stored_settings(contents.config, prefix), **options})
+                    state, arguments = bring(tensors, settings)
                 except KeyError as error:
                     raise CheckpointError(f"{path} lacks {prefix}{error.args[0]}", "It is not whole: fetch it again") from None
                 label_size = arguments.get("label_size", 0)
@@ -116,7 +120,7 @@ def _tensorflow(variables: Tensors, settings: Mapping[str, Any]) -> tuple[Tensor
             tensors[target] = value.view(value.shape[0], -1, 4, 4).permute(1, 0, 2, 3).flip(2, 3)
         else:
             tensors[target] = value.permute(3, 2, 0, 1) if value.ndim == 4 else value
-    return _genforce(tensors, {"fused_scale": "8x8/Conv0_up/weight" in variables, **settings})
+    return _genforce(tensors, {**settings, "fused_scale": "8x8/Conv0_up/weight" in variables})
 
 
 def _zoo(tensors: Tensors, settings: Mapping[str, Any]) -> tuple[Tensors, dict[str, Any]]:
