@@ -1,6 +1,6 @@
-"""LDM (Rombach et al. 2022): an autoencoder with a codebook halves the images' sides, then a UNet learns to denoise its latents.
+"""LDM (Rombach et al. 2022): an autoencoder with a codebook quarters the images' sides, then a UNet learns to denoise its latents.
 
-The first quarter of a run trains the autoencoder, the rest the UNet, on latents before quantisation and of unit variance (section 3.3).
+The first two fifths of a run train the autoencoder, the rest the UNet, on latents before quantisation and of unit variance (section 3.3).
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from generators.training.ddpm import build_schedule, build_unet, ddim_samples, p
 from generators.training.loop import Batch, Trainer, cosine, half, set_lr, update_ema
 from generators.training.pictures import Picture, channels_of
 
-AUTOENCODER_PART = 0.25  # of the steps
+AUTOENCODER_PART = 0.4  # of the steps
 AUTOENCODER_LR = 2e-3
 UNET_LR = 8e-4
-LATENT_CHANNELS = 3
+LATENT_CHANNELS = 4
+FACTOR = 4
 REVIVE_EVERY = 25  # steps after which codes that the last batch did not use are put onto latents that it had
 
 
@@ -37,10 +38,10 @@ class LDMTrainer(Trainer):
     name = "ldm"
     batch_size = 16
 
-    def __init__(self, size: int, pictures: Sequence[Picture], widths: tuple[int, ...] = (32, 56, 80)):
+    def __init__(self, size: int, pictures: Sequence[Picture], widths: tuple[int, ...] = (48, 64)):
         self.vqvae = build_autoencoder(size, channels_of(pictures))
         self.scale = LatentScale()
-        self.unet = build_unet(size // 2, widths, LATENT_CHANNELS)
+        self.unet = build_unet(size // FACTOR, widths, LATENT_CHANNELS)
         self.ema = copy.deepcopy(self.unet).eval().requires_grad_(False)
         self.schedule = build_schedule(clip_sample=False)
         self.vq_optimizer = torch.optim.AdamW(self.vqvae.parameters(), lr=AUTOENCODER_LR, betas=(0.9, 0.99), weight_decay=1e-4)
@@ -99,12 +100,12 @@ class LDMTrainer(Trainer):
 
 
 def build_autoencoder(size: int, out_channels: int) -> nn.Module:
-    """A VQModel of factor 2. It takes colour, so that any image can be given to it, and makes as many channels as its pictures have."""
+    """A VQModel of factor FACTOR. It takes colour, so that any image can be given to it, and makes as many channels as its pictures have."""
     from diffusers import VQModel
 
     return VQModel(
-        in_channels=3, out_channels=out_channels, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, sample_size=size,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        in_channels=3, out_channels=out_channels, block_out_channels=(16, 32, 48), layers_per_block=1, norm_num_groups=8, sample_size=size,
+        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
         latent_channels=LATENT_CHANNELS, num_vq_embeddings=512,
     )  # fmt: skip
 
