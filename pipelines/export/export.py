@@ -1,0 +1,90 @@
+"""One export: a layout of a selection, with an index of its rows, Croissant metadata and a datasheet. It appears whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from generators.errors import InputError
+from pipelines.export import croissant, datasheet
+from pipelines.export.layouts import LAYOUTS
+from pipelines.export.licences import Use, licences_of, require_allowed
+from pipelines.export.provenance import with_xmp
+from pipelines.export.selection import Selection
+from pipelines.splits import Split
+from pipelines.store import Store
+
+Form = Literal["folders", "webdataset", "parquet", "imagefolder", "lance"]
+FORMS: tuple[Form, ...] = get_args(Form)
+INDEX = "rows.jsonl"
+
+
+@dataclass(frozen=True)
+class Export:
+    """What to take (a SQL condition, one split or all), in which form, for which use, and with the provenance written into files or not."""
+
+    form: Form
+    where: str | None = None
+    split: Split | None = None
+    use: Use = "research"
+    provenance: bool = False
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The folder of an export, how many images it has, and the licences that it is under."""
+
+    folder: Path
+    images: int
+    licences: dict[str, str]
+
+
+def export(store: Store, output: Path, wanted: Export, version: int | str | None = None) -> Exported:
+    """Writes `output`, which must not exist or be empty. `rows.jsonl` lists every image with all that is known of it and its file.
+
+    Raises InputError if a licence forbids the use, nothing is selected, or the folder cannot be written.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"{output} is there already", "Name a new folder")
+    if wanted.provenance and wanted.form == "lance":
+        raise InputError("a Lance export keeps the store's own bytes", "Export image files with --to folders for --provenance")
+    found = store.version(version)
+    selection = Selection.of(store, found.number, wanted.where, wanted.split)
+    licences = licences_of(found, selection.subsets)
+    require_allowed(licences, wanted.use)
+    partial = output.with_name(f".{output.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _write_index(selection, partial, wanted)
+        facts = datasheet.Facts.of(store, found, selection, licences, wanted.form)
+        (partial / "DATASHEET.md").write_text(datasheet.render(facts), encoding="utf-8")
+        (partial / "croissant.json").write_text(json.dumps(croissant.metadata(facts, _digest(partial / INDEX)), indent=2), encoding="utf-8")
+        if wanted.form in ("parquet", "imagefolder"):
+            (partial / "README.md").write_text(datasheet.render_card(facts), encoding="utf-8")
+        if output.exists():
+            output.rmdir()
+        partial.rename(output)
+    except OSError as error:
+        raise InputError(f"cannot write the export {output}: {error.strerror or error}", "Check the folder and the free space") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Exported(output, len(selection), licences)
+
+
+def _write_index(selection: Selection, folder: Path, wanted: Export) -> None:
+    def marked(image: bytes, row: dict[str, Any]) -> bytes:
+        return with_xmp(image, row) if wanted.provenance else image
+
+    with (folder / INDEX).open("w", encoding="utf-8") as listing:
+        for row, file in LAYOUTS[wanted.form](selection, folder, marked):
+            listing.write(json.dumps({"file": file, **row}, sort_keys=True) + "\n")
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,152 @@
+"""The layouts: each writes a selection into an empty folder, and yields its row and file for every image."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import lance
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.export.selection import Selection
+from pipelines.splits import Split
+from pipelines.store.schema import SCHEMA
+
+SHARD_IMAGES = 1000  # in a tar or Parquet file
+ROW_GROUP = 100
+Marked = Callable[[bytes, dict[str, Any]], bytes]
+Written = Iterator[tuple[dict[str, Any], str]]
+
+
+def folders(selection: Selection, output: Path, marked: Marked) -> Written:
+    """`SPLIT/SUBSET/{real,fake}/FILE`, or `SUBSET/{real,fake}/FILE` for a selection of one split. A subset's reals are those of its real
+    sources; where several subsets share them, the files are hard links to one."""
+    for split in selection.splits:
+        sources = _real_sources(selection, split)
+        base = output / split if len(selection.splits) > 1 else output
+        for row, image in selection.rows(split):
+            homes = [row["subset"]] if row["label"] else sources.get(row["subset"], [row["subset"]])
+            kind = "fake" if row["label"] else "real"
+            files = [base / home / kind / f"{_plain(row['id'])}.{_suffix(row)}" for home in homes]
+            _write(files[0], marked(image, row))
+            for other in files[1:]:
+                other.parent.mkdir(parents=True, exist_ok=True)
+                os.link(files[0], other)
+            yield row, files[0].relative_to(output).as_posix()
+
+
+def webdataset(selection: Selection, output: Path, marked: Marked) -> Written:
+    """`SPLIT-000000.tar`, ...: for each image `KEY.png` (or its format), `KEY.cls` with the label, and `KEY.json` with the row."""
+    for split in selection.splits:
+        for shard, numbered in _shards(selection, split):
+            file = f"{split}-{shard:06d}.tar"
+            with tarfile.open(output / file, "w", format=tarfile.USTAR_FORMAT) as archive:
+                for number, (row, image) in numbered:
+                    key = f"{split}{number:08d}"
+                    facts = json.dumps(row, sort_keys=True).encode()
+                    for suffix, data in ((_suffix(row), marked(image, row)), ("cls", str(row["label"]).encode()), ("json", facts)):
+                        entry = tarfile.TarInfo(f"{key}.{suffix}")
+                        entry.size = len(data)
+                        archive.addfile(entry, io.BytesIO(data))
+                    yield row, f"{file}/{key}.{_suffix(row)}"
+
+
+def parquet(selection: Selection, output: Path, marked: Marked) -> Written:
+    """`data/SPLIT-00000-of-00003.parquet`, ...: Hugging Face's form, with the image as the feature that `datasets` decodes."""
+    columns = [column for column in SCHEMA if column.name not in ("image", "label")]
+    image_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    features = {column.name: {"dtype": str(column.type), "_type": "Value"} for column in columns}
+    features |= {"label": {"names": ["real", "fake"], "_type": "ClassLabel"}, "image": {"_type": "Image"}}
+    schema = pa.schema([*columns, ("label", pa.int64()), ("image", image_type)])
+    schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    (output / "data").mkdir()
+    for split in selection.splits:
+        total = -(-len(selection.addresses[split]) // SHARD_IMAGES)
+        for shard, numbered in _shards(selection, split):
+            file = f"data/{split}-{shard:05d}-of-{total:05d}.parquet"
+            with pq.ParquetWriter(output / file, schema) as writer:
+                while group := [pair for _, pair in islice(numbered, ROW_GROUP)]:
+                    writer.write_table(pa.Table.from_pylist([_packed(row, marked(image, row)) for row, image in group], schema))
+                    for row, _ in group:
+                        yield row, file
+
+
+def imagefolder(selection: Selection, output: Path, marked: Marked) -> Written:
+    """`SPLIT/FILE` with `SPLIT/metadata.jsonl`: the Hub's image folder, which shows and loads by itself."""
+    for split in selection.splits:
+        (output / split).mkdir()
+        with (output / split / "metadata.jsonl").open("w", encoding="utf-8") as listing:
+            for row, image in selection.rows(split):
+                name = f"{row['subset']}-{'fake' if row['label'] else 'real'}-{_plain(row['id'])}.{_suffix(row)}"
+                _write(output / split / name, marked(image, row))
+                facts = {key: json.dumps(value, sort_keys=True) if key in ("chain", "measures") else value for key, value in row.items()}
+                listing.write(json.dumps({"file_name": name, **facts}, sort_keys=True) + "\n")
+                yield row, f"{split}/{name}"
+
+
+def lance_copy(selection: Selection, output: Path, marked: Marked) -> Written:
+    """`NAME.lance`: a Lance dataset in the store's own schema, that this program opens as a store."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for split in selection.splits:
+            for table in selection.tables(split):
+                yield from table.cast(SCHEMA).to_batches()
+
+    file = f"{selection.store.name}.lance"
+    lance.write_dataset(pa.RecordBatchReader.from_batches(SCHEMA, batches()), str(output / file), schema=SCHEMA)
+    for split in selection.splits:
+        for row, _ in selection.rows(split):
+            yield row, file
+
+
+def _shards(selection: Selection, split: Split) -> Iterator[tuple[int, Iterator[tuple[int, tuple[dict[str, Any], bytes]]]]]:
+    """The numbered rows of a split, `SHARD_IMAGES` at a time, with the number of the shard."""
+    return groupby(enumerate(selection.rows(split)), key=lambda numbered: numbered[0] // SHARD_IMAGES)
+
+
+def _packed(row: dict[str, Any], image: bytes) -> dict[str, Any]:
+    """A row for Parquet: `chain` and `measures` as JSON, since they have another shape in every row."""
+    texts = {key: json.dumps(row[key], sort_keys=True, separators=(",", ":")) for key in ("chain", "measures")}
+    return {**row, **texts, "image": {"bytes": image, "path": f"{_plain(row['id'])}.{_suffix(row)}"}}
+
+
+def _real_sources(selection: Selection, split: Split) -> dict[str, list[str]]:
+    """For each real source, the subsets of fakes of a split that are compared with it."""
+    dataset = selection.store.dataset(selection.version)
+    pairs: set[tuple[str, str]] = set()
+    for batch in dataset.to_batches(columns=["part", "subset"], filter="role = 'final'"):
+        pairs.update(zip(batch.column("part").to_pylist(), batch.column("subset").to_pylist(), strict=True))
+    found: dict[str, list[str]] = {}
+    for part, subset in sorted(pairs):
+        if selection.counts[subset, "final", split]:
+            found.setdefault(part, []).append(subset)
+    return found
+
+
+def _plain(name: str) -> str:
+    return name.replace("/", "-").replace(".", "-")
+
+
+def _suffix(row: dict[str, Any]) -> str:
+    return "jpg" if row["format"] == "jpeg" else str(row["format"])
+
+
+def _write(file: Path, data: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data)
+
+
+LAYOUTS: dict[str, Callable[[Selection, Path, Marked], Written]] = {
+    "folders": folders,
+    "webdataset": webdataset,
+    "parquet": parquet,
+    "imagefolder": imagefolder,
+    "lance": lance_copy,
+}

@@ -1,0 +1,68 @@
+"""The images that an export takes, streamed in an order that is shuffled by their ids."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from generators.errors import InputError
+from pipelines.splits import SPLITS, Split
+from pipelines.store import Store
+from pipelines.store.schema import SCHEMA
+
+BATCH_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows of one version by split: where they lie, in the order of the sha256 of their ids. It never holds more than a batch of images."""
+
+    store: Store
+    version: int
+    addresses: dict[Split, list[int]]
+    subsets: Counter[str]
+    counts: Counter[tuple[str, str, str]]  # subset, role, split
+
+    @classmethod
+    def of(cls, store: Store, version: int | str | None = None, where: str | None = None, split: Split | None = None) -> Selection:
+        """The final images and reals for which the SQL expression `where` holds, of one split or all. InputError if there are none."""
+        dataset = store.dataset(version)
+        condition = "role IN ('final', 'real')" + (f" AND ({where})" if where else "") + (f" AND split = '{split}'" if split else "")
+        try:
+            table = dataset.to_table(columns=["id", "subset", "role", "split"], filter=condition, with_row_id=True)
+        except (ValueError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"the filter {where!r} cannot be used ({reason})", "It is SQL over the store's columns") from None
+        if not table.num_rows:
+            raise InputError(f"{store.name} has no images for {where or split}", "See `ntf store show`")
+        rows = sorted(table.to_pylist(), key=lambda row: hashlib.sha256(row["id"].encode()).digest())
+        addresses = {name: [row["_rowid"] for row in rows if row["split"] == name] for name in SPLITS}
+        counts = Counter((row["subset"], row["role"], row["split"]) for row in rows)
+        return cls(store, dataset.version, addresses, Counter(row["subset"] for row in rows), counts)
+
+    @property
+    def splits(self) -> list[Split]:
+        return [split for split in SPLITS if self.addresses[split]]
+
+    def __len__(self) -> int:
+        return sum(len(rows) for rows in self.addresses.values())
+
+    def tables(self, split: Split) -> Iterator[pa.Table]:
+        """The rows of a split with their images, some at a time."""
+        dataset = self.store.dataset(self.version)
+        rows = self.addresses[split]
+        for start in range(0, len(rows), BATCH_IMAGES):
+            yield dataset._take_rows(rows[start : start + BATCH_IMAGES], columns=SCHEMA.names)
+
+    def rows(self, split: Split) -> Iterator[tuple[dict[str, Any], bytes]]:
+        """Each row of a split as plain data (chain and measures parsed), and its encoded image."""
+        for table in self.tables(split):
+            for row in table.to_pylist():
+                image = row.pop("image")
+                yield {**row, "chain": json.loads(row["chain"]), "measures": json.loads(row["measures"])}, image
