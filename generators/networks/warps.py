@@ -1,7 +1,8 @@
 """Random affine and perspective warps of image batches, differentiable, each image by its own random generator.
 
 What DiffFace shows its identity network: kornia's RandomAffine(15 degrees, translate 0.1, border padding) and then RandomPerspective(0.7),
-each with probability 0.7. kornia reads the single number 0.1 as a range that begins at 0, so that only the vertical shift is random.
+each with probability 0.7. kornia reads the single number 0.1 as a range that begins at 0, so that only the vertical shift is random. Warps
+are those of kornia 0.9; its 0.6.7, which DiffFace names, stretches the picture by half a pixel at the edges.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ def warp(images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
     affine = torch.where(
         (numbers[:, 0] < PROBABILITY)[:, None, None], affine_matrix(numbers[:, 1], numbers[:, 2], size), torch.eye(3).to(images)
     )
-    moved = _sample(images, affine, align_ends=False, padding="border")
-    warped = _sample(moved, perspective_matrix(numbers[:, 4:].unflatten(1, (4, 2)), size), align_ends=True, padding="zeros")
+    moved = _sample(images, affine, "border")
+    warped = _sample(moved, perspective_matrix(numbers[:, 4:].unflatten(1, (4, 2)), size), "zeros")
     return torch.where((numbers[:, 3] < PROBABILITY)[:, None, None, None], warped, moved)
 
 
@@ -37,9 +38,9 @@ def affine_matrix(turn: torch.Tensor, shift: torch.Tensor, size: int) -> torch.T
     angle = torch.deg2rad((2 * turn - 1) * DEGREES)
     cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
     centre = size / 2 - 0.5
-    across = (1 - cos) * centre - sin * centre
-    down = sin * centre + (1 - cos) * centre + (2 * shift - 1) * SHIFT * size
-    rows = [torch.stack(row, -1) for row in ((cos, sin, across), (-sin, cos, down), (zero, zero, one))]
+    across = (1 - cos) * centre + sin * centre
+    down = (1 - cos) * centre - sin * centre + (2 * shift - 1) * SHIFT * size
+    rows = [torch.stack(row, -1) for row in ((cos, -sin, across), (sin, cos, down), (zero, zero, one))]
     return torch.stack(rows, -2)
 
 
@@ -61,15 +62,11 @@ def perspective_matrix(inward: torch.Tensor, size: int) -> torch.Tensor:
     return torch.cat([solved, torch.ones_like(solved[:, :1])], 1).unflatten(1, (3, 3))
 
 
-def _sample(images: torch.Tensor, matrix: torch.Tensor, align_ends: bool, padding: str) -> torch.Tensor:
-    """`images` with each pixel moved by `matrix`. The grid has the ends of its rows at the edges of the picture (`align_ends`) or at the
-    middles of the outer pixels, where kornia has them for perspective and for affine warps."""
+def _sample(images: torch.Tensor, matrix: torch.Tensor, padding: str) -> torch.Tensor:
+    """`images` with each pixel moved by `matrix`, bilinear between the middles of the pixels."""
     size = images.shape[-1]
-    to_unit = torch.tensor([[2 / (size - 1), 0, -1], [0, 2 / (size - 1), -1], [0, 0, 1]]).to(images)
-    back = to_unit @ torch.linalg.inv(matrix) @ torch.linalg.inv(to_unit)
-    ends = 1.0 if align_ends else 1 - 1 / size
-    line = torch.linspace(-ends, ends, size, device=images.device, dtype=images.dtype)
+    line = torch.arange(size, device=images.device, dtype=images.dtype)
     points = torch.stack([*torch.meshgrid(line, line, indexing="xy"), torch.ones(size, size).to(images)], -1)
-    moved = points.flatten(0, 1) @ back.transpose(1, 2)
-    grid = (moved[..., :2] / moved[..., 2:]).unflatten(1, (size, size))
+    origins = points.flatten(0, 1) @ torch.linalg.inv(matrix).transpose(1, 2)
+    grid = ((2 * origins[..., :2] / origins[..., 2:] + 1) / size - 1).unflatten(1, (size, size))
     return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)

@@ -1,0 +1,168 @@
+"""DiffFace with small random networks: the whole way from files to ranked candidates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from generators.base import Request
+from generators.checkpoints import Checkpoint
+from generators.errors import CheckpointError, InputError
+from generators.faces import guidance
+from generators.faces.guidance import Weights, eye_boxes, total
+from generators.images import to_float
+from generators.methods.diffface import DiffFace, mask_strength
+from generators.networks.arcface import ArcFace
+from generators.networks.bisenet import BiSeNet
+from generators.networks.gaze import GazeNet
+from generators.networks.respaced import Respaced
+from generators.seeding import torch_rng
+from tests.generators.methods.tiny_diffusion import same_for_all_batch_sizes
+from tests.parity.cases import Case
+
+CASE = Case(Path(__file__).parents[2] / "parity" / "cases" / "diffface" / "tiny32")
+SIZE = 32
+SHORT = {"steps": 4, "skip": 2, "masking_threshold": 1}
+ROLES = {"arcface": "Arcface.tar", "face_parser": "FaceParser.pth", "gaze": "GazeEstimator.pt"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_parser_input():
+    """The parser looks at 64 px instead of 512: the same code, in seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(guidance, "PARSER_SIZE", 64)
+        patch.setattr(guidance, "LOGIT_SIZE", 32)
+        yield
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    folder = tmp_path_factory.mktemp("diffface")
+    torch.manual_seed(0)
+    torch.save(CASE.weights("model"), folder / "Model.pt")
+    torch.save({"model": ArcFace((1, 1, 1, 1), widths=(8, 8, 8, 8), input_size=SIZE).state_dict()}, folder / "Arcface.tar")
+    parser = BiSeNet()
+    parser.conv_out.conv_out.weight.data *= 40  # so that more than one class is seen
+    torch.save(parser.state_dict(), folder / "FaceParser.pth")
+    torch.save({"nstack": 1, "model_state_dict": GazeNet(1, 8, 4).state_dict()}, folder / "GazeEstimator.pt")
+    parts = {role: Checkpoint(folder / file, {"input_size": SIZE} if role == "arcface" else {}) for role, file in ROLES.items()}
+    return Checkpoint(folder / "Model.pt", {"num_head_channels": 16, "image_size": SIZE}, parts)
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint: Checkpoint) -> DiffFace:
+    model = DiffFace.load(checkpoint)
+    model.guidance.copies = 3  # of eight, for speed
+    return model
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    """Sixteen blurred noise pictures: eight sources and eight targets."""
+    noise = torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    smooth = F.interpolate(noise, (SIZE, SIZE), mode="bicubic").clamp(0, 1)
+    return (smooth * 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def test_the_same_seed_gives_the_same_swap_for_all_batch_sizes(model: DiffFace, pictures: np.ndarray) -> None:
+    same_for_all_batch_sizes(model, lambda: model.swap(pictures[:8], pictures[8:], range(8), candidates=1, parsing=0, gaze=0, **SHORT))
+
+
+def test_the_nearest_candidate_is_kept_and_recorded(model: DiffFace, pictures: np.ndarray) -> None:
+    request = Request("swap", [5, 6], sources=pictures[:2], targets=pictures[8:10])
+    model.rows_at_once = 3  # not a multiple of the candidates: parts go across pairs
+    result = model.run(request, candidates=3, **SHORT)
+    settings = DiffFace.parse_parameters({"candidates": 3, **SHORT})
+    with torch.no_grad():
+        scene = model.guidance.prepare(to_float(pictures[:2]), to_float(pictures[8:10]))
+        made = model._candidates(scene, [5, 6], settings)
+        for row in range(2):
+            found = F.cosine_similarity(model.guidance.identify(to_float(made[row])), scene.identities[row : row + 1])
+            assert result.columns["candidate"][row] == int(found.argmax())
+            assert result.columns["identity_similarity"][row] == pytest.approx(float(found.max()), abs=1e-4)
+            assert np.abs(result.images[row].astype(int) - made[row, int(found.argmax())]).max() <= 1
+
+
+def test_only_the_face_changes_and_a_target_without_one_is_rejected(
+    model: DiffFace, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with torch.no_grad():
+        mask = model.guidance.prepare(to_float(pictures[:1]), to_float(pictures[8:9])).masks[0, 0].bool().numpy()
+    assert 0 < mask.mean() < 1, "the test needs a mask that is neither empty nor full"
+    swapped = model.swap(pictures[:1], pictures[8:9], [1], candidates=1, **SHORT)
+    assert np.abs(swapped[0][~mask].astype(int) - pictures[8][~mask]).max() <= 1
+    assert np.abs(swapped[0][mask].astype(int) - pictures[8][mask]).max() > 5
+    monkeypatch.setattr(guidance, "FACE", (16,))
+    monkeypatch.setattr(
+        model.guidance, "parse", lambda images: F.one_hot(torch.zeros(len(images), 32, 32).long(), 19).permute(0, 3, 1, 2).float()
+    )
+    result = model.run(Request("swap", [1], sources=pictures[:1], targets=pictures[8:9]), candidates=1, **SHORT)
+    assert result.rejected == {0: "the face parser finds no face in the target"}
+
+
+def test_each_term_pulls_towards_what_it_is_for(model: DiffFace, pictures: np.ndarray) -> None:
+    """A small step against the gradient lowers the term; every term reaches the picture."""
+    with torch.no_grad():
+        scene = model.guidance.prepare(to_float(pictures[:2]), to_float(pictures[8:10]))
+    boxes = [[(2, 4, 14, 12), (16, 4, 28, 12)]] * 2
+    gazes = [[model.guidance.gaze_in(target, box) for box in row] for target, row in zip(scene.targets, boxes, strict=True)]
+    scene = guidance.Scene(scene.targets, scene.masks, scene.identities, scene.logits, boxes, gazes)
+    for name in ("identity", "parsing", "gaze", "preservation"):
+        weights = Weights(**{**dict.fromkeys(("identity", "parsing", "gaze", "preservation"), 0.0), name: 1.0})
+        images = to_float(pictures[4:6]).requires_grad_()
+
+        def measure(images: torch.Tensor, weights: Weights = weights) -> torch.Tensor:
+            return total(model.guidance.losses(images, scene, weights, [torch_rng(1), torch_rng(2)], with_gaze=True))
+
+        before = measure(images)
+        (gradient,) = torch.autograd.grad(before, images)
+        with torch.no_grad():
+            after = measure(images - 1e-3 * gradient / gradient.norm())
+        assert after < before, name
+
+
+def test_guidance_and_its_weights_decide_pixels(model: DiffFace, pictures: np.ndarray) -> None:
+    pair = pictures[:1], pictures[8:9], [1]
+    plain = model.swap(*pair, candidates=1, **SHORT)
+    for change in ({"identity": 0.0}, {"parsing": 1e5}, {"preservation": 1e4}, {"ddim": True}):
+        assert not np.array_equal(plain, model.swap(*pair, candidates=1, **SHORT, **change)), change
+
+
+def test_eye_boxes_surround_what_the_parser_calls_eyes() -> None:
+    labels = torch.zeros(256, 256, dtype=torch.long)
+    labels[100:106, 60:90], labels[100:106, 150:181] = guidance.EYES
+    assert eye_boxes(labels) == [(55, 93, 94, 111), (145, 93, 185, 111)]
+    assert eye_boxes(torch.where(labels == guidance.EYES[0], 0, labels)) == []
+
+
+def test_the_mask_grows_from_nothing_to_all() -> None:
+    strengths = [mask_strength(k, 75, 30) for k in range(74, -1, -1)]
+    assert strengths[0] == 0
+    assert strengths[1] == pytest.approx(1 / 45)
+    assert strengths[45] == strengths[-1] == 1
+
+
+def test_the_network_is_evaluated_once_a_step(model: DiffFace, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    predict = model.predict
+    monkeypatch.setattr(model, "predict", lambda *args: calls.append(1) or predict(*args))
+    model.swap(pictures[:1], pictures[8:9], [1], candidates=2, **SHORT)
+    assert len(calls) == SHORT["steps"] - SHORT["skip"]
+    assert len(Respaced(SHORT["steps"]).timesteps) == SHORT["steps"]
+
+
+def test_what_is_wrong_is_named(checkpoint: Checkpoint, model: DiffFace, pictures: np.ndarray) -> None:
+    for role in ROLES:
+        left = {name: part for name, part in checkpoint.components.items() if name != role}
+        with pytest.raises(CheckpointError, match=rf"component '{role}'.*DiffFace"):
+            DiffFace.load(Checkpoint(checkpoint.path, checkpoint.options, left))
+    with pytest.raises(CheckpointError, match=r"Arcface\.tar is not DiffFace's UNet"):
+        DiffFace.load(Checkpoint(checkpoint.components["arcface"].path, {}, checkpoint.components))
+    with pytest.raises(InputError, match="skip 8"):
+        model.swap(pictures[:1], pictures[8:9], [1], steps=8, skip=8)
+    with pytest.raises(InputError, match="32x32"):
+        model.swap(pictures[:1, :16, :16], pictures[8:9, :16, :16], [1])
