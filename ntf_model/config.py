@@ -12,12 +12,14 @@ from ntf_model.errors import InputError
 
 
 class StageConfig(BaseModel):
-    """One stage's optimisation: SGD with momentum, linear warm-up, cosine from `lr` to `final_lr` x `lr` (the paper's "attenuation")."""
+    """One stage's optimisation: SGD with momentum as in the paper, or AdamW; linear warm-up, cosine from `lr` to `final_lr` x `lr` (the
+    paper's "attenuation"). `momentum` is AdamW's first beta."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     epochs: int = Field(gt=0)
     batch_size: int = Field(128, gt=1)  # pictures over all processes; stage 1 sees two views of each
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(0.1, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
@@ -86,6 +88,9 @@ class NTFConfig(DetectorConfig):
     checkpoint_every: int = Field(1000, gt=0)  # steps between checkpoints, beside one at the end of each epoch
 
 
+# A network without BatchNorm hardly learns by SGD in the few hundred steps of the demo.
+ADAMW = {"optimizer": "adamw", "lr": 0.002, "weight_decay": 0.05, "warmup": 0.1}
+
 PRESETS: dict[str, dict[str, Any]] = {
     # The paper's section 5.1: ResNet-50 from ImageNet, 224 px, 200 and 10 epochs, lr 0.1, lambda 0.1, gamma 0.5.
     "paper": {"encoder_weights": "microsoft/resnet-50"},
@@ -95,8 +100,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "encoder": "small",
         "image_size": 32,
-        "stage1": {"epochs": 15, "batch_size": 64, "lr": 0.05, "warmup": 0.1},
-        "stage2": {"epochs": 25, "batch_size": 64, "lr": 0.05, "warmup": 0.1, "patience": 12},
+        "stage1": {"epochs": 15, "batch_size": 64, **ADAMW},
+        "stage2": {"epochs": 15, "batch_size": 32, "patience": 8, **ADAMW},
     },
 }
 

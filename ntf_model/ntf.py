@@ -70,8 +70,8 @@ class NTFDetector(Detector):
             else:
                 network = DetectionNetwork(build_encoder(config.encoder, config.encoder_weights), config.projection_dim)
             torch.manual_seed(config.seed + 1)  # the same stage 2 whether stage 1 was trained, resumed or taken over
-            nn.init.normal_(network.classifier.weight, std=0.01)
-            nn.init.zeros_(network.classifier.bias)
+            for head in (network.aux, network.classifier):
+                head.apply(lambda layer: layer.reset_parameters() if isinstance(layer, nn.Linear) else None)
             detection, best = learn_detection(network, trace, splits, config, accelerator, output, **options)
         detector = cls(network, None if trace is None else trace.prototype, config, 0.5, accelerator.device)
         scores = predict_data(network, splits.validation, config, accelerator.device).probability

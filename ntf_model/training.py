@@ -65,7 +65,7 @@ def run_stage(
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(learning, stage.settings.lr, stage.settings.momentum, weight_decay=stage.settings.weight_decay)
+    optimizer = make_optimizer(learning, stage.settings)
     model, optimizer = accelerator.prepare(model, optimizer)
     folder = output / "checkpoint" / stage.name if output else None
     state, best = State(), {}
@@ -125,6 +125,14 @@ def _close_epoch(stage: Stage, model: nn.Module, state: State, means: dict[str, 
     state.epoch, state.batch = state.epoch + 1, 0
     state.stopped = state.epoch == stage.settings.epochs or stage.stop(state)
     return is_best
+
+
+def make_optimizer(parameters: list[nn.Parameter], settings: StageConfig) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW with the same setting as its first beta."""
+    if settings.optimizer == "adamw":
+        betas = (settings.momentum, 0.999)
+        return torch.optim.AdamW(parameters, settings.lr, betas, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(parameters, settings.lr, settings.momentum, weight_decay=settings.weight_decay)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, settings: StageConfig, step: int, steps: int) -> None:

@@ -1,0 +1,57 @@
+"""The ablation: runs are shared, kept and compared on the same draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ntf_model.ablation import LINE_TO_BEAT, VARIANTS, Variant, ablate, ablation_table, breadth_variants, source_variants
+from ntf_model.config import NTFConfig, merge
+from ntf_model.data import DetectionSplits
+from ntf_model.errors import InputError
+from ntf_model.ntf import NTFDetector
+
+
+def test_variants_are_trained_once_compared_and_kept(
+    splits: DetectionSplits, tiny: NTFConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = merge(tiny, {"stage1": {"epochs": 1}, "stage2": {"epochs": 1}})
+    chosen = {name: VARIANTS[name] for name in ("ntf", LINE_TO_BEAT, "soft")}
+    fits = []
+    fit = NTFDetector.fit.__func__
+
+    def counted(cls, *args, **options):
+        fits.append(options["stage1"])
+        return fit(cls, *args, **options)
+
+    monkeypatch.setattr(NTFDetector, "fit", classmethod(counted))
+    found = ablate(splits, tmp_path, config, variants=chosen, train_on=["smooth"], seeds=(0, 1), bootstrap=50, device="cpu")
+    assert len(fits) == 6
+    assert fits[4] == tmp_path / "ntf" / "0" / "stage1"  # the soft variant takes over NTF's stage 1
+    ntf, line, soft = found.results
+    assert ntf.trained_on == ["smooth"]
+    assert ntf.unseen["ap"].value != ntf.overall["ap"].value  # "smooth" is left out of the unseen
+    assert line.gain is None
+    assert soft.gain["ap"].value == pytest.approx(soft.unseen["ap"].value - line.unseen["ap"].value)
+    assert soft.gain["ap"].low <= soft.gain["ap"].value <= soft.gain["ap"].high
+    again = ablate(splits, tmp_path, config, variants=chosen, train_on=["smooth"], seeds=(0, 1), bootstrap=50, device="cpu")
+    assert len(fits) == 6
+    assert again == found
+    assert len(ablation_table(found).rows) == 3
+    with pytest.raises(InputError, match="with other settings"):
+        ablate(splits, tmp_path, merge(config, {"stage2": {"gamma": 1.0}}), variants=chosen, train_on=["smooth"], seeds=(0,), device="cpu")
+
+
+def test_sources_and_breadths(splits: DetectionSplits) -> None:
+    assert source_variants(splits)["ntf:smooth"].subsets == ("smooth",)
+    assert breadth_variants(splits, [1, 2])["ntf:first-2"].subsets == ("blocky", "smooth")
+    with pytest.raises(InputError, match="cannot train on 3"):
+        breadth_variants(splits, [3])
+
+
+@pytest.mark.parametrize("name", sorted(VARIANTS))
+def test_every_variant_is_a_configuration(tiny: NTFConfig, name: str) -> None:
+    variant: Variant = VARIANTS[name]
+    changed = merge(tiny, dict(variant.changes))
+    assert (changed == tiny) == (name == "ntf")
