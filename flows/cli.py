@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from flows.commands import build, checkpoints, detect, exporting, look, operate, store
+from flows.commands import build, checkpoints, detect, exporting, importing, look, operate, store
 from flows.console import err
 from generators.errors import InputError
 from ntf_model.errors import InputError as DetectorInputError
@@ -28,6 +28,7 @@ look.add_to(app)
 build.add_to(app)
 store.add_to(app)
 exporting.add_to(app)
+importing.add_to(app)
 checkpoints.add_to(app)
 detect.add_to(app)
 operate.add_to(app)
