@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -100,10 +100,16 @@ def judge_detector(run: Path, splits: DetectionSplits, output: Path | None = Non
     return Judged(run, result, tuple(files))
 
 
-def report(store: Store, output: Path, version: int | str | None = None, runs: tuple[Path, ...] = ()) -> Path:
-    """The page of a version, with the evaluations that lie in `runs`."""
+def report(
+    store: Store,
+    output: Path,
+    version: int | str | None = None,
+    runs: Sequence[Path] = (),
+    history: Sequence[Mapping[str, Any]] = (),
+) -> Path:
+    """The page of a version, with the evaluations that lie in `runs` and the drifts of `history` (`flows.drift.read_history`)."""
     evaluations = [Evaluation.load(run / EVALUATION_FILE).model_dump() for run in runs]
-    return write_report(store, output, version, evaluations)
+    return write_report(store, output, version, evaluations, history)
 
 
 def detector_settings(manifest: Manifest) -> dict[str, Any]:

@@ -145,11 +145,16 @@ class Splits(Strict):
 
 
 class DetectorPolicy(Strict):
-    """What `build-multistep` trains after the build. `config` overrides single settings of the preset."""
+    """What `build-multistep` trains after the build; `config` overrides single settings of the preset.
+
+    `refresh` retrains "always" when the dataset has changed, when a subset's AP falls "below-gate", or "never".
+    """
 
     preset: Literal["demo", "default", "paper"] = "default"
     seed: int = 0
     config: dict[str, Any] = Field(default_factory=dict)
+    retrain: Literal["always", "below-gate", "never"] = "below-gate"
+    gate: float = Field(0.9, ge=0, le=1)
 
 
 class Manifest(Strict):

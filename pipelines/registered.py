@@ -149,7 +149,7 @@ def read_registration(file: Path) -> Registration:
     try:
         return Registration.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")  # a misspelt key before the one it leaves missing
         line = yaml_lines.line_of(lines, first["loc"])
         key = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{file}, line {line}: {key}: {first['msg']}", "It needs name, generator and licence") from None

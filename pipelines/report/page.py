@@ -49,11 +49,18 @@ class SubsetView:
     anchor: str
 
 
-def write_report(store: Store, output: Path, version: int | str | None = None, evaluations: Sequence[Mapping[str, Any]] = ()) -> Path:
+def write_report(
+    store: Store,
+    output: Path,
+    version: int | str | None = None,
+    evaluations: Sequence[Mapping[str, Any]] = (),
+    history: Sequence[Mapping[str, Any]] = (),
+) -> Path:
     """Writes the page of a version to `output` and returns it. `evaluations` are detectors' results as plain data.
 
     An evaluation has `title`, `threshold`, `subsets` (rows with `name`, `n_real`, `n_fake` and `measures`, each `value`, `low`, `high`),
-    `overall`, and `scores` (columns `id`, `label`, `subset`, `score`). The file appears whole or not at all.
+    `overall`, and `scores` (columns `id`, `label`, `subset`, `score`). `history` are the drifts between versions, oldest first, each with
+    `from_version`, `to_version`, `time_to_detect`, `fallen` and `subsets`. The file appears whole or not at all.
     """
     found = store.version(version)
     manifest = Manifest.model_validate(json.loads(found.properties["manifest"]))
@@ -71,6 +78,7 @@ def write_report(store: Store, output: Path, version: int | str | None = None, e
             ledger=_ledger(rows),
             detectors=[_detector(evaluation, manifest) for evaluation in evaluations],
             measures=MEASURES,
+            history=list(history),
             lineage=_lineage(rows),
             environment={
                 "ntf": found.properties.get("ntf", ""),

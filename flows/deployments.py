@@ -1,0 +1,28 @@
+"""The deployments: what `ntf serve` offers on one machine. `prefect.yaml` has the same for work pools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect.events import DeploymentEventTrigger
+
+from flows.build_multistep import build_dataset, build_multistep, evaluate_ntf, train_ntf
+from flows.events import REGISTERED
+from flows.refresh import refresh
+
+
+def deployments(manifest: str, store: str, output: str, device: str, cron: str | None) -> list[Any]:
+    """Runnable deployments of all flows with these parameters. `refresh` starts on a registered checkpoint and, if given, by `cron`."""
+    common = {"manifest": manifest, "store": store, "device": device}
+    trigger = DeploymentEventTrigger(
+        expect={REGISTERED},
+        match={"prefect.resource.id": "generator.*"},
+        parameters={"checkpoint": "{{ event.payload.checkpoint }}"},
+    )
+    return [
+        build_multistep.to_deployment("build-multistep", parameters={**common, "output": output}),
+        build_dataset.to_deployment("build-dataset", parameters=common),
+        train_ntf.to_deployment("train-ntf", parameters=common),
+        evaluate_ntf.to_deployment("evaluate-ntf", parameters={"store": store}),
+        refresh.to_deployment("refresh", parameters={**common, "output": output}, triggers=[trigger], cron=cron, concurrency_limit=1),
+    ]

@@ -1,0 +1,164 @@
+"""What new checkpoints did to the detector: for each subset, images replaced, and AP and ACC before and after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from generators.errors import InputError
+from ntf_model.evaluate import Evaluation
+from pipelines.catalogue import Catalogue
+from pipelines.diff import diff
+from pipelines.plan import Plan
+from pipelines.store import Store
+
+HISTORY_FILE = "drift.json"
+
+
+@dataclass(frozen=True)
+class SubsetDrift:
+    """One subset. A measure is `{value, low, high}`; `old` is the detector as it was, on the new images; `new` the retrained one.
+
+    `before` is the old detector on the old images. All are None where they were not measured.
+    """
+
+    name: str
+    replaced: int
+    added: int
+    removed: int
+    before: dict[str, Any] | None
+    old: dict[str, Any] | None
+    new: dict[str, Any] | None
+    below_gate: bool
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One refresh: the versions that it lies between, what the detector lost and won back, and how long that took to know.
+
+    `time_to_detect` is in seconds, from the registration of the newest checkpoint until the detector had been judged on its images; None
+    where no registered checkpoint was involved.
+    """
+
+    from_version: int | None
+    to_version: int
+    created: str
+    retrained: bool
+    gate: float
+    time_to_detect: float | None
+    checkpoints: dict[str, str]
+    subsets: list[SubsetDrift] = field(default_factory=list)
+
+    @property
+    def fallen(self) -> list[str]:
+        """The subsets whose AP under the old detector is below the gate."""
+        return [subset.name for subset in self.subsets if subset.below_gate]
+
+
+def measure_drift(
+    store: Store,
+    plan: Plan,
+    versions: tuple[int | None, int],
+    before: Evaluation | None,
+    old: Evaluation | None,
+    new: Evaluation | None,
+    finished: datetime,
+) -> Drift:
+    """Puts a refresh into numbers. `before`, `old` and `new` are evaluations as in `SubsetDrift`; `finished` is when `old` was known."""
+    changed = diff(store, *versions) if versions[0] is not None else []
+    moved = {each.subset: each for each in changed if each.role == "final"}
+    gate = plan.manifest.detector.gate
+    subsets = []
+    for name in plan.manifest.subsets:
+        change = moved.get(name)
+        judged = _measures(old, name)
+        value = judged["ap"]["value"] if judged else None
+        subsets.append(
+            SubsetDrift(
+                name,
+                change.replaced if change else 0,
+                change.added if change else 0,
+                change.removed if change else 0,
+                _measures(before, name),
+                judged,
+                _measures(new, name),
+                value is not None and value < gate,
+            )
+        )
+    added = newest_checkpoints(plan, [name for name, change in moved.items() if change.replaced or change.added])
+    appeared = max((datetime.fromisoformat(when) for when in added.values()), default=None)
+    seconds = (finished - appeared).total_seconds() if appeared else None
+    return Drift(versions[0], versions[1], datetime.now(UTC).isoformat(timespec="seconds"), new is not None, gate, seconds, added, subsets)
+
+
+def newest_checkpoints(plan: Plan, subsets: Sequence[str]) -> dict[str, str]:
+    """The registered checkpoints that `subsets` use, and when each was added (ISO 8601)."""
+    catalogue: Catalogue = plan.catalogue
+    used = {step.checkpoint for name, _, part in plan.manifest.walk() if name in subsets for step in part.chain}
+    return {name: str(catalogue.entries[name].added) for name in sorted(used) if catalogue.entries[name].added}
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """All drifts that were noted in `folder`, oldest first, as plain data."""
+    file = folder / HISTORY_FILE
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    except ValueError:
+        raise InputError(f"{file} is damaged", "Move it away: a new history begins") from None
+
+
+def add_to_history(folder: Path, drift: Drift) -> Path:
+    """Notes a drift in `folder/drift.json`, which appears whole or not at all."""
+    file = folder / HISTORY_FILE
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text(json.dumps([*read_history(folder), {**asdict(drift), "fallen": drift.fallen}], indent=1), encoding="utf-8")
+    partial.replace(file)
+    return file
+
+
+def as_markdown(drift: Drift) -> str:
+    """The drift as a table for people."""
+    lines = [
+        f"Version {drift.from_version or 'none'} to {drift.to_version}. "
+        + (
+            f"Detector's loss known {drift.time_to_detect:.0f} s after the checkpoint appeared. "
+            if drift.time_to_detect is not None
+            else ""
+        )
+        + (
+            f"Below the gate of {drift.gate:.2f}: {', '.join(drift.fallen)}."
+            if drift.fallen
+            else f"No subset below the gate of {drift.gate:.2f}."
+        ),
+        "",
+        "| subset | replaced | added | removed | AP before | AP, old detector | AP, retrained | ACC, old detector | ACC, retrained |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for subset in drift.subsets:
+        cells = [
+            _cell(subset.before, "ap"),
+            _cell(subset.old, "ap"),
+            _cell(subset.new, "ap"),
+            _cell(subset.old, "acc"),
+            _cell(subset.new, "acc"),
+        ]
+        lines.append(f"| {subset.name} | {subset.replaced} | {subset.added} | {subset.removed} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _measures(evaluation: Evaluation | None, subset: str) -> dict[str, Any] | None:
+    rows = [row for row in evaluation.subsets if row.name == subset] if evaluation else []
+    return {key: rows[0].measures[key].model_dump() for key in ("ap", "acc")} if rows else None
+
+
+def _cell(measures: dict[str, Any] | None, key: str) -> str:
+    if measures is None or measures[key]["value"] is None:
+        return "-"
+    measure = measures[key]
+    interval = f" [{measure['low'] * 100:.1f}, {measure['high'] * 100:.1f}]" if measure["low"] is not None else ""
+    return f"{measure['value'] * 100:.1f}{interval}"

@@ -1,0 +1,125 @@
+"""`refresh`: take in what was dropped, rebuild what is stale, judge the detector, retrain it if the manifest says so, report the drift.
+
+It is started by the event of a new checkpoint and by a schedule, and does nothing where there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows import console, drift, jobs
+from flows.build_multistep import build_version
+from generators.errors import InputError
+from ntf_model.evaluate import Evaluation
+from pipelines.build import status
+from pipelines.catalogue import Catalogue
+from pipelines.plan import Plan
+from pipelines.registered import take_incoming
+from pipelines.store import Store
+
+CURRENT_FILE = "current.json"
+
+
+@dataclass(frozen=True)
+class Current:
+    """The detector in use: its run's folder, and the version of the dataset that it was last judged on."""
+
+    run: Path
+    version: int
+
+
+@flow(name="refresh", log_prints=False, validate_parameters=True)
+def refresh(
+    manifest: str = "demo", store: str = "store", output: str = "runs", device: str = "auto", checkpoint: str | None = None
+) -> dict[str, Any]:
+    """Brings a dataset and its detector up to date with the checkpoints that are there now.
+
+    `checkpoint` names the one whose event started the run; it is only logged, because the plan finds out by itself what has changed.
+    Gives the version, the shards made, whether the detector was retrained, and the subsets that fell below the gate.
+    """
+    logger = get_run_logger()
+    if checkpoint:
+        logger.info("started for the checkpoint %s", checkpoint)
+    added, waiting = take_incoming(Catalogue.shipped())
+    for each in added:
+        logger.info("registered %s: sha256 %s", each.name, each.sha256[:16])
+    for arrival in waiting:
+        logger.warning("%s waits: %s", arrival.path.name, arrival.waits_for)
+    plan = jobs.plan_of(manifest)
+    dataset = Store(store, plan.manifest.dataset)
+    folder = Path(output) / plan.manifest.dataset
+    state = status(plan, dataset)
+    current = read_current(folder)
+    if not state.missing and not state.stale and current is not None and current.version == dataset.version().number:
+        logger.info("nothing to do: all %d shards are present", len(state.present))
+        return {"version": current.version, "made": 0, "retrained": False, "fallen": []}
+    before = dataset.version().number if dataset.exists() else None
+    built = build_version(plan, dataset, device)
+    version = dataset.version()
+    if built.version is not None:
+        dataset.tag(f"refresh-{version.number}", version.number)
+    logger.info("version %d: %d shards made, %d stale dropped", version.number, built.made, built.dropped)
+    found = _judge(plan, dataset, folder, (before, version.number), current, device)
+    drift.add_to_history(folder, found)
+    page = jobs.report(dataset, folder / "report.html", version.number, (read_current(folder).run,), drift.read_history(folder))
+    create_markdown_artifact(drift.as_markdown(found), key="drift", description=f"Drift of {dataset.name}")
+    return {
+        "version": version.number,
+        "made": built.made,
+        "retrained": found.retrained,
+        "fallen": found.fallen,
+        "time_to_detect": found.time_to_detect,
+        "report": str(page),
+    }
+
+
+def read_current(folder: Path) -> Current | None:
+    """The detector in use, or None if none was trained yet. InputError if the note of it is damaged."""
+    file = folder / CURRENT_FILE
+    if not file.is_file():
+        return None
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        return Current(folder / data["run"], int(data["version"]))
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{file} is damaged", "Remove it: the next refresh trains a detector anew") from None
+
+
+def write_current(folder: Path, current: Current) -> None:
+    """Notes the detector in use; the note appears whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / (CURRENT_FILE + ".partial")
+    partial.write_text(json.dumps({"run": current.run.name, "version": current.version}), encoding="utf-8")
+    partial.replace(folder / CURRENT_FILE)
+
+
+def _judge(plan: Plan, dataset: Store, folder: Path, versions: tuple[int | None, int], current: Current | None, device: str) -> drift.Drift:
+    """Judges the detector in use on the new version, retrains it if the policy says so, and puts both into numbers."""
+    policy, splits = plan.manifest.detector, jobs.splits_of_store(dataset)
+    judge = task(jobs.judge_detector, name="evaluate-ntf", cache_policy=NO_CACHE, persist_result=False)
+    before = old = None
+    if current is not None:
+        earlier = current.run / jobs.EVALUATION_FILE
+        before = Evaluation.load(earlier) if earlier.is_file() else None
+        old = judge(current.run, splits, current.run / f"on-version-{versions[1]}").evaluation
+    finished = datetime.now(UTC)
+    found = drift.measure_drift(dataset, plan, versions, before, old, None, finished)
+    if current is not None and (policy.retrain == "never" or (policy.retrain == "below-gate" and not found.fallen)):
+        write_current(folder, Current(current.run, versions[1]))
+        return found
+    run = folder / f"ntf-{dataset.version().digest[:12]}"
+    train = task(jobs.train_detector, name="train-ntf", cache_policy=NO_CACHE, persist_result=False)
+    with console.step_progress("train") as show:
+        chosen = None if device == "auto" else device
+        train("ntf", splits, run, jobs.detector_settings(plan.manifest), resume=True, device=chosen, on_progress=show)
+    new = judge(run, splits).evaluation
+    write_current(folder, Current(run, versions[1]))
+    return drift.measure_drift(dataset, plan, versions, before, old, new, finished if old else datetime.now(UTC))
