@@ -1,0 +1,169 @@
+"""What the benchmark runs: each method at the sizes of its official releases, with random weights.
+
+A new method is one more entry of `CONFIGURATIONS`. Its `make` builds the generator as `load` would; `network` names the calls that count as
+time inside the network; where a whole image takes minutes, `parameters` ask for fewer steps and `times` says how many more the official
+setting has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from generators import registry
+from generators.base import Generator, Request
+
+Make = Callable[[torch.device, torch.dtype], Generator]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    method: str
+    label: str  # what of the method: the size and the variant
+    make: Make
+    network: tuple[str, ...] = ("network.forward",)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    times: float = 1.0  # the official setting's work over what `parameters` ask for
+    official: str | None = None  # the function of `benchmarks.official` that builds the authors' network
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} {self.label}"
+
+    def request(self, generator: Generator, count: int) -> Request:
+        """A request for `count` images, with noise as faces for the steps that take images."""
+        step = generator.steps[0]
+        noise = np.random.default_rng(0).integers(0, 256, (count, generator.resolution, generator.resolution, 3), np.uint8)
+        faces = {"swap": {"sources": noise, "targets": noise}, "edit": {"targets": noise}}.get(step, {})
+        return Request(step, list(range(count)), prompts=["a photograph of a face"] * count if step == "prompt" else None, **faces)
+
+
+def _stylegan2(method: str, resolution: int, channel_base: int) -> Make:
+    def make(device: torch.device, dtype: torch.dtype) -> Generator:
+        from generators.networks.stylegan2 import Generator as Network
+
+        config = {"z_dim": 512, "c_dim": 0, "w_dim": 512, "img_resolution": resolution, "channel_base": channel_base, "conv_clamp": 256}
+        return registry.get(method)(Network(**config), device, dtype)
+
+    return make
+
+
+def _progan(size: str) -> Make:
+    def make(device: torch.device, dtype: torch.dtype) -> Generator:
+        from generators.networks.progan import OFFICIAL_SIZES, ProGAN
+
+        return registry.get("progan")(ProGAN(**OFFICIAL_SIZES[size]), device, dtype)
+
+    return make
+
+
+def _fastgan(size: str) -> Make:
+    def make(device: torch.device, dtype: torch.dtype) -> Generator:
+        from generators.networks.fastgan import OFFICIAL_SIZES, FastGAN
+
+        return registry.get("projected_gan")(FastGAN(**OFFICIAL_SIZES[size]), device, dtype)
+
+    return make
+
+
+def _vqgan(device: torch.device, dtype: torch.dtype) -> Generator:
+    from generators.networks.gpt import GPT
+    from generators.networks.vqgan import OFFICIAL_SIZES, FirstStage, FirstStageConfig
+
+    sizes = OFFICIAL_SIZES["vqgan-256"]
+    first_stage, transformer = FirstStage(FirstStageConfig(**sizes["first_stage"])), GPT(**sizes["transformer"])
+    return registry.get("vqgan")(first_stage, transformer, resolution=256, sos_token=0, device=device, dtype=dtype)
+
+
+def _simswap(form: str, size: int) -> Make:
+    def make(device: torch.device, dtype: torch.dtype) -> Generator:
+        from generators.base import Crop
+        from generators.networks.arcface import ArcFace
+        from generators.networks.simswap import CHANNELS, SimSwapGenerator
+
+        network = SimSwapGenerator(CHANNELS[form], first_stage=0 if form == "fs_networks_512" else 1).eval()
+        crop = Crop("ffhq" if size == 512 else "simswap", size)
+        return registry.get("simswap")(network, ArcFace().eval(), form=form, crop=crop, device=device, dtype=dtype)
+
+    return make
+
+
+def _pixel_diffusion(method: str) -> Make:
+    """The UNet of google/ddpm-celebahq-256."""
+
+    def make(device: torch.device, dtype: torch.dtype) -> Generator:
+        from diffusers import UNet2DModel
+
+        from generators.networks.pixel_unet import HO_SCHEDULE
+
+        down, up = ["DownBlock2D"] * 6, ["UpBlock2D"] * 6
+        down[4], up[1] = "AttnDownBlock2D", "AttnUpBlock2D"
+        unet = UNet2DModel(
+            sample_size=256,
+            block_out_channels=(128, 128, 256, 256, 512, 512),
+            down_block_types=tuple(down),
+            up_block_types=tuple(up),
+            attention_head_dim=None,
+            downsample_padding=0,
+            flip_sin_to_cos=False,
+            freq_shift=1,
+            norm_eps=1e-6,
+        )
+        return registry.get(method)(unet, HO_SCHEDULE, device, dtype)
+
+    return make
+
+
+def _ldm(device: torch.device, dtype: torch.dtype) -> Generator:
+    """CompVis/ldm-celebahq-256."""
+    from diffusers import UNet2DModel, VQModel
+
+    unet = UNet2DModel(
+        sample_size=64,
+        block_out_channels=(224, 448, 672, 896),
+        down_block_types=("DownBlock2D", *["AttnDownBlock2D"] * 3),
+        up_block_types=(*["AttnUpBlock2D"] * 3, "UpBlock2D"),
+        attention_head_dim=32,
+        norm_eps=1e-6,
+    )
+    vqvae = VQModel(
+        block_out_channels=(128, 256, 512),
+        layers_per_block=2,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=3,
+        num_vq_embeddings=8192,
+        vq_embed_dim=3,
+        scaling_factor=1.0,
+    )
+    schedule = {
+        "num_train_timesteps": 1000,
+        "beta_start": 0.0015,
+        "beta_end": 0.0195,
+        "beta_schedule": "scaled_linear",
+        "clip_sample": False,
+    }
+    return registry.get("ldm")(unet, vqvae, schedule, device, dtype)
+
+
+CONFIGURATIONS = [
+    Configuration("stylegan2", "256 config-f", _stylegan2("stylegan2", 256, 32768), official="stylegan2_256"),
+    Configuration("stylegan2", "256 paper256", _stylegan2("stylegan2", 256, 16384), official="stylegan2_256_paper256"),
+    Configuration("stylegan2", "1024 config-f", _stylegan2("stylegan2", 1024, 32768), official="stylegan2_1024"),
+    Configuration("diff_stylegan2", "1024 FFHQ", _stylegan2("diff_stylegan2", 1024, 32768)),
+    Configuration("progan", "256", _progan("progan-celebahq-256")),
+    Configuration("progan", "1024", _progan("progan-celebahq-1024")),
+    Configuration("projected_gan", "256 FastGAN", _fastgan("fastgan-256")),
+    Configuration("projected_gan", "256 FastGAN-lite", _fastgan("fastgan-lite-256")),
+    Configuration("vqgan", "256", _vqgan, network=("transformer.forward", "first_stage.decode")),
+    Configuration("simswap", "224", _simswap("fs_networks", 224), network=("network.forward", "arcface.forward")),
+    Configuration("simswap", "512", _simswap("fs_networks_512", 512), network=("network.forward", "arcface.forward")),
+    Configuration("ddpm", "256, 1000 steps", _pixel_diffusion("ddpm"), ("unet.forward",), {"steps": 2}, 500.0),
+    Configuration("ddim", "256, 50 steps", _pixel_diffusion("ddim"), ("unet.forward",), {"steps": 2}, 25.0),
+    Configuration("pndm", "256, 50 steps", _pixel_diffusion("pndm"), ("unet.forward",), {"steps": 2, "skip_prk_steps": True}, 51 / 3),
+    Configuration("ldm", "256, 200 steps", _ldm, ("unet.forward", "first_stage.decode"), {"steps": 4}, 50.0),
+]
