@@ -136,7 +136,7 @@ class FeatureProbe(NetworkDetector):
         config = cls.parse_config(values.get("config", {}))
         try:
             backbone = dict(values["backbone"])
-            model = AutoModel.from_config(AutoConfig.for_model(backbone.pop("model_type"), **backbone))
+            model = _image_tower(AutoModel.from_config(AutoConfig.for_model(backbone.pop("model_type"), **backbone)))
             stats = tuple(tuple(part) for part in values["stats"])
         except (KeyError, ValueError, TypeError) as error:
             raise InputError(f"{folder}/config.json does not describe a vision model ({error})", "Train the probe again") from None
@@ -158,13 +158,22 @@ def _load_model(config: ProbeConfig) -> nn.Module:
     from transformers import AutoModel, ViTConfig, ViTModel
 
     if config.model is None:
-        return ViTModel(ViTConfig(image_size=config.size, **RANDOM_VIT), add_pooling_layer=False)
+        return _image_tower(ViTModel(ViTConfig(image_size=config.size, **RANDOM_VIT)))
     try:
         model = AutoModel.from_pretrained(config.model, use_safetensors=True)
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise InputError(f"{config.model} is no model that transformers can read ({reason})", "Give a folder with safetensors") from None
-    return getattr(model, "vision_model", model)  # of a model with a text tower only the image tower
+    return _image_tower(model)
+
+
+def _image_tower(model: nn.Module) -> nn.Module:
+    """Of a model with a text tower the image tower alone; without a dense pooling layer, which many checkpoints do not have, so that
+    transformers fills it with random numbers."""
+    model = getattr(model, "vision_model", model)
+    if hasattr(getattr(model, "pooler", None), "dense"):
+        model.pooler = None
+    return model
 
 
 def _probe(model: nn.Module, size: int) -> Probe:

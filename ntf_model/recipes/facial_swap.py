@@ -57,7 +57,7 @@ def paste(patch: np.ndarray, onto: np.ndarray, mask: np.ndarray, poisson: bool) 
         except cv2.error:  # a mask that touches the border cannot be cloned: alpha blending can do it
             pass
     weight = cv2.GaussianBlur(mask, (5, 5), 3).astype(np.float32) / 255
-    return (weight * patch + (1 - weight) * onto).astype(np.uint8)
+    return np.rint(weight * patch + (1 - weight) * onto).astype(np.uint8)
 
 
 def swap(
@@ -78,9 +78,8 @@ def swap(
     difference[mask == 0] = 0
     height, width = (max(1, side * size // 224) for side in window)
     left, top, right, bottom = densest_window(difference, height, width)
+    if np.sum(difference[top:bottom, left:right] > VISIBLE) <= MIN_CHANGED * (size / 224) ** 2:
+        return None
     part = np.zeros_like(mask)
     part[top:bottom, left:right] = 255
-    out = paste(patch, onto, part, poisson)
-    if np.sum(dssim(out, onto) > VISIBLE) <= MIN_CHANGED * (size / 224) ** 2:
-        return None
-    return out, np.array([whole, [left, top, right, bottom]], np.float32)
+    return paste(patch, onto, part, poisson), np.array([whole, [left, top, right, bottom]], np.float32)

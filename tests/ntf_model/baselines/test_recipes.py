@@ -108,8 +108,7 @@ def test_a_swap_of_equal_pictures_is_no_fake(face: np.ndarray) -> None:
 def test_the_densest_window_is_found_and_fits() -> None:
     difference = np.zeros((100, 100, 3))
     difference[60:90, 20:50] = 1
-    left, top, right, bottom = facial_swap.densest_window(difference, 30, 30)
-    assert (left, top) == (20, 60)
+    assert facial_swap.densest_window(difference, 30, 30) == (20, 60, 50, 90)
     assert facial_swap.densest_window(difference, 500, 500) == (0, 0, 100, 100)
 
 

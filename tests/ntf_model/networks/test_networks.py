@@ -17,14 +17,19 @@ from ntf_model.networks.weights import count_parameters, load_into, official_sta
 META = torch.device("meta")
 
 
-@pytest.mark.parametrize(("backbone", "parameters"), [("resnet34", 44_003_162), ("efficientnet-b3", 210_970_178), ("efficientnet-b4", 289_736_546)])
+@pytest.mark.parametrize(
+    ("backbone", "parameters"), [("resnet34", 44_003_162), ("efficientnet-b3", 210_970_178), ("efficientnet-b4", 289_736_546)]
+)
 def test_caddm_has_the_official_number_of_parameters(backbone: str, parameters: int) -> None:
     with META:
         network = caddm.CADDM(backbone)
     assert count_parameters(network) == parameters
     keys = {caddm.official_key(key) for key in network.state_dict()}
     assert {"adm.adm_extra_layers.3.conv2.bias", "adm.multi_scale_detection_module.ms_dets.3.weight", "fc.bias"} <= keys
-    assert {"base_model.fc.weight", "base_model.layer4.2.bn2.running_var"} <= keys or {"base_model._fc.weight", "base_model._bn1.bias"} <= keys
+    assert {"base_model.fc.weight", "base_model.layer4.2.bn2.running_var"} <= keys or {
+        "base_model._fc.weight",
+        "base_model._bn1.bias",
+    } <= keys
     assert caddm.backbone_of({"fc.weight": network.fc.weight}) == backbone
 
 

@@ -1,0 +1,269 @@
+"""Every baseline as a detector: trained for a moment, saved, loaded, resumed; and the weights that others released."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from ntf_model.baselines.caddm import CADDMDetector
+from ntf_model.baselines.grag2021 import Grag2021
+from ntf_model.baselines.ojha2023 import CLIPClassifier, Ojha2023
+from ntf_model.baselines.probe import FeatureProbe
+from ntf_model.baselines.sbi import SelfBlendedImages
+from ntf_model.baselines.wang2020 import Wang2020
+from ntf_model.baselines.xception import XceptionNet
+from ntf_model.data import DetectionSplits
+from ntf_model.detector import detector_names, get_detector, load_detector
+from ntf_model.errors import InputError
+from ntf_model.networks import clip
+from ntf_model.networks.weights import official_state
+from ntf_model.networks.xception import Xception
+
+BASELINES = ("caddm", "grag2021", "ojha2023", "probe", "sbi", "wang2020", "xception")
+OFFICIAL_KEYS = {
+    "caddm": "adm.adm_extra_layers.0.0.conv1.bias",
+    "grag2021": "layer1.0.downsample.1.running_mean",
+    "sbi": "net._blocks.31._se_expand.bias",
+    "wang2020": "layer4.2.conv3.weight",
+    "xception": "block12.skipbn.num_batches_tracked",
+}
+TINY_TOWER = {"width": 64, "layers": 1, "patch": 8, "size": 16, "embedding": 8}
+
+
+@pytest.fixture
+def images() -> list[np.ndarray]:
+    """Of two sizes."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(256, size=(side, side + 4, 3), dtype=np.uint8) for side in (36, 40, 36)]
+
+
+def tiny_config(name: str, **changes: Any) -> Any:
+    small = {"epochs": 1, "batch_size": 8, **changes} if name != "probe" else changes
+    if name == "ojha2023":
+        small |= {"tower": TINY_TOWER, "size": 16}
+    return get_detector(name).preset("demo", **small)
+
+
+def test_the_registry_knows_every_baseline() -> None:
+    assert detector_names() == ["ntf", *BASELINES]
+    for name in BASELINES:
+        cls = get_detector(name)
+        assert cls.name == name
+        assert cls.title
+        cls.preset("paper")
+        with pytest.raises(InputError, match=f"{name} has no preset 'other'"):
+            cls.preset("other")
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_saved_detector_is_the_same_when_it_is_loaded(name: str, images: list[np.ndarray], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    cls, config = get_detector(name), tiny_config(name)
+    detector = cls(config, cls.build(config), "cpu")
+    scores = detector.score(images)
+    assert scores.dtype == np.float64
+    assert np.all((scores > 0) & (scores < 1))
+    assert np.allclose(scores[1:2], detector.score(images[1:2]), atol=1e-6)  # whatever else is in the batch
+    detector.save_pretrained(tmp_path)
+    loaded = load_detector(tmp_path, "cpu")
+    assert type(loaded) is cls
+    assert loaded.config == detector.config
+    assert np.array_equal(loaded.score(images), scores)
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        assert OFFICIAL_KEYS.get(name, "fc.weight") in file.keys()  # noqa: SIM118 (not a dict)
+
+
+@pytest.mark.parametrize("name", ["ojha2023", "wang2020", "xception", "sbi"])
+def test_a_moment_of_training_leaves_a_detector_and_its_record(name: str, splits: DetectionSplits, tmp_path: Path) -> None:
+    changes = {"size": 64} if name in ("xception", "sbi") else {}
+    seen: list[tuple[int, int, str]] = []
+    data = splits._replace(train=splits.train.take(np.arange(0, len(splits.train), 4)))
+    detector = get_detector(name).fit(data, tiny_config(name, **changes), tmp_path, device="cpu", on_progress=lambda *now: seen.append(now))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert len(metrics["epochs"]) == 1
+    assert np.isfinite(metrics["epochs"][0]["loss"])
+    assert metrics["peak_memory"] > 0
+    assert json.loads((tmp_path / "run.json").read_text())["dataset"]["digest"] == data.digest
+    assert not (tmp_path / "checkpoint.pt").exists()
+    assert any(f"training {name}" in message for _, _, message in seen)
+    items = [splits.test.dataset[row].image for row in range(3)]
+    assert np.array_equal(load_detector(tmp_path, "cpu").score(items), detector.score(items))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["grag2021", "caddm"])
+def test_a_moment_of_training_of_the_large_ones(name: str, splits: DetectionSplits, tmp_path: Path) -> None:
+    rows = np.concatenate([np.flatnonzero(splits.train.labels == label)[:4] for label in (0, 1)])
+    data = DetectionSplits(splits.train.take(rows), splits.train.take(rows), splits.test)
+    detector = get_detector(name).fit(data, tiny_config(name, batch_size=4), tmp_path, device="cpu")
+    assert 0 <= detector.score([splits.test.dataset[0].image])[0] <= 1
+
+
+def test_a_resumed_run_ends_as_one_that_was_not_stopped(splits: DetectionSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config("ojha2023", epochs=3)
+    whole = Ojha2023.fit(splits, config, tmp_path / "whole", device="cpu")
+    schedule = Ojha2023.schedule
+
+    class Stop(Exception):
+        pass
+
+    def stops(self: Ojha2023) -> Any:
+        made = schedule(self)
+        original = made.rate
+
+        def rate(epoch: int) -> float | None:
+            if epoch == 2:
+                raise Stop
+            return original(epoch)
+
+        made.rate = rate
+        return made
+
+    monkeypatch.setattr(Ojha2023, "schedule", stops)
+    with pytest.raises(Stop):
+        Ojha2023.fit(splits, config, tmp_path / "parts", device="cpu")
+    monkeypatch.setattr(Ojha2023, "schedule", schedule)
+    assert (tmp_path / "parts" / "checkpoint.pt").is_file()
+    parts = Ojha2023.fit(splits, config, tmp_path / "parts", device="cpu", resume=True)
+    assert torch.equal(whole.network.fc.weight, parts.network.fc.weight)
+    logs = [json.loads((tmp_path / run / "metrics.json").read_text())["epochs"] for run in ("whole", "parts")]
+    assert [row["loss"] for row in logs[0]] == [row["loss"] for row in logs[1]]
+
+
+def test_a_damaged_checkpoint_is_named(splits: DetectionSplits, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"cut short")
+    with pytest.raises(InputError, match=r"checkpoint\.pt is damaged"):
+        Ojha2023.fit(splits, tiny_config("ojha2023"), tmp_path, device="cpu", resume=True)
+
+
+def test_only_the_linear_layer_of_ojha_learns(splits: DetectionSplits) -> None:
+    config = tiny_config("ojha2023")
+    torch.manual_seed(config.seed)
+    fresh = Ojha2023.build(config)
+    detector = Ojha2023.fit(splits, config, device="cpu")
+    assert all(torch.equal(a, b) for a, b in zip(fresh.model.parameters(), detector.network.model.parameters(), strict=True))
+    assert not torch.equal(fresh.fc.weight, detector.network.fc.weight)
+    assert "random" in detector.note
+
+
+def test_the_probe_finds_what_its_features_show(splits: DetectionSplits, tmp_path: Path) -> None:
+    detector = FeatureProbe.fit(splits, tiny_config("probe", size=16), tmp_path, device="cpu")
+    images = [splits.train.dataset[row].image for row in range(len(splits.train))]
+    assert np.mean((detector.score(images) > 0.5) == splits.train.labels) > 0.85
+    values = json.loads((tmp_path / "config.json").read_text())
+    values["backbone"] = {}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match="does not describe a vision model"):
+        load_detector(tmp_path)
+
+
+def test_the_probe_takes_a_model_that_transformers_saved(splits: DetectionSplits, tmp_path: Path) -> None:
+    clip.build(width=64, layers=1, patch=8, size=16, embedding=8).vision_model.save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}))
+    config = FeatureProbe.Config(model=str(tmp_path / "model"), size=16)
+    detector = FeatureProbe.fit(splits, config, tmp_path / "run", device="cpu")
+    assert detector.preprocess.stats == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert detector.note == ""
+    loaded = load_detector(tmp_path / "run", "cpu")
+    image = splits.test.dataset[0].image
+    assert loaded.score([image]) == pytest.approx(detector.score([image]))
+    with pytest.raises(InputError, match="Set `size` to the right one"):
+        FeatureProbe.fit(splits, config.model_copy(update={"size": 24}), device="cpu")
+    with pytest.raises(InputError, match="is no model that transformers can read"):
+        FeatureProbe.fit(splits, FeatureProbe.Config(model=str(tmp_path / "nothing")), device="cpu")
+
+
+def test_released_weights_go_through_the_official_keys(tmp_path: Path, images: list[np.ndarray]) -> None:
+    torch.manual_seed(0)
+    network = Wang2020.build(Wang2020.Config(backbone="resnet18"))
+    state = official_state(network, Wang2020.official)
+    state["fc.weight"] = state["fc.weight"][:, :, None, None]  # as a 1x1 convolution
+    torch.save({"model": state, "optimizer": {}, "total_steps": 7}, tmp_path / "w.pth")
+    found = Wang2020.from_released(tmp_path / "w.pth", "cpu")
+    assert found.config.backbone == "resnet18"
+    assert np.array_equal(found.score(images), Wang2020(found.config, network.eval(), "cpu").score(images))
+    with pytest.raises(InputError, match=r"w\.pth lacks key"):
+        SelfBlendedImages.from_released(tmp_path / "w.pth", "cpu")
+
+
+def test_deepfakebench_is_told_apart_by_its_keys(tmp_path: Path) -> None:
+    with torch.device("cpu"):
+        network = Xception(adjust_channel=True)
+    torch.save({f"backbone.{key}": value for key, value in network.state_dict().items()}, tmp_path / "xception_best.pth")
+    found = XceptionNet.from_released(tmp_path / "xception_best.pth", "cpu")
+    assert (found.config.release, found.config.size) == ("deepfakebench", 256)
+    assert (found.preprocess.library, found.preprocess.interpolation) == ("cv2", "bicubic")
+
+
+def test_a_linear_layer_alone_needs_its_clip(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tower = clip.build(**TINY_TOWER)
+    tower.save_pretrained(tmp_path / "clip")
+    torch.save(CLIPClassifier(tower).fc.state_dict(), tmp_path / "fc_weights.pth")
+    found = Ojha2023.from_released(tmp_path / "fc_weights.pth", "cpu", backbone=str(tmp_path / "clip"))
+    assert found.config.size == 16
+    assert found.note == ""
+    torch.save({"weight": torch.zeros(1, 768), "bias": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(InputError, match="for a CLIP with 8 features"):
+        Ojha2023.from_released(tmp_path / "other.pth", "cpu", backbone=str(tmp_path / "clip"))
+    with pytest.raises(InputError, match="is no CLIP that transformers can read"):
+        Ojha2023.from_released(tmp_path / "fc_weights.pth", "cpu", backbone=str(tmp_path / "none"))
+    torch.save({"model": {"surprise": torch.zeros(1)}}, tmp_path / "strange.pth")
+    with pytest.raises(InputError, match="unexpected key 'surprise'"):
+        Ojha2023.from_released(tmp_path / "strange.pth", "cpu")
+
+
+def test_a_large_picture_is_scored_in_tiles() -> None:
+    torch.manual_seed(0)
+    config = Grag2021.Config(backbone="resnet18", tile_above=40, tile=32)
+    detector = Grag2021(config, Grag2021.build(config), "cpu")
+    image = np.random.default_rng(0).integers(256, size=(48, 64, 3), dtype=np.uint8)
+    tensor = detector.preprocess(image)
+    with torch.inference_mode():
+        parts = [
+            (tile.shape[1] * tile.shape[2], detector.network(tile[None]).item()) for row in tensor.split(32, 1) for tile in row.split(32, 2)
+        ]
+    logit = sum(area * value for area, value in parts) / (48 * 64)
+    assert detector.score([image])[0] == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-6)
+    low = detector.score([image[:40]])[0]  # one side is not over the limit
+    with torch.inference_mode():
+        assert low == pytest.approx(torch.sigmoid(detector.network(tensor[None, :, :40]).double()).item(), abs=1e-6)
+
+
+def test_caddm_learns_from_swaps_between_a_fake_and_a_real_picture(splits: DetectionSplits) -> None:
+    config = CADDMDetector.preset("demo")
+    detector = CADDMDetector(config, torch.nn.Linear(1, 1), "cpu")
+    detector.begin(splits.train)
+    fakes = [row for row in range(len(splits.train)) if splits.train.labels[row] == 1]
+    real = next(row for row in range(len(splits.train)) if splits.train.labels[row] == 0)
+    matched = []
+    for seed in range(12):
+        image, label, loc, conf = detector.view(splits.train.dataset[fakes[seed]], np.random.default_rng(seed))
+        assert image.shape == (3, 224, 224)
+        assert image.max() > 1
+        assert label == 1
+        assert torch.isfinite(loc[conf > 0]).all()
+        matched.append(int(conf.sum()))
+    assert min(matched) > 0
+    image, label, loc, conf = detector.view(splits.train.dataset[real], np.random.default_rng(0))
+    assert label == 0
+    assert conf.sum() == 0
+    assert not loc.any()
+
+
+def test_views_follow_from_the_seed(splits: DetectionSplits) -> None:
+    item = splits.train.dataset[0]._replace(label=0)
+    for name in ("caddm", "grag2021", "ojha2023", "sbi", "wang2020", "xception"):
+        detector = get_detector(name)(
+            tiny_config(name), get_detector(name).build(tiny_config(name)) if name == "ojha2023" else torch.nn.Linear(1, 1), "cpu"
+        )
+        detector.begin(splits.train)
+        first, again, other = (detector.view(item, np.random.default_rng(seed))[0] for seed in (5, 5, 6))
+        assert torch.equal(first, again), name
+        assert not torch.equal(first, other), name
