@@ -14,6 +14,7 @@ from flows import console
 from flows.commands.options import DeviceOption, JsonOption, StoreOption, VersionOption
 from generators.errors import InputError
 from pipelines.diff import diff as diff_of
+from pipelines.duplicates import DISTANCE, drop_duplicates, find_duplicates
 from pipelines.errors import CheckFailed
 from pipelines.forget import forget as forget_person
 from pipelines.store import Store
@@ -207,3 +208,33 @@ def forget(
     if found.tags:
         console.out.print(f"[yellow]These tags hold them too:[/yellow] {', '.join(found.tags)}", soft_wrap=True)
     console.out.print("Put the identity on the manifest's `exclude` list, so that no later build draws it again.", soft_wrap=True)
+
+
+@app.command(epilog="Examples: `ntf store duplicates demo` · `ntf store duplicates demo --distance 2 --drop`")
+def duplicates(
+    dataset: DatasetArgument,
+    distance: Annotated[int, typer.Option("--distance", min=0, max=16, help="In how many of 64 bits hashes may differ.")] = DISTANCE,
+    drop: Annotated[bool, typer.Option("--drop", help="Make a version without one image of each pair; the test split stays.")] = False,
+    store: StoreOption = Path("store"),
+    version: VersionOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Images that look the same and lie in different splits, by perceptual hash."""
+    found = Store(store, dataset)
+    if drop:
+        if version is not None:
+            raise InputError("--drop works on the newest version", "Leave out --version, or check that version out first")
+        made, gone = drop_duplicates(found, distance)
+        console.out.print(
+            f"version {made.number} lacks {len(gone)} images; digest {made.digest}" if made else "no duplicates across splits"
+        )
+        return
+    pairs = find_duplicates(found, version, distance)
+    if as_json:
+        console.out.print_json(json.dumps([vars(pair) for pair in pairs]))
+        return
+    for pair in pairs:
+        console.out.print(
+            f"{pair.distance} bits: {pair.first} ({pair.first_split}) and {pair.second} ({pair.second_split})", markup=False, soft_wrap=True
+        )
+    console.out.print(f"{len(pairs)} pairs across splits")
