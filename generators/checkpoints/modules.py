@@ -27,7 +27,10 @@ def collect(value: Any) -> tuple[dict[str, TensorRef], Any]:
     by dotted name. A TensorFlow network leaves `{"class_name", "name", "version", "static_kwargs"}`.
     """
     walk = _Walk()
-    config = walk.visit(value, "", 0)
+    try:
+        config = walk.visit(value, "", 0)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise MalformedError(f"holds modules or networks whose parts make no sense ({error})") from None
     return {name.removesuffix(".") or "tensor": reference.check() for name, reference in walk.tensors.items()}, config
 
 

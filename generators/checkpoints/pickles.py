@@ -156,8 +156,9 @@ class _Machine:
     # Names and objects
 
     def name(self, module: Any, name: Any) -> Global:
-        if not (isinstance(module, str) and isinstance(name, str) and 0 < len(module) <= MAX_NAME and 0 < len(name) <= MAX_NAME):
-            raise TypeError("name")
+        for part in (module, name):
+            if not isinstance(part, str) or not 0 < len(part) <= MAX_NAME or not part.isprintable():
+                raise TypeError("name")
         found = Global(module, name)
         self.globals.add(found)
         return found
@@ -231,11 +232,16 @@ def check_key(key: Any) -> Any:
 
 
 def _text(machine: _Machine, count: int) -> None:
-    machine.push(str(machine.take(count), "utf-8", "surrogatepass"))
+    machine.push(str(machine.take(count), "utf-8", "replace"))
 
 
 def _python2_text(machine: _Machine, count: int) -> None:
     machine.push(str(machine.take(count), "latin-1"))
+
+
+def _escaped_text(machine: _Machine) -> None:
+    text = machine.line().encode("latin-1", "backslashreplace").decode("raw-unicode-escape")
+    machine.push(text.encode("utf-8", "replace").decode())  # without lone surrogates, which nothing could write again
 
 
 def _quoted(machine: _Machine) -> None:
@@ -386,7 +392,7 @@ _OPERATIONS: dict[int, Callable[[_Machine], None]] = {
         "C": lambda m: m.push(m.byte_string(m.number("<B"))),
         "\x8e": lambda m: m.push(m.byte_string(m.number("<Q"))),
         "\x96": lambda m: m.push(m.byte_string(m.number("<Q"))),
-        "V": lambda m: m.push(m.line().encode("latin-1", "backslashreplace").decode("raw-unicode-escape")),
+        "V": _escaped_text,
         "X": lambda m: _text(m, m.number("<I")),
         "\x8c": lambda m: _text(m, m.number("<B")),
         "\x8d": lambda m: _text(m, m.number("<Q")),

@@ -118,8 +118,10 @@ def _read_safetensors(path: Path) -> Contents:
     try:
         with safe_open(path, framework="pt") as file:
             config = json.loads((file.metadata() or {}).get("config", "{}"))
+            if not isinstance(config, dict):
+                raise ValueError("its configuration is no object")
             return Contents({name: file.get_tensor(name) for name in file.keys()}, config, "safetensors")  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file ({error})", "Fetch or make it again") from None
 
 
