@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -138,19 +138,26 @@ def _read_entries(path: Path) -> dict[str, CheckpointEntry]:
 
 def cached_sha256(path: Path) -> str:
     """`sha256_of(path)`, remembered by size and modification time: a 4 GB checkpoint is read once, not at every plan."""
-    if path.is_dir():
-        return sha256_of(path)
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}", "Run `ntf plan` to see where it comes from") from None
-    key, stamp = str(path.resolve()), [status.st_size, status.st_mtime_ns]
+    return sha256_of(path) if path.is_dir() else cached_sha256s([path])[0]
+
+
+def cached_sha256s(paths: Sequence[Path]) -> list[str]:
+    """`cached_sha256` of many files, with the cache read and written once for all of them. CheckpointError if one cannot be read."""
     cache_file = Path(os.environ.get("NTF_CACHE", Path.home() / ".cache" / "natural-trace-foundry")) / "sha256.json"
-    known = _read_cache(cache_file)
-    if known.get(key, [None])[:2] != stamp:
-        known[key] = [*stamp, sha256_of(path)]
+    known, fresh, found = _read_cache(cache_file), False, []
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise CheckpointError(f"cannot read {path}: {error.strerror}", "Run `ntf plan` to see where it comes from") from None
+        key, stamp = os.path.realpath(path), [status.st_size, status.st_mtime_ns]
+        if known.get(key, [None])[:2] != stamp:
+            known[key] = [*stamp, sha256_of(path)]
+            fresh = True
+        found.append(known[key][2])
+    if fresh:
         _write_cache(cache_file, known)
-    return known[key][2]
+    return found
 
 
 def _read_cache(file: Path) -> dict[str, list[Any]]:

@@ -15,7 +15,7 @@ import numpy as np
 from generators.errors import InputError
 from generators.seeding import derive_seed
 from generators.training.pictures import distinct_crops, held_out_pictures
-from pipelines.catalogue import cached_sha256
+from pipelines.catalogue import cached_sha256s
 from pipelines.images import SUFFIXES, read_image
 from pipelines.manifest import RealSource, Splits
 from pipelines.splits import SPLITS, Split, split_of
@@ -105,11 +105,10 @@ def _from_folder(name: str, source: RealSource, splits: Splits) -> list[RealImag
         raise InputError(f"real source {name}: no images in {folder}", f"It takes {', '.join(sorted(SUFFIXES))}")
     identities = _identities(source.identities)
     images = []
-    for file in files:
+    for file, digest in zip(files, cached_sha256s(files), strict=True):
         relative = file.relative_to(folder).as_posix()
         if identities and relative not in identities:
             raise InputError(f"{source.identities} has no identity for {relative}", "List every file as `file,identity`")
-        digest = cached_sha256(file)
         identity = identities.get(relative, digest[:16])
         split = split_of(f"{name}/{identity}", splits)
         images.append(RealImage(f"real/{name}/{digest[:16]}", digest, identity, identity, split, lambda file=file: read_image(file)))
