@@ -16,14 +16,15 @@ from tests.parity.cases import Case
 
 def check(case: Case) -> None:
     config = case.config
+    resolution = config.get("img_resolution", 256)
     (name,) = case.facts["weights"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "official.pth"
         torch.save({name: case.weights(name)}, path)
-        options = {"img_resolution": config["img_resolution"]} if config["img_resolution"] < 128 else {}
+        options = {"img_resolution": resolution} if resolution < 128 else {}
         network = ProjectedGAN.load(Checkpoint(path, options)).network
     assert network.lite == bool({**config.get("synthesis_kwargs", {}), **config}.get("lite", False))
-    assert network.resolution == config["img_resolution"]
+    assert network.resolution == resolution
     assert bool(network.classes) == bool(config.get("cond", 0))
     z = case.tensor("z")
     labels = next((case.tensor(key) for key in ("c", "label", "labels") if key in case.arrays), None)
