@@ -226,11 +226,11 @@ class Block(nn.Module):
         self.is_first, self.is_residual, self.has_rgb = in_channels == 0, architecture == "resnet", is_last or architecture == "skip"
         self.num_conv = 1 if self.is_first else 2
         self.register_buffer("resample_filter", make_filter(resample_filter))
-        layer_kwargs |= {"resample_filter": resample_filter, "conv_clamp": conv_clamp}
+        layer_kwargs |= {"conv_clamp": conv_clamp}
         if self.is_first:
             self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
         else:
-            self.conv0 = StyledConv(in_channels, out_channels, w_dim, resolution, up=True, **layer_kwargs)
+            self.conv0 = StyledConv(in_channels, out_channels, w_dim, resolution, up=True, resample_filter=resample_filter, **layer_kwargs)
         self.conv1 = StyledConv(out_channels, out_channels, w_dim, resolution, **layer_kwargs)
         if self.has_rgb:
             self.torgb = ToRGB(out_channels, img_channels, w_dim, conv_clamp)
