@@ -116,3 +116,11 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     torch.save({"state_dict": {"weight": torch.zeros(1)}}, tmp_path / "other.ckpt")
     with pytest.raises(CheckpointError, match=r"other\.ckpt is no latent-diffusion checkpoint"):
         LDM.load(Checkpoint(tmp_path / "other.ckpt"))
+
+
+def test_half_precision_runs_whole(tmp_path: Path) -> None:
+    plain = LDM.load(Checkpoint(tiny.latent_pipeline(tmp_path / "plain")), dtype=torch.bfloat16)
+    images = plain.sample([1, 2], steps=3)
+    assert plain.edit(images, [1, 2], steps=4).std() > 5
+    text = LDM.load(Checkpoint(tiny.text_latent_pipeline(tmp_path / "text")), dtype=torch.bfloat16)
+    assert text.prompt(["a cat"], [1], steps=3).std() > 5
