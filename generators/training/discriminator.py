@@ -12,7 +12,7 @@ from torch import nn
 
 from generators.training.loop import set_lr
 
-LR = 2e-3
+LR = 5e-3  # of weights stored as N(0, 1); higher than the paper's 2e-3, since a run is a few thousand steps
 R1_GAMMA = 0.02
 R1_EVERY = 8  # lazy regularisation (StyleGAN2, appendix B): every so many steps, so many times as strong
 

@@ -100,7 +100,7 @@ class LDMTrainer(Trainer):
 
 
 def build_autoencoder(size: int, out_channels: int) -> nn.Module:
-    """A VQModel of factor FACTOR. It takes colour, so that any image can be given to it, and makes as many channels as its pictures have."""
+    """A VQModel of factor FACTOR. It takes colour, so that any image can be given to it; it makes colour or grey, as its pictures are."""
     from diffusers import VQModel
 
     return VQModel(

@@ -25,10 +25,10 @@ from generators.training.pictures import Picture, channels_of, distinct_crops
 
 IDENTITY_PART = 0.5  # of the steps
 IDENTITY_LR = 2e-3
-LR = 1e-3
+LR = 1.5e-3
 EMA_DECAY = 0.998
 SAME = 4  # one pair in so many has the same source and target
-WEIGHTS = {"identity": 2.0, "composite": 10.0, "features": 1.0, "fooled": 1.0}
+WEIGHTS = {"identity": 0.5, "composite": 10.0, "features": 1.0, "fooled": 1.0}
 
 
 class SimSwapTrainer(Trainer):
@@ -47,7 +47,7 @@ class SimSwapTrainer(Trainer):
         self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.discriminator = DiscriminatorLearner(size, self.channels, 64)
         self.identity_optimizer = torch.optim.AdamW(self.identity.parameters(), lr=IDENTITY_LR, weight_decay=5e-3)
-        self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=LR, betas=(0.0, 0.99))
+        self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=LR, betas=(0.5, 0.99))
         self.mask = face_mask(size)
 
     def state(self) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class StyleGAN2Trainer(Trainer):
         self.config = {
             "z_dim": 64, "c_dim": 0, "w_dim": 128, "img_resolution": size, "img_channels": self.channels,
             "mapping_kwargs": {"num_layers": 2}, "channel_base": 8 * channel_max, "channel_max": channel_max,
+            "use_noise": False,  # at this size it has no hair or pores to place, and a short run leaves its pattern in every image
         }  # fmt: skip
         self.generator = stylegan2.Generator(**self.config)
         self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)

@@ -30,7 +30,7 @@ class Recipe:
 
 
 RECIPES = {
-    "stylegan2": Recipe("stylegan2:StyleGAN2Trainer", "faces", 8000),
+    "stylegan2": Recipe("stylegan2:StyleGAN2Trainer", "faces", 4000),
     "ddpm": Recipe("ddpm:DDPMTrainer", "photos", 2500),
     "ldm": Recipe("ldm:LDMTrainer", "faces", 6000),
     "simswap": Recipe("simswap:SimSwapTrainer", "faces", 5000),
