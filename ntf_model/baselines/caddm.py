@@ -101,7 +101,7 @@ class CADDMDetector(Baseline):
         return F.cross_entropy(out.logits, labels) + DETECTION_WEIGHT * (loc + conf)
 
     def probability(self, output: Output) -> torch.Tensor:
-        return output.logits.softmax(1)[:, 1]
+        return output.logits.double().softmax(1)[:, 1]
 
     def optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.AdamW(network.parameters(), lr=self.config.learning_rate, weight_decay=4e-3)

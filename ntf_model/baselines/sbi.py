@@ -87,7 +87,7 @@ class SelfBlendedImages(Baseline):
         return F.cross_entropy(network(pictures), labels)
 
     def probability(self, output: torch.Tensor) -> torch.Tensor:
-        return output.softmax(1)[:, 1]
+        return output.double().softmax(1)[:, 1]
 
     def optimizer(self, network: nn.Module) -> SAM:
         return SAM(network.parameters(), lr=self.config.learning_rate, rho=self.config.rho)

@@ -68,7 +68,7 @@ class XceptionNet(Baseline):
         return F.cross_entropy(network(batch[0]), batch[1])
 
     def probability(self, output: torch.Tensor) -> torch.Tensor:
-        return output.softmax(1)[:, 1]
+        return output.double().softmax(1)[:, 1]
 
     def optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
         decay = 5e-4 if self.config.release == "deepfakebench" else 0.0

@@ -69,8 +69,8 @@ class NetworkDetector(Detector):
         return ""
 
     def probability(self, output: Any) -> torch.Tensor:
-        """P(fake) `[N]` from the network's output. By default one logit."""
-        return torch.sigmoid(output.flatten())
+        """P(fake) `[N]` from the network's output, by default one logit. In float64, so that sure answers keep their order."""
+        return torch.sigmoid(output.flatten().double())
 
     def score(self, images: Sequence[np.ndarray]) -> np.ndarray:
         return self.score_tensors([self.preprocess(image) for image in images])
@@ -89,7 +89,7 @@ class NetworkDetector(Detector):
                 for start in range(0, len(places), step):
                     part = places[start : start + step]
                     output = self.network(torch.stack([tensors[place] for place in part]).to(self.device))
-                    scores[part] = self.probability(output).double().cpu().numpy()
+                    scores[part] = self.probability(output).cpu().numpy()
         self.network.train(was_training)
         return scores
 

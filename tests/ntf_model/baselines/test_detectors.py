@@ -68,7 +68,7 @@ def test_a_saved_detector_is_the_same_when_it_is_loaded(name: str, images: list[
     detector = cls(config, cls.build(config), "cpu")
     scores = detector.score(images)
     assert scores.dtype == np.float64
-    assert np.all((scores > 0) & (scores < 1))
+    assert np.all((scores >= 0) & (scores <= 1))
     assert np.allclose(scores[1:2], detector.score(images[1:2]), atol=1e-6)  # whatever else is in the batch
     detector.save_pretrained(tmp_path)
     loaded = load_detector(tmp_path, "cpu")
@@ -173,7 +173,7 @@ def test_the_probe_takes_a_model_that_transformers_saved(splits: DetectionSplits
     loaded = load_detector(tmp_path / "run", "cpu")
     image = splits.test.dataset[0].image
     assert loaded.score([image]) == pytest.approx(detector.score([image]))
-    with pytest.raises(InputError, match="Set `size` to the right one"):
+    with pytest.raises(InputError, match="does not take pictures of 24 px"):
         FeatureProbe.fit(splits, config.model_copy(update={"size": 24}), device="cpu")
     with pytest.raises(InputError, match="is no model that transformers can read"):
         FeatureProbe.fit(splits, FeatureProbe.Config(model=str(tmp_path / "nothing")), device="cpu")
@@ -193,8 +193,7 @@ def test_released_weights_go_through_the_official_keys(tmp_path: Path, images: l
 
 
 def test_deepfakebench_is_told_apart_by_its_keys(tmp_path: Path) -> None:
-    with torch.device("cpu"):
-        network = Xception(adjust_channel=True)
+    network = Xception(adjust_channel=True)
     torch.save({f"backbone.{key}": value for key, value in network.state_dict().items()}, tmp_path / "xception_best.pth")
     found = XceptionNet.from_released(tmp_path / "xception_best.pth", "cpu")
     assert (found.config.release, found.config.size) == ("deepfakebench", 256)
@@ -264,6 +263,6 @@ def test_views_follow_from_the_seed(splits: DetectionSplits) -> None:
             tiny_config(name), get_detector(name).build(tiny_config(name)) if name == "ojha2023" else torch.nn.Linear(1, 1), "cpu"
         )
         detector.begin(splits.train)
-        first, again, other = (detector.view(item, np.random.default_rng(seed))[0] for seed in (5, 5, 6))
+        first, again, *others = (detector.view(item, np.random.default_rng(seed))[0] for seed in (5, 5, 6, 7, 8, 9, 10, 11))
         assert torch.equal(first, again), name
-        assert not torch.equal(first, other), name
+        assert not all(torch.equal(first, other) for other in others), name
