@@ -20,17 +20,19 @@ from generators.seeding import randn
 from generators.training.loop import Batch, Trainer, cosine, half, set_lr, update_ema
 from generators.training.pictures import Picture, channels_of
 
-LR = 5e-4
+LR = 1e-3
 
 
-def build_unet(size: int, widths: tuple[int, ...], in_channels: int) -> nn.Module:
-    """A UNet2DModel with one layer a block and attention at its lowest resolution alone."""
+def build_unet(size: int, widths: tuple[int, ...], in_channels: int, time_embedding: str = "default") -> nn.Module:
+    """A UNet2DModel with one layer a block and attention at its lowest resolution alone. `time_embedding` is diffusers'
+    `resnet_time_scale_shift`: "default" adds the timestep to the features, "scale_shift" scales them by it too."""
     from diffusers import UNet2DModel
 
     plain = len(widths) - 1
     return UNet2DModel(
         sample_size=size, in_channels=in_channels, out_channels=in_channels, block_out_channels=widths, layers_per_block=1,
         norm_num_groups=8, attention_head_dim=8,
+        resnet_time_scale_shift=time_embedding,
         down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",), up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * plain,
     )  # fmt: skip
 
@@ -73,9 +75,9 @@ class DDPMTrainer(Trainer):
     name = "ddpm"
     batch_size = 16
 
-    def __init__(self, size: int, pictures: Sequence[Picture], widths: tuple[int, ...] = (32, 56, 80)):
+    def __init__(self, size: int, pictures: Sequence[Picture], widths: tuple[int, ...] = (16, 32, 56, 80)):
         self.shape = (channels_of(pictures), size, size)
-        self.unet = build_unet(size, widths, self.shape[0])
+        self.unet = build_unet(size, widths, self.shape[0], "scale_shift")
         self.ema = copy.deepcopy(self.unet).eval().requires_grad_(False)
         self.schedule = build_schedule(clip_sample=True)
         self.optimizer = torch.optim.AdamW(self.unet.parameters(), lr=LR, betas=(0.9, 0.99), weight_decay=1e-3)
