@@ -52,6 +52,7 @@ def predict(network: DetectionNetwork, images: Sequence[np.ndarray], config: NTF
         pixels = crop_tensor(images[start : start + together], config.image_size, config.test_crops)
         embedding = network.embed(to_tensor(pixels, IMAGENET_MEAN, IMAGENET_STD, device))
         z, logit = network.heads(embedding)
+        z = network.standardise(z)
         logits.append(_over_crops(logit, config.test_crops))
         features.append(F.normalize(_over_crops(F.normalize(z, dim=1), config.test_crops), dim=1))
         embeddings.append(_over_crops(embedding, config.test_crops))

@@ -36,12 +36,17 @@ class DetectionNetwork(nn.Module):
 
     The classifier reads the embedding; with `frozen` the encoder does not learn, and the classifier reads the projection, or the
     contrastive loss could not change a prediction.
+
+    `standardise` takes the mean of each feature over real and fake away (and divides by its spread). Without it the trace pulls a network
+    that cannot tell the classes apart yet to one point, fakes included, where Eq. 5 is ln |K| and gives no more gradient. It is not part of
+    `forward`, because in training its statistics are those of the batch of all processes.
     """
 
     def __init__(self, encoder: nn.Module, projection_dim: int, frozen: bool = False):
         super().__init__()
         self.encoder, self.frozen = encoder, frozen
         self.aux = projection(encoder.dim, projection_dim)
+        self.standardise = nn.BatchNorm1d(projection_dim, affine=False)
         self.classifier = nn.Linear(projection_dim if frozen else encoder.dim, 1)
         if frozen:
             encoder.requires_grad_(False)
@@ -63,7 +68,7 @@ class DetectionNetwork(nn.Module):
             return self.encoder(pixels)
 
     def heads(self, embedding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features and logits of an embedding."""
+        """Features, not standardised, and logits of an embedding."""
         features = self.aux(embedding)
         return features, self.classifier(features if self.frozen else embedding).squeeze(1)
 

@@ -117,6 +117,7 @@ def learn_detection(
             z, _ = model(_patch(inputs, settings.patch, config.seed, step))
         z, logits = (gather_rows(accelerator, value.float()) for value in (z, logits))
         labels, rows = (gather_rows(accelerator, value.to(device)) for value in (batch.labels, batch.rows))
+        z = network.standardise(z)
         parts = detection_loss(
             z,
             logits,
