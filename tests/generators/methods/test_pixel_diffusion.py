@@ -140,3 +140,22 @@ def test_half_precision_stays_near_to_full(method: type, folder: Path) -> None:
     half = method.load(Checkpoint(folder), dtype=torch.bfloat16)
     assert half.unet.dtype == torch.bfloat16
     assert np.abs(half.sample([1, 2], steps=STEPS).astype(int) - full).mean() < 10
+
+
+class _Opens:
+    """A pickle that would make a file if it were run."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return open, (str(self.path), "w")
+
+
+def test_a_malicious_weight_file_in_a_folder_is_not_run(tmp_path: Path) -> None:
+    folder = tiny.pixel_pipeline(tmp_path / "pipeline")
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    torch.save({"conv_in.weight": _Opens(tmp_path / "made")}, folder / "unet" / "diffusion_pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="UNet2DModel"):
+        DDPM.load(Checkpoint(folder))
+    assert not (tmp_path / "made").exists()
