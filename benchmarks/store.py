@@ -28,6 +28,7 @@ if __package__ in (None, ""):  # run as a file: a neighbour of that name would h
 import cv2  # noqa: E402
 import lance  # noqa: E402
 import numpy as np  # noqa: E402
+import pyarrow as pa  # noqa: E402
 import torch  # noqa: E402
 from lance.fragment import write_fragments  # noqa: E402
 from skimage import data as photographs  # noqa: E402

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,7 @@ def cached_sha256s(paths: Sequence[Path]) -> list[str]:
             status = path.stat()
         except OSError as error:
             raise CheckpointError(f"cannot read {path}: {error.strerror}", "Run `ntf plan` to see where it comes from") from None
-        key, stamp = os.path.realpath(path), [status.st_size, status.st_mtime_ns]
+        key, stamp = os.path.abspath(path), [status.st_size, status.st_mtime_ns]
         if known.get(key, [None])[:2] != stamp:
             known[key] = [*stamp, sha256_of(path)]
             fresh = True
@@ -161,10 +161,16 @@ def cached_sha256s(paths: Sequence[Path]) -> list[str]:
 
 
 def _read_cache(file: Path) -> dict[str, list[Any]]:
+    """The cache, parsed once for as long as the file does not change: a manifest with 50 checkpoints looks 50 times."""
     try:
-        return json.loads(file.read_text())
+        return _parsed_cache(file, file.stat().st_mtime_ns)
     except (OSError, ValueError):
         return {}
+
+
+@lru_cache(maxsize=1)
+def _parsed_cache(file: Path, changed: int) -> dict[str, list[Any]]:
+    return json.loads(file.read_text())
 
 
 def _write_cache(file: Path, known: dict[str, list[Any]]) -> None:
