@@ -7,7 +7,7 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +91,7 @@ def _from_package(name: str, source: RealSource, splits: Splits) -> list[RealIma
         digest = hashlib.sha256(cut.tobytes()).hexdigest()
         group = picture.identity or picture.photograph
         split = split_of(f"{name}/{group}", splits)
-        images.append(RealImage(f"real/{name}/{digest[:16]}", digest, group, picture.identity, split, lambda cut=cut: cut))
+        images.append(RealImage(f"real/{name}/{digest[:16]}", digest, group, picture.identity, split, partial(np.asarray, cut)))
     return images
 
 
@@ -111,7 +111,7 @@ def _from_folder(name: str, source: RealSource, splits: Splits) -> list[RealImag
             raise InputError(f"{source.identities} has no identity for {relative}", "List every file as `file,identity`")
         identity = identities.get(relative, digest[:16])
         split = split_of(f"{name}/{identity}", splits)
-        images.append(RealImage(f"real/{name}/{digest[:16]}", digest, identity, identity, split, lambda file=file: read_image(file)))
+        images.append(RealImage(f"real/{name}/{digest[:16]}", digest, identity, identity, split, partial(read_image, file)))
     return images
 
 
