@@ -112,6 +112,13 @@ class Generator(ABC):
         """Each image reworked: `uint8` RGB `[N, H, W, 3]` in and out."""
         return self.run(Request("edit", seeds, targets=images), **parameters).images
 
+    def embed_faces(self, faces: np.ndarray) -> np.ndarray:
+        """Unit identity vectors, float32 `[N, D]`, of `uint8` `[N, H, W, 3]` faces at `crop`, from a swapper's own identity network.
+
+        InputError if it has none.
+        """
+        raise InputError(f"{self.name} has no identity network of its own", "Name one as `identity` under `faces`")
+
     def run(self, request: Request, **parameters: Any) -> Result:
         """Makes a request of any length, batch by batch.
 

@@ -10,7 +10,13 @@ NO_OP_MEAN = 0.5  # grey levels; a swap that changes less than this on average i
 BLANK = "blank"
 NO_OP = "no-op swap"
 NO_INPUT = "no image to work on"
-TARGET_REASONS = frozenset({"no face in target", "more than one face in target"})  # a new source would not help: the target must be remade
+NO_PERSON = "no other identity to draw"
+NO_FACE = {"source": "no face in source", "target": "no face in target"}
+SEVERAL_FACES = {"source": "more than one face in source", "target": "more than one face in target"}
+NOT_MOVED = "identity not moved"
+NO_FACE_PARSED = "the face parser finds no face in the target"  # what DiffFace says
+# A new source would not help: the target must be remade.
+TARGET_REASONS = frozenset({NO_FACE["target"], SEVERAL_FACES["target"], NO_FACE_PARSED})
 
 
 def reason_against(image: np.ndarray, target: np.ndarray | None = None) -> str | None:

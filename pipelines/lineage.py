@@ -10,7 +10,7 @@ from typing import Any
 
 from generators import registry
 from generators.errors import InputError
-from pipelines.plan import Plan, Shard, draws, image_seed, part_seed, prompts_of
+from pipelines.plan import Plan, Shard, image_seed, part_seed, prompts_of
 from pipelines.store import Store
 
 Chain = Sequence[dict[str, Any]]
@@ -54,13 +54,13 @@ def expected_chain(plan: Plan, shard: Shard, index: int, attempts: Sequence[int]
 
     Raises InputError if a checkpoint that it needs is not on this machine.
     """
-    chain = []
+    chain: list[dict[str, Any]] = []
     for number, attempt in zip(range(shard.step + 1), attempts, strict=True):
         step = plan.part(shard).chain[number]
         at = Shard("intermediate", shard.subset, shard.part, number, index, index + 1, "")
         seed = image_seed(part_seed(plan.manifest, shard.subset, shard.part), number, index, attempt)
         prompts = prompts_of(step) if step.prompts is not None else None
-        drawn = draws(plan.pools, plan.manifest, at, step, index, attempt)
+        drawn = plan.draws(at, index, attempt, chain)
         chain.append(
             {
                 "kind": step.kind,

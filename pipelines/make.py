@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ import numpy as np
 from generators import registry
 from generators.base import Request
 from pipelines import checks
+from pipelines.faces import FaceSwaps, Open, Swapped
 from pipelines.images import decode, encode, fit, perceptual_hash
-from pipelines.manifest import ChainStep, Codec
+from pipelines.manifest import Codec
 from pipelines.models import Models
-from pipelines.plan import INTERMEDIATE_CODEC, Plan, Shard, draws, image_id, image_seed, image_split, part_seed, prompts_of
-from pipelines.reals import RealImage
+from pipelines.pairs import Drawn, NobodyLeft
+from pipelines.plan import INTERMEDIATE_CODEC, Plan, Shard, image_id, image_seed, image_split, part_seed, prompts_of
+from pipelines.quality import sharpness
 from pipelines.store import Row, Store
 
 
@@ -43,6 +46,7 @@ class Picture:
             bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
             phash=perceptual_hash(self.pixels),
+            measures={**self.row.measures, "sharpness": sharpness(self.pixels)},
         )
 
 
@@ -181,43 +185,82 @@ class Maker:
 
     def _run(self, shard: Shard, indices: list[int], attempt: int, inputs: dict[int, Picture]) -> dict[int, Picture]:
         """Runs the step's generator over `indices` in one request, and judges what it made."""
-        if not indices:
-            return {}
-        step, manifest = self._plan.step(shard), self._plan.manifest
-        generator = self._models.get(step.generator, step.checkpoint)
-        base = part_seed(manifest, shard.subset, shard.part)
-        seeds = [image_seed(base, shard.step, index, attempt) for index in indices]
-        drawn = [draws(self._plan.pools, manifest, shard, step, index, attempt) for index in indices]
-        side = generator.crop.size if generator.crop else generator.resolution
-        targets = (
-            [fit(_target(each, inputs.get(index)), side) for index, each in zip(indices, drawn, strict=True)] if _works(step) else None
-        )
-        sources = [fit(each["source"].load(), side) for each in drawn] if step.source else None
-        prompts = [_pick(prompts_of(step), seed) for seed in seeds] if step.prompts is not None else None
-        request = Request(step.kind, seeds, prompts, _stack(sources), _stack(targets))
-        result = generator.run(request, **step.parameters)
-        pictures = {}
-        for position, index in enumerate(indices):
-            pixels = result.images[position]
-            target = targets[position] if targets is not None and step.kind == "swap" else None
-            reason = result.rejected.get(position) or checks.reason_against(pixels, target)
-            if reason:
-                pictures[index] = self._rejection(shard, index, attempt, reason, inputs.get(index))
+        pictures: dict[int, Picture] = {}
+        drawn: dict[int, Drawn] = {}
+        for index in indices:
+            above = inputs.get(index)
+            try:
+                drawn[index] = self._plan.draws(shard, index, attempt, above.row.chain if above else ())
+            except NobodyLeft:
+                pictures[index] = self._rejection(shard, index, attempt, checks.NO_PERSON, above)
+        if not drawn:
+            return pictures
+        seeds = [self._seed(shard, index, attempt) for index in drawn]
+        step = self._plan.step(shard)
+        prompts = [_pick(prompts_of(step), seed) for seed in seeds] if step.prompts is not None else [None] * len(seeds)
+        made = self._swaps(shard, seeds, drawn, inputs) if step.kind == "swap" else self._images(shard, seeds, prompts, drawn, inputs)
+        for index, prompt, one in zip(drawn, prompts, made, strict=True):
+            above = inputs.get(index)
+            if one.picture is None:
+                pictures[index] = self._rejection(shard, index, attempt, one.reason or checks.BLANK, above, drawn[index], one.measures)
                 continue
-            row = self._row(shard, index, attempt, inputs.get(index), drawn[position], prompts[position] if prompts else None)
-            row.measures = {name: values[position] for name, values in result.columns.items()}
-            pictures[index] = Picture(row, fit(pixels, manifest.size) if shard.role == "final" else pixels)
+            row = self._row(shard, index, attempt, above, drawn[index], prompt)
+            row.measures = one.measures
+            pictures[index] = Picture(row, one.picture)
         return pictures
 
-    def _rejection(self, shard: Shard, index: int, attempt: int, reason: str, above: Picture | None = None) -> Picture:
-        row = self._row(shard, index, attempt, above, {}, None)
-        return Picture(replace(row, role="rejected", reason=reason), None)
+    def _swaps(self, shard: Shard, seeds: list[int], drawn: dict[int, Drawn], inputs: dict[int, Picture]) -> Iterator[Swapped]:
+        step = self._plan.step(shard)
+        sources = [each["source"].load for each in drawn.values()]
+        targets = [_target(each, inputs.get(index)) for index, each in drawn.items()]
+        generator = self._models.get(step.generator, step.checkpoint)
+        return self._faces.swap(generator, seeds, sources, targets, step.parameters, self._final_size(shard))
 
-    def _row(self, shard: Shard, index: int, attempt: int, above: Picture | None, drawn: dict[str, RealImage], prompt: str | None) -> Row:
+    def _images(
+        self, shard: Shard, seeds: list[int], prompts: list[str | None], drawn: dict[int, Drawn], inputs: dict[int, Picture]
+    ) -> Iterator[Swapped]:
+        """What a step that swaps no faces makes: the images of samples, prompts and edits, each with its reason if it must not be used."""
+        step = self._plan.step(shard)
+        generator = self._models.get(step.generator, step.checkpoint)
+        targets = None
+        if step.kind == "edit":
+            targets = np.stack([fit(_target(each, inputs.get(index))(), generator.resolution) for index, each in drawn.items()])
+        result = generator.run(Request(step.kind, seeds, prompts if step.kind == "prompt" else None, None, targets), **step.parameters)
+        size = self._final_size(shard)
+        for place, pixels in enumerate(result.images):
+            reason = result.rejected.get(place) or checks.reason_against(pixels)
+            measures = {name: values[place] for name, values in result.columns.items()}
+            yield Swapped(None, reason) if reason else Swapped(fit(pixels, size) if size else pixels, None, measures)
+
+    @cached_property
+    def _faces(self) -> FaceSwaps:
+        return FaceSwaps(self._plan.manifest.faces, self._plan.catalogue, self._models.device)
+
+    def _final_size(self, shard: Shard) -> int | None:
+        """The side that the shard's images are brought to. Intermediate ones stay as they were made."""
+        return self._plan.manifest.size if shard.role == "final" else None
+
+    def _seed(self, shard: Shard, index: int, attempt: int) -> int:
+        return image_seed(part_seed(self._plan.manifest, shard.subset, shard.part), shard.step, index, attempt)
+
+    def _rejection(
+        self,
+        shard: Shard,
+        index: int,
+        attempt: int,
+        reason: str,
+        above: Picture | None = None,
+        drawn: Drawn | None = None,
+        measures: dict[str, Any] | None = None,
+    ) -> Picture:
+        row = self._row(shard, index, attempt, above, drawn or {}, None)
+        return Picture(replace(row, role="rejected", reason=reason, measures=measures or {}), None)
+
+    def _row(self, shard: Shard, index: int, attempt: int, above: Picture | None, drawn: Drawn, prompt: str | None) -> Row:
         """The row of a fake, its chain being the chain of what it was made from and this step."""
         manifest, step = self._plan.manifest, self._plan.step(shard)
         subset = manifest.subsets[shard.subset]
-        seed = image_seed(part_seed(manifest, shard.subset, shard.part), shard.step, index, attempt)
+        seed = self._seed(shard, index, attempt)
         link: dict[str, Any] = {
             "kind": step.kind,
             "generator": step.generator,
@@ -261,20 +304,12 @@ def _method(plan: Plan, shard: Shard, step: int) -> dict[str, Any]:
     return {"generator": chosen.generator, "checkpoint": chosen.checkpoint}
 
 
-def _works(step: ChainStep) -> bool:
-    return step.kind in ("swap", "edit")
-
-
-def _target(drawn: dict[str, RealImage], above: Picture | None) -> np.ndarray:
+def _target(drawn: Drawn, above: Picture | None) -> Open:
     """What a swap or an edit works on: the real image that was drawn for it, or the image of the step before."""
     if "target" in drawn:
-        return drawn["target"].load()
+        return drawn["target"].load
     assert above is not None and above.pixels is not None
-    return above.pixels
-
-
-def _stack(images: list[np.ndarray] | None) -> np.ndarray | None:
-    return None if images is None else np.stack(images)
+    return partial(np.asarray, above.pixels)
 
 
 def _pick(prompts: list[str], seed: int) -> str:

@@ -20,6 +20,7 @@ from pipelines import yaml_lines
 from pipelines.catalogue import Catalogue, CheckpointEntry
 
 STEP_KINDS: tuple[StepKind, ...] = ("sample", "prompt", "swap", "edit")
+CASCADE = "cascade"  # the face detector that needs no checkpoint
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
@@ -58,6 +59,7 @@ class ChainStep(Strict):
     source: str | None = None  # swap: the real source that identities are drawn from
     target: str | None = None  # swap or edit as a first step: the real source that is worked on
     prompts: tuple[str, ...] | Path | None = None
+    repeat_pairs: bool = False  # whether one person may be put on one real image more than once
     parameters: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -70,7 +72,7 @@ class ChainStep(Strict):
             raise ValueError(
                 f"a step has exactly one of {', '.join(STEP_KINDS)}, naming its generator; this one has {' and '.join(kinds) or 'none'}"
             )
-        own = {"checkpoint", "source", "target", "prompts"}
+        own = {"checkpoint", "source", "target", "prompts", "repeat_pairs"}
         rest = {key: value for key, value in data.items() if key not in own and key != kinds[0]}
         return {"kind": kinds[0], "generator": data[kinds[0]], "parameters": rest, **{key: data[key] for key in own if key in data}}
 
@@ -144,6 +146,30 @@ class Splits(Strict):
         return self
 
 
+class Faces(Strict):
+    """How a swap finds faces, puts them back and judges the result.
+
+    Networks are named as checkpoints are: `detector` is YuNet, an insightface model or its pack, or "cascade", which needs no file;
+    `parsing` a BiSeNet; `identity` an insightface recognition model or SimSwap's ArcFace. Without `identity` the swapper's own network
+    judges, and only where there is a `min_similarity`: the least cosine similarity to the source that a swap must reach. `padding` is the
+    margin, as a part of each side, that a picture gets for detection. `soft_edge` is how far the edge of a pasted crop is pulled in and
+    blurred, as a part of the crop's side in the picture (SimSwap's 40 px in 1024 px portraits).
+    """
+
+    detector: str = CASCADE
+    padding: float = Field(0.5, ge=0, le=2)
+    parsing: str | None = None
+    identity: str | None = None
+    min_similarity: float | None = Field(None, ge=-1, le=1)
+    soft_edge: float = Field(0.07, ge=0, lt=0.5)
+
+    @property
+    def networks(self) -> tuple[tuple[str, str], ...]:
+        """The checkpoints that swaps need beside their own: (key in this section, name)."""
+        named = {"detector": self.detector, "parsing": self.parsing, "identity": self.identity}
+        return tuple((key, name) for key, name in named.items() if name not in (None, CASCADE))
+
+
 class DetectorPolicy(Strict):
     """What `build-multistep` trains after the build; `config` overrides single settings of the preset.
 
@@ -168,6 +194,7 @@ class Manifest(Strict):
     allow_missing: int = Field(0, ge=0)  # images that may stay rejected without the build failing
     codec: Codec = Codec()
     splits: Splits = Splits()
+    faces: Faces = Faces()
     detector: DetectorPolicy = DetectorPolicy()
     checkpoints: dict[Name, CheckpointEntry] = Field(default_factory=dict)
     reals: dict[Name, RealSource]
@@ -241,6 +268,10 @@ def _resolve_prompts(subset: Any, folder: Path) -> Any:
 
 def _impossible(manifest: Manifest, catalogue: Catalogue) -> Iterator[tuple[str, str, tuple[str | int, ...]]]:
     """What pydantic cannot see: names that lead nowhere and chains that cannot be run. Problem, mend, key path."""
+    for key, network in manifest.faces.networks:
+        if network not in catalogue.entries:
+            known = {*catalogue.entries, *([CASCADE] if key == "detector" else [])}
+            yield f"faces: there is no checkpoint {network!r} for the {key}", _suggest(network, known), ("faces", key)
     for name, number, part in manifest.walk():
         raw = ("subsets", name) if len(manifest.subsets[name].parts) == 1 else ("subsets", name, "parts", number)
         if part.real not in manifest.reals:
@@ -317,6 +348,7 @@ def _explain(error: ValidationError, path: Path, lines: dict[yaml_lines.KeyPath,
             "checkpoints": CheckpointEntry,
             "codec": Codec,
             "splits": Splits,
+            "faces": Faces,
             "detector": DetectorPolicy,
         }
         model = model or known.get(str(at[0]))

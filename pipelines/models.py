@@ -16,7 +16,7 @@ class Models:
 
     def __init__(self, catalogue: Catalogue, device: str = "cpu", dtype: torch.dtype = torch.float32, keep: int = 2):
         self._catalogue = catalogue
-        self._device = device
+        self.device = device
         self._dtype = dtype
         self._keep = keep
         self._loaded: OrderedDict[tuple[str, str], Generator] = OrderedDict()
@@ -27,7 +27,7 @@ class Models:
         if key not in self._loaded:
             while len(self._loaded) >= self._keep:
                 self._loaded.popitem(last=False)
-            self._loaded[key] = registry.get(generator).load(self._catalogue.checkpoint(checkpoint), self._device, self._dtype)
+            self._loaded[key] = registry.get(generator).load(self._catalogue.checkpoint(checkpoint), self.device, self._dtype)
         self._loaded.move_to_end(key)
         return self._loaded[key]
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from generators import registry
 from generators.errors import InputError
 from generators.seeding import derive_seed
 from pipelines.catalogue import Catalogue
+from pipelines.faces import ingredients
 from pipelines.manifest import ChainStep, Codec, Manifest, Part
-from pipelines.reals import RealImage, RealPool, draw_seed, open_pool, splits_without_images
+from pipelines.pairs import Drawn, Pairing, person
+from pipelines.reals import RealPool, open_pool, splits_without_images
 from pipelines.splits import Split, split_of
 
 KEY_RECIPE = 1  # raise it when the meaning of the ingredients changes
@@ -78,6 +81,7 @@ class Plan:
     pools: dict[str, RealPool]
     missing: tuple[Missing, ...]
     warnings: tuple[str, ...]
+    pairings: dict[tuple[str, str, int], Pairing] = field(default_factory=dict)  # by subset, part and step
 
     @property
     def keys(self) -> frozenset[str]:
@@ -88,6 +92,18 @@ class Plan:
 
     def step(self, shard: Shard) -> ChainStep:
         return self.part(shard).chain[shard.step]
+
+    def draws(self, shard: Shard, index: int, attempt: int, chain: Sequence[dict[str, Any]] = ()) -> Drawn:
+        """The real images that one planned fake is made from at the shard's step; `chain` is what was done to it before.
+
+        Raises NobodyLeft if its split has nobody left.
+        """
+        avoid = {self._people[link[role]] for link in chain for role in ("source", "target") if link.get(role) in self._people}
+        return self.pairings[shard.subset, shard.part, shard.step].draw(index, attempt, avoid)
+
+    @cached_property
+    def _people(self) -> dict[str, str]:
+        return {image.id: person(image) for pool in self.pools.values() for image in pool.images}
 
     def estimated_bytes(self) -> int:
         """What the images will take, from the usual bytes per pixel of the codec."""
@@ -112,12 +128,15 @@ def make_plan(manifest: Manifest, catalogue: Catalogue | None = None) -> Plan:
     missing |= missing_reals
     absent = {name for name in missing if name in catalogue.entries}
     shards = [*_real_shards(manifest, pools)]
+    pairings: dict[tuple[str, str, int], Pairing] = {}
     for name, _, part in manifest.walk():
-        shards += _chain_shards(name, part, manifest, catalogue, pools, absent)
+        own = _pairings(name, part, manifest, pools)
+        pairings |= {(name, part.real, number): pairing for number, pairing in enumerate(own)}
+        shards += _chain_shards(name, part, manifest, catalogue, pools, absent, own)
     warnings = tuple(
         f"real source {pool.name} has no image in the {split} split" for pool in pools.values() for split in splits_without_images(pool)
     )
-    return Plan(manifest, catalogue, tuple(shards), pools, tuple(missing.values()), warnings)
+    return Plan(manifest, catalogue, tuple(shards), pools, tuple(missing.values()), warnings, pairings)
 
 
 def part_seed(manifest: Manifest, subset: str, part: str) -> int:
@@ -138,24 +157,6 @@ def image_id(subset: str, part: str, index: int) -> str:
 def image_split(manifest: Manifest, subset: str, part: str, index: int) -> Split:
     """The split of a planned fake, and so of everyone it is made from."""
     return split_of(image_id(subset, part, index), manifest.splits)
-
-
-def draws(
-    plan_pools: dict[str, RealPool], manifest: Manifest, shard: Shard, step: ChainStep, index: int, attempt: int
-) -> dict[str, RealImage]:
-    """The real images that one planned fake is made from in one step: its `source`, its `target`, or neither.
-
-    Both come from the fake's own split, and a source is never the person that it is put on.
-    """
-    split = image_split(manifest, shard.subset, shard.part, index)
-    base = part_seed(manifest, shard.subset, shard.part)
-    found: dict[str, RealImage] = {}
-    if step.target is not None:
-        found["target"] = plan_pools[step.target].draw(draw_seed(base, shard.step, index, attempt, "target"), split)
-    if step.source is not None:
-        unlike = found["target"].identity if "target" in found else None
-        found["source"] = plan_pools[step.source].draw(draw_seed(base, shard.step, index, attempt, "source"), split, unlike)
-    return found
 
 
 def key_of(ingredients: dict[str, Any]) -> str:
@@ -181,33 +182,46 @@ def _real_shards(manifest: Manifest, pools: dict[str, RealPool]) -> Iterator[Sha
             yield Shard("real", "", name, 0, start, stop, key_of(ingredients))
 
 
+def _pairings(name: str, part: Part, manifest: Manifest, pools: dict[str, RealPool]) -> list[Pairing]:
+    """The draws of each step of a part."""
+    base = part_seed(manifest, name, part.real)
+    splits = [image_split(manifest, name, part.real, index) for index in range(part.count)]
+    return [Pairing(step, number, base, splits, pools) for number, step in enumerate(part.chain)]
+
+
 def _chain_shards(
-    name: str, part: Part, manifest: Manifest, catalogue: Catalogue, pools: dict[str, RealPool], absent: set[str]
+    name: str,
+    part: Part,
+    manifest: Manifest,
+    catalogue: Catalogue,
+    pools: dict[str, RealPool],
+    absent: set[str],
+    pairings: list[Pairing],
 ) -> Iterator[Shard]:
     """The shards of a part, step by step, each range of a step standing on the same range of the step before it."""
     above: dict[int, str] = {}
     for position, step in enumerate(part.chain):
         last = position == len(part.chain) - 1
-        identity = None if _lacks(step, catalogue, absent) else catalogue.identity(step.checkpoint)
+        lacking = _needed(step, manifest, catalogue) & absent
+        identity = None if lacking else catalogue.identity(step.checkpoint)
+        faces = ingredients(manifest.faces, catalogue) if step.kind == "swap" and not lacking else None
         for start, stop in _ranges(part.count, manifest.shard_size):
             inputs = (above[start],) if position else ()
             shard = Shard(
                 "final" if last else "intermediate", name, part.real, position, start, stop, "", inputs, step.generator, step.checkpoint
             )
             knowable = identity is not None and all(inputs) and all(r in pools for r in (step.source, step.target) if r is not None)
-            key = key_of(_ingredients(shard, step, identity, manifest, pools, last)) if knowable else ""
+            key = key_of(_ingredients(shard, step, identity, faces, manifest, pairings, last)) if knowable else ""
             above[start] = key
             yield Shard(shard.role, name, part.real, position, start, stop, key, inputs, step.generator, step.checkpoint)
 
 
 def _ingredients(
-    shard: Shard, step: ChainStep, identity: Any, manifest: Manifest, pools: dict[str, RealPool], last: bool
+    shard: Shard, step: ChainStep, identity: Any, faces: Any, manifest: Manifest, pairings: list[Pairing], last: bool
 ) -> dict[str, Any]:
     """All that decides the pixels of a shard. The draws are those of the first attempt: a replacement is drawn from the same pool, and the
     chain of the row that it makes names what was drawn."""
-    drawn = (
-        [draws(pools, manifest, shard, step, index, 0) for index in range(shard.start, shard.stop)] if step.source or step.target else []
-    )
+    drawn = [_first_draws(pairings[: shard.step + 1], index) for index in range(shard.start, shard.stop)] if _draws(step) else []
     return {
         "generator": step.generator,
         "output_version": registry.get(step.generator).output_version,
@@ -221,7 +235,22 @@ def _ingredients(
         # An intermediate image stays as its generator made it; only the last step is brought to the dataset's size and codec.
         "size": manifest.size if last else None,
         "codec": (manifest.codec if last else INTERMEDIATE_CODEC).model_dump(mode="json"),
+        **({"faces": faces} if faces else {}),
     }
+
+
+def _draws(step: ChainStep) -> bool:
+    return step.source is not None or step.target is not None
+
+
+def _first_draws(pairings: list[Pairing], index: int) -> Drawn:
+    """What the last of these steps draws for an image if no step before it is tried twice."""
+    people: set[str] = set()
+    drawn: Drawn = {}
+    for pairing in pairings:
+        drawn = pairing.draw(index, 0, people)
+        people |= {person(image) for image in drawn.values()}
+    return drawn
 
 
 def prompts_of(step: ChainStep) -> list[str]:
@@ -237,17 +266,19 @@ def prompts_of(step: ChainStep) -> list[str]:
     return found
 
 
-def _lacks(step: ChainStep, catalogue: Catalogue, absent: set[str]) -> bool:
-    entry = catalogue.entries[step.checkpoint]
-    return bool({step.checkpoint, *entry.components.values()} & absent)
+def _needed(step: ChainStep, manifest: Manifest, catalogue: Catalogue) -> set[str]:
+    """The checkpoints of a step, with their components and those of the face tools."""
+    names = {step.checkpoint, *(name for _, name in manifest.faces.networks if step.kind == "swap")}
+    return names | {part for name in names for part in catalogue.entries[name].components.values()}
 
 
 def _missing_checkpoints(manifest: Manifest, catalogue: Catalogue) -> dict[str, Missing]:
     needed: dict[str, list[str]] = {}
     for name, _, part in manifest.walk():
         for step in part.chain:
-            for absent in catalogue.missing(step.checkpoint):
-                needed.setdefault(absent, []).append(name)
+            for checkpoint in [step.checkpoint, *(network for _, network in manifest.faces.networks if step.kind == "swap")]:
+                for absent in catalogue.missing(checkpoint):
+                    needed.setdefault(absent, []).append(name)
     return {
         name: Missing(
             f"checkpoint {name}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from generators.errors import InputError
-from generators.seeding import derive_seed
 from generators.training.pictures import distinct_crops, held_out_pictures
 from pipelines.catalogue import cached_sha256s
 from pipelines.images import SUFFIXES, read_image
@@ -49,22 +48,16 @@ class RealPool:
         rings = {split: [image for image in self.images if image.split == split] for split in SPLITS}
         return {split: (ring, [image.sha256[:16] for image in ring]) for split, ring in rings.items()}
 
-    def draw(self, seed: int, split: Split, unlike: str | None = None) -> RealImage:
-        """The image of `split` that `seed` falls on, of another identity than `unlike` where that is given.
+    def around(self, seed: int, split: Split) -> Iterator[RealImage]:
+        """The images of `split`, beginning with the one that `seed` falls on.
 
         Images stand on a ring, at places given by their content. So an image that is added or removed changes only the draws that fall
-        on its arc, and only the shards that hold those draws become stale. Raises InputError if the split has no such image.
+        on its arc, and only the shards that hold those draws become stale.
         """
         ring, places = self._rings[split]
         start = bisect_left(places, f"{seed << 1:016x}")  # seeds have 63 bits, places 64
         for offset in range(len(ring)):
-            image = ring[(start + offset) % len(ring)]
-            if unlike is None or image.identity != unlike:
-                return image
-        raise InputError(
-            f"real source {self.name} has no {'other ' if ring else ''}image in the {split} split to draw from",
-            "Add images, or change `splits` in the manifest",
-        )
+            yield ring[(start + offset) % len(ring)]
 
 
 def open_pool(name: str, source: RealSource, splits: Splits, count: int) -> RealPool:
@@ -135,11 +128,6 @@ def _excluded(source: RealSource) -> frozenset[str]:
         return frozenset(line.strip() for line in source.exclude.read_text(encoding="utf-8").splitlines() if line.strip())
     except OSError as error:
         raise InputError(f"cannot read the list of excluded identities {source.exclude}: {error.strerror}", "Check `exclude`") from None
-
-
-def draw_seed(base: int, step: int, index: int, attempt: int, role: str) -> int:
-    """The place on the ring where the image of one planned fake is drawn."""
-    return derive_seed(base, step, index, attempt, role)
 
 
 def splits_without_images(pool: RealPool) -> Sequence[Split]:

@@ -101,6 +101,11 @@ class DiffFace(Generator):
         """What the UNet adds to its time embedding, `[N, E]`, of unit identities `[N, 512]`."""
         return self.id_embed(identities.to(self.dtype))
 
+    @torch.inference_mode()
+    def embed_faces(self, faces: np.ndarray) -> np.ndarray:
+        parts = [faces[start : start + self.rows_at_once] for start in range(0, len(faces), self.rows_at_once)]
+        return torch.cat([self.guidance.identify(to_float(part, device=self.device)) for part in parts]).float().cpu().numpy()
+
     def predict(self, x: torch.Tensor, timestep: float, embedded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The noise in `x` and where its variance lies between the smallest and the largest, both float32 of the shape of `x`."""
         out = self.unet(x.to(self.dtype), torch.tensor(float(timestep), device=x.device), class_labels=embedded).sample

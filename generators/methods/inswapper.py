@@ -69,13 +69,16 @@ class INSwapper(Generator):
 
     def latents(self, sources: np.ndarray) -> np.ndarray:
         """What the network is told of the source: its unit identity vector through `emap`, of length one again; float32 `[N, D]`."""
-        vectors = self.identity.embed(_recognition_crop(sources, self.identity.crop.size))
+        vectors = self.embed_faces(sources)
         if vectors.shape[1] != len(self.emap):
             raise CheckpointError(
                 f"the identity network gives {vectors.shape[1]} values, INSwapper takes {len(self.emap)}",
                 "Use the recognition model of buffalo_l",
             )
         return unit(vectors @ self.emap)
+
+    def embed_faces(self, faces: np.ndarray) -> np.ndarray:
+        return self.identity.embed(_recognition_crop(faces, self.identity.crop.size))
 
     def _swap(self, sources: np.ndarray, targets: np.ndarray, seeds: list[int], settings: Any) -> np.ndarray:
         latents = self.latents(sources)

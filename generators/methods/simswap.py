@@ -69,6 +69,11 @@ class SimSwap(Generator):
         """Unit identity vectors `[N, latent_size]` of `uint8` `[N, H, W, 3]` faces aligned as `crop` says."""
         return identity_vectors(self.arcface, to_float(sources, 0.0, 1.0, self.device).to(self.dtype))
 
+    @torch.inference_mode()
+    def embed_faces(self, faces: np.ndarray) -> np.ndarray:
+        parts = [self.identities(faces[start : start + self.batch_size]) for start in range(0, len(faces), self.batch_size)]
+        return torch.cat(parts).float().cpu().numpy()
+
     def swap_pixels(self, targets: np.ndarray, identities: torch.Tensor) -> torch.Tensor:
         """Targets `uint8` `[N, H, W, 3]` with other identities: float `[N, 3, H, W]`, black at 0 and white at 1, not clamped."""
         pixels = to_float(targets, 0.0, 1.0, self.device).to(self.dtype)
