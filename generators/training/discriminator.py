@@ -52,9 +52,9 @@ class DiscriminatorLearner:
 def augment(images: torch.Tensor) -> torch.Tensor:
     """DiffAugment: brightness, contrast, translation by up to an eighth, and a square cut out, drawn for each image alone."""
     count, _, height, width = images.shape
-    images = images + (torch.rand(count, 1, 1, 1) - 0.5)
+    images = images + (torch.rand(count, 1, 1, 1) - 0.5) * 0.5
     mean = images.mean((1, 2, 3), keepdim=True)
-    images = (images - mean) * (torch.rand(count, 1, 1, 1) + 0.5) + mean
+    images = (images - mean) * (torch.rand(count, 1, 1, 1) * 0.5 + 0.75) + mean
     return _cut_out(_translate(images, height // 8), height // 4, width // 4)
 
 
@@ -112,7 +112,7 @@ class Discriminator(nn.Module):
     def __init__(self, size: int, channels: int, channel_max: int):
         super().__init__()
         resolutions = [2**power for power in range(int(math.log2(size)), 2, -1)]
-        widths = [min(6 * channel_max // resolution, channel_max) for resolution in [*resolutions, 4]]
+        widths = [min(8 * channel_max // resolution, channel_max) for resolution in [*resolutions, 4]]
         self.first = EqualConv(channels, widths[0], 1)
         self.blocks = nn.Sequential(*(DownBlock(narrow, wide) for narrow, wide in pairwise(widths)))
         self.conv = EqualConv(widths[-1] + 1, widths[-1], 3)

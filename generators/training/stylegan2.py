@@ -12,10 +12,11 @@ import torch
 from generators.images import to_uint8
 from generators.networks import stylegan2
 from generators.seeding import legacy_randn
-from generators.training.discriminator import LR, DiscriminatorLearner
+from generators.training.discriminator import DiscriminatorLearner
 from generators.training.loop import Batch, Trainer, cosine, half, set_lr, update_ema
 from generators.training.pictures import Picture, channels_of
 
+LR = 1.5e-3  # well below the discriminator's: at equal rates the generator outran it and its faces stayed etchings
 EMA_DECAY = 0.998
 
 

@@ -30,10 +30,10 @@ class Recipe:
 
 
 RECIPES = {
-    "stylegan2": Recipe("stylegan2:StyleGAN2Trainer", "faces", 4000),
+    "stylegan2": Recipe("stylegan2:StyleGAN2Trainer", "faces", 3000),
     "ddpm": Recipe("ddpm:DDPMTrainer", "photos", 5000),
     "ldm": Recipe("ldm:LDMTrainer", "faces", 6000),
-    "simswap": Recipe("simswap:SimSwapTrainer", "faces", 5000),
+    "simswap": Recipe("simswap:SimSwapTrainer", "faces", 4000),
 }
 
 
