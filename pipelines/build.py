@@ -8,21 +8,28 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from typing import Any
 
+import torch
+
 from generators.errors import InputError
+from pipelines.devices import held, parse_devices
 from pipelines.errors import CheckFailed
 from pipelines.make import Made, Maker, Outcome
-from pipelines.models import Models, pick_device
+from pipelines.models import Models
 from pipelines.plan import Plan, Shard
+from pipelines.schedule import Schedule
 from pipelines.store import Store, Version
 from pipelines.store.pending import Note
+from pipelines.workers import JOBS, Worker
 
 WAITING_SHARDS = 2  # made and not yet written; more would only hold memory
 OnShard = Callable[[Shard, Outcome | None, int, int], None]
+Attempt = Callable[[Shard], Outcome | None]
 RETRY_AFTER = (1.0, 4.0)  # seconds before a failed shard is tried again
 
 
@@ -68,11 +75,10 @@ def status(plan: Plan, store: Store) -> Status:
 
 
 class Build:
-    """One build, as a context: it holds the store, makes shards one by one, and writes them while the next is made.
+    """One build, as a context: it holds the store, makes shards on one device or several, and writes them while the next are made.
 
-    >>> with Build(plan, store) as build:
-    ...     for shard in build.missing:
-    ...         build.attempt(shard)
+    >>> with Build(plan, store, "0,1") as build:
+    ...     build.run()
     ...     version = build.commit()
     """
 
@@ -80,7 +86,7 @@ class Build:
         plan.require_complete()
         self.plan = plan
         self.store = store
-        self.device = pick_device(device)
+        self.devices = parse_devices(device)
         self.run_id = uuid.uuid4().hex
 
     def __enter__(self) -> Build:
@@ -91,7 +97,8 @@ class Build:
         self.stale = found.stale
         self.reused = len(found.present)
         self.missing = _in_order(found.missing)
-        self._maker = Maker(self.plan, self.store, Models(self.plan.catalogue, self.device))
+        self._maker = Maker(self.plan, self.store, Models(self.plan.catalogue, self.devices[0]))
+        self._stopping = threading.Event()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._room = threading.Semaphore(WAITING_SHARDS)
         self._written: dict[str, Future[Note]] = {}
@@ -102,24 +109,48 @@ class Build:
         self._writer.shutdown(wait=True, cancel_futures=problem[0] is not None)
         self._lock.__exit__(None, None, None)
 
-    def attempt(self, shard: Shard) -> Outcome | None:
+    def run(
+        self, on_shard: OnShard | None = None, call: Callable[[Attempt, Shard], Outcome | None] = lambda make, shard: make(shard)
+    ) -> None:
+        """Makes all that is missing. With several devices each has a worker process of its own.
+
+        `on_shard(shard, outcome, done, total)` is called after each shard; `call(attempt, shard)`, which makes one, may wrap the attempt
+        in something of its own. Both are called from one thread at a time for each worker, in the context of the caller.
+        """
+        counting, done = threading.Lock(), 0
+
+        def finish(shard: Shard, outcome: Outcome | None) -> None:
+            nonlocal done
+            with counting:
+                done += 1
+                if on_shard:
+                    on_shard(shard, outcome, done, len(self.missing))
+
+        if len(self.devices) == 1:
+            for shard in self.missing:
+                finish(shard, call(self.attempt, shard))
+        elif self.missing:
+            self._spread(call, finish)
+
+    def attempt(self, shard: Shard, make: Attempt | None = None) -> Outcome | None:
         """Makes a shard. One that fails is tried again after a while, then set down as a failure (None), and the build goes on.
 
         What is wrong with the input (InputError) ends the build at once: trying again would not help.
         """
+        make = make or self.make
         if lost := next((key for key in shard.inputs if key in self.failures), None):
             self.failures[shard.key] = Failure(shard, f"its input {self.failures[lost].shard.title} failed")
             return None
         for pause in (*RETRY_AFTER, None):
             try:
-                return self.make(shard)
+                return make(shard)
             except InputError:
                 raise
             except Exception as error:
                 if pause is None:
                     self.failures[shard.key] = Failure(shard, f"{type(error).__name__}: {error}")
-                else:
-                    time.sleep(pause)
+                elif self._stopping.wait(pause):
+                    raise
         return None
 
     def make(self, shard: Shard) -> Outcome:
@@ -129,7 +160,8 @@ class Build:
         """
         for future in [self._written[key] for key in shard.inputs if key in self._written] + self._finished():
             future.result()
-        made = self._maker.make(shard)
+        with held(self.devices[0]):
+            made = self._maker.make(shard)
         self._room.acquire()
         self._written[shard.key] = self._writer.submit(self._write, shard, made)
         return made.outcome
@@ -151,7 +183,7 @@ class Build:
         facts = {
             "manifest": json.dumps(self.plan.manifest.model_dump(mode="json")),
             "ntf": package_version("natural-trace-foundry"),
-            "device": self.device,
+            "device": ",".join(self.devices),
             **(properties or {}),
         }
         return self.store.commit(self.plan.keys - set(self.failures), self.run_id, facts)
@@ -178,6 +210,36 @@ class Build:
             failures=list(self.failures.values()),
         )
 
+    def _spread(self, call: Callable[[Attempt, Shard], Outcome | None], finish: Callable[[Shard, Outcome | None], None]) -> None:
+        """One worker process for each device. Two threads serve each, so that it can write one shard while it makes the next."""
+        schedule = Schedule(self.missing)
+        threads = max(1, torch.get_num_threads() // len(self.devices))
+        workers = [Worker(self.plan, self.store, device, threads) for device in self.devices]
+
+        def serve(number: int) -> None:
+            def make(shard: Shard) -> Outcome:
+                outcome, note = workers[number].make(shard)
+                self._written[shard.key] = _known(note)
+                return outcome
+
+            while (shard := schedule.take(number)) is not None:
+                finish(shard, call(lambda each: self.attempt(each, make), shard))
+                schedule.done(shard)
+
+        with ThreadPoolExecutor(JOBS * len(workers), thread_name_prefix="serve") as pool:
+            try:
+                serving = [pool.submit(copy_context().run, serve, number) for number in range(len(workers)) for _ in range(JOBS)]
+                for future in wait(serving, return_when=FIRST_EXCEPTION).done:
+                    future.result()
+            except BaseException:
+                self._stopping.set()
+                schedule.stop()
+                for worker in workers:
+                    worker.close(kill=True)
+                raise
+        for worker in workers:
+            worker.close()
+
     def _why(self, notes: list[Note]) -> str:
         """The commonest reasons for rejections, and the failures."""
         rejected: Counter[str] = Counter()
@@ -198,13 +260,16 @@ class Build:
 
 
 def run_build(plan: Plan, store: Store, device: str = "auto", on_shard: OnShard | None = None) -> BuildReport:
-    """The whole build, without Prefect. `on_shard(shard, outcome, done, total)` is called after each shard."""
+    """The whole build, without Prefect. `device` may name several (`parse_devices`); for `on_shard` see `Build.run`."""
     with Build(plan, store, device) as build:
-        for done, shard in enumerate(build.missing, start=1):
-            outcome = build.attempt(shard)
-            if on_shard:
-                on_shard(shard, outcome, done, len(build.missing))
+        build.run(on_shard)
         return build.report(build.commit())
+
+
+def _known(note: Note) -> Future[Note]:
+    future: Future[Note] = Future()
+    future.set_result(note)
+    return future
 
 
 def _in_order(shards: tuple[Shard, ...]) -> list[Shard]:

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from flows import console, jobs
-from flows.commands.options import DeviceOption, JsonOption, LimitOption, StoreOption
+from flows.commands.options import DevicesOption, JsonOption, LimitOption, StoreOption
 from pipelines.build import Status, run_build, status
 from pipelines.lineage import StaleShards, stale_shards
 from pipelines.manifest import load_manifest
@@ -23,7 +23,7 @@ ManifestArgument = Annotated[str, typer.Argument(help="A YAML file, or `demo` or
 def add_to(app: typer.Typer) -> None:
     app.command(epilog="Examples: `ntf validate demo` · `ntf validate mine.yaml`")(validate)
     app.command(epilog="Examples: `ntf plan paper` · `ntf plan mine.yaml --json`")(plan)
-    app.command(epilog="Examples: `ntf build demo` · `ntf build mine.yaml --store /data/store --limit 50`")(build)
+    app.command(epilog="Examples: `ntf build demo` · `ntf build mine.yaml --store /data/store --devices 0,1,2,3`")(build)
 
 
 def validate(manifest: ManifestArgument) -> None:
@@ -54,7 +54,9 @@ def plan(manifest: ManifestArgument, store: StoreOption = Path("store"), limit: 
         console.out.print(f"         from {missing.origin}  ({missing.licence})", soft_wrap=True, markup=False)
 
 
-def build(manifest: ManifestArgument, store: StoreOption = Path("store"), device: DeviceOption = "auto", limit: LimitOption = None) -> None:
+def build(
+    manifest: ManifestArgument, store: StoreOption = Path("store"), device: DevicesOption = "auto", limit: LimitOption = None
+) -> None:
     """Makes the shards that are missing and commits them as one version. Says so if nothing is to be done."""
     found = jobs.plan_of(manifest, limit)
     for warning in found.warnings:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from flows import console
-from flows.commands.options import DeviceOption, OutputOption, StoreOption
+from flows.commands.options import DevicesOption, OutputOption, StoreOption
 from generators.errors import InputError
 
 
@@ -21,7 +21,7 @@ def serve(
     manifest: Annotated[str, typer.Option("--manifest", help="The default manifest of the deployments.")] = "demo",
     store: StoreOption = Path("store"),
     output: OutputOption = Path("runs"),
-    device: DeviceOption = "auto",
+    device: DevicesOption = "auto",
     cron: Annotated[str | None, typer.Option("--cron", help="When `refresh` looks by itself, as a cron expression.")] = "0 * * * *",
 ) -> None:
     """Offers build-multistep, build-dataset, train-ntf, evaluate-ntf and refresh to the Prefect server that PREFECT_API_URL names."""

@@ -13,6 +13,7 @@ from generators.errors import InputError
 StoreOption = Annotated[Path, typer.Option("--store", help="The folder that datasets are kept in.", envvar="NTF_STORE")]
 OutputOption = Annotated[Path, typer.Option("--output", help="The folder for trained detectors, results and the report.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda:0, ...")]
+DevicesOption = Annotated[str, typer.Option("--device", "--devices", help="auto, cpu, cuda:0, or several GPUs: 0,1,2,3.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most this many fakes in each part of a subset.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 VersionOption = Annotated[str | None, typer.Option("--version", help="A version's number or tag; the newest if not given.")]
