@@ -57,6 +57,7 @@ class Store:
         self.place = self.root.child(f"{name}.lance")
         self.data = self.place.child("data")
         self.notes = Notes(self.root.child(f"{name}.pending"), self.data)
+        self._keys: tuple[int, dict[str, int]] = (0, {})
 
     @property
     def uri(self) -> str:
@@ -84,13 +85,20 @@ class Store:
     def keys(self, version: int | str | None = None) -> dict[str, int]:
         """The keys of the shards of a version, each with its fragment."""
         if not self.exists():
+            self._keys = (0, {})
             return {}
-        scanner = self.dataset(version).scanner(columns=["shard_key"], with_row_address=True, batch_size=BATCH_ROWS)
-        found: dict[str, int] = {}
-        for batch in scanner.to_batches():
-            for key, address in zip(batch.column("shard_key").to_pylist(), batch.column("_rowaddr").to_pylist(), strict=True):
-                found[key] = address >> 32
-        return found
+        dataset = self.dataset(version)
+        if self._keys[0] != dataset.version:  # a version never changes, and a build asks at its beginning and at its end
+            self._keys = (dataset.version, dict(sorted(self._pairs(dataset), key=lambda pair: pair[1])))
+        return dict(self._keys[1])
+
+    def _pairs(self, dataset: lance.LanceDataset) -> set[tuple[str, int]]:
+        """Every shard key of a version with every fragment that has it."""
+        pairs: set[tuple[str, int]] = set()
+        for batch in dataset.scanner(columns=["shard_key"], with_row_address=True, batch_size=BATCH_ROWS).to_batches():
+            fragments = [address >> 32 for address in batch.column("_rowaddr").to_pylist()]
+            pairs.update(zip(batch.column("shard_key").to_pylist(), fragments, strict=True))
+        return pairs
 
     def rows(self, where: str | None = None, version: int | str | None = None, images: bool = False) -> list[Row]:
         """The rows for which the SQL expression `where` holds, in the order of their ids; with their encoded bytes if `images`."""
@@ -255,13 +263,9 @@ class Store:
 
     def _doubles(self) -> list[int]:
         """Fragments that hold a shard which an older fragment holds too."""
-        pairs: set[tuple[str, int]] = set()
-        for batch in self.dataset().scanner(columns=["shard_key"], with_row_address=True, batch_size=BATCH_ROWS).to_batches():
-            addresses = batch.column("_rowaddr").to_pylist()
-            pairs.update((key, address >> 32) for key, address in zip(batch.column("shard_key").to_pylist(), addresses, strict=True))
         seen: set[str] = set()
         doubles = []
-        for key, fragment in sorted(pairs, key=lambda pair: pair[1]):
+        for key, fragment in sorted(self._pairs(self.dataset()), key=lambda pair: pair[1]):
             if key in seen:
                 doubles.append(fragment)
             seen.add(key)
