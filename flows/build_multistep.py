@@ -8,33 +8,36 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger, task
-from prefect.artifacts import (
-    create_link_artifact,
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
+from prefect import flow, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import console, jobs
-from pipelines.build import Build, BuildReport
-from pipelines.plan import Plan, Shard
+from flows.building import build_version
+from flows.remote import Source
+from pipelines.build import BuildReport
+from pipelines.devices import parse_devices
+from pipelines.plan import Plan
 from pipelines.store import Store
 
 
 @flow(name="build-multistep", log_prints=False, validate_parameters=True)
 def build_multistep(
-    manifest: str = "demo", store: str = "store", output: str = "runs", device: str = "auto", limit: int | None = None
+    manifest: str = "demo",
+    store: str = "store",
+    output: str = "runs",
+    device: str = "auto",
+    limit: int | None = None,
+    shares: int = 1,
 ) -> dict[str, Any]:
     """Builds what is missing of `manifest` (a file, or `demo` or `paper`) into `store`, trains and judges NTF, and writes the report.
 
-    `limit` bounds the fakes of each part of a subset, to try a manifest out. Gives the version, its digest, what was made, and the report.
+    `device` may name several GPUs ("0,1"). `limit` bounds the fakes of each part of a subset, to try a manifest out. `shares` is the number
+    of `make-shards` runs that the build is shared out to, over a work pool. Gives the version, its digest, what was made, and the report.
     """
     plan = jobs.plan_of(manifest, limit)
     dataset = Store(store, plan.manifest.dataset)
-    built = build_version(plan, dataset, device)
+    built = build_version(plan, Source(manifest, limit, store, device), shares)
     version = dataset.version()
     folder = Path(output) / plan.manifest.dataset
     run = folder / f"ntf-{version.digest[:12]}"
@@ -47,11 +50,13 @@ def build_multistep(
 
 
 @flow(name="build-dataset", log_prints=False, validate_parameters=True)
-def build_dataset(manifest: str = "demo", store: str = "store", device: str = "auto", limit: int | None = None) -> dict[str, Any]:
+def build_dataset(
+    manifest: str = "demo", store: str = "store", device: str = "auto", limit: int | None = None, shares: int = 1
+) -> dict[str, Any]:
     """Builds what is missing of `manifest` into `store`, and nothing more."""
     plan = jobs.plan_of(manifest, limit)
     dataset = Store(store, plan.manifest.dataset)
-    return _summary(build_version(plan, dataset, device), dataset)
+    return _summary(build_version(plan, Source(manifest, limit, store, device), shares), dataset)
 
 
 @flow(name="train-ntf", log_prints=False, validate_parameters=True)
@@ -69,32 +74,10 @@ def evaluate_ntf(dataset: str = "demo", store: str = "store", run: str = "runs/n
     return run
 
 
-def build_version(plan: Plan, dataset: Store, device: str) -> BuildReport:
-    """Makes the missing shards, one task each, and commits them. Shows progress in the terminal, or in Prefect's page, or both."""
-    logger = get_run_logger()
-    with Build(plan, dataset, device) as build:
-        logger.info("%d shards to make, %d present, %d stale", len(build.missing), build.reused, len(build.stale))
-        bar = create_progress_artifact(0.0, key="shards", description=f"Shards of {plan.manifest.dataset}")
-        make = task(_make_shard, name="shard", task_run_name="{shard.title}", cache_policy=NO_CACHE, persist_result=False)
-        with console.shard_progress(lines=False) as show:  # Prefect logs them
-            for done, shard in enumerate(build.missing, start=1):
-                logger.info(make(build.attempt, shard, show, done, len(build.missing)))
-                update_progress_artifact(bar, 100 * done / len(build.missing))
-        built = build.report(build.commit())
-    create_table_artifact(_ledger(built), key="ledger", description=f"What the build of {plan.manifest.dataset} did")
-    return built
-
-
-def _make_shard(make: Any, shard: Shard, show: Any, done: int, total: int) -> str:
-    outcome = make(shard)
-    show(shard, outcome, done, total)
-    return console.describe(shard, outcome)
-
-
 def _learn(plan: Plan, dataset: Store, run: Path, device: str) -> None:
     splits = jobs.splits_of_store(dataset)
     fit = task(jobs.train_detector, name="train-ntf", cache_policy=NO_CACHE, persist_result=False)
-    chosen = None if device == "auto" else device
+    chosen = None if device == "auto" else parse_devices(device)[0]
     with console.step_progress("train") as show:
         fit("ntf", splits, run, jobs.detector_settings(plan.manifest), resume=True, device=chosen, on_progress=show)
 
@@ -117,10 +100,3 @@ def _summary(built: BuildReport, dataset: Store) -> dict[str, Any]:
         "rejected": built.rejected,
         "failed": [failure.shard.title for failure in built.failures],
     }
-
-
-def _ledger(built: BuildReport) -> list[list[Any]]:
-    rows: list[list[Any]] = [["what", "images"], ["written", built.images]]
-    for subset, reasons in built.rejected.items():
-        rows += [[f"{subset}: {reason}", count] for reason, count in reasons.items()]
-    return rows + [[f"failed: {failure.shard.title}: {failure.reason}", failure.shard.count] for failure in built.failures]

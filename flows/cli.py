@@ -1,6 +1,6 @@
 """`ntf`, the command line. Commands parse, call one plain function of `flows.jobs` or below, and print.
 
-Exit codes: 0 done, 1 the check failed, 2 the input is wrong.
+Exit codes: 0 done, 1 the check failed, 2 the input is wrong, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from flows.console import err
 from generators.errors import InputError
 from ntf_model.errors import InputError as DetectorInputError
 from pipelines.errors import CheckFailed
+
+STOPPED = 130  # what a shell, and typer, call Ctrl-C
 
 app = typer.Typer(
     name="ntf",
@@ -45,9 +47,10 @@ def main() -> None:
     except CheckFailed as error:
         err.print(f"[bold red]failed:[/bold red] {_plain(error)}", soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("stopped. Run the same command again to go on: only what is missing is made.")
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == STOPPED:
+            err.print("stopped. Run the same command again to go on: only what is missing is made.")
+        raise
 
 
 def _plain(error: Exception) -> str:

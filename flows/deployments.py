@@ -7,6 +7,7 @@ from typing import Any
 from prefect.events import DeploymentEventTrigger
 
 from flows.build_multistep import build_dataset, build_multistep, evaluate_ntf, train_ntf
+from flows.building import make_shards
 from flows.events import REGISTERED
 from flows.refresh import refresh
 
@@ -22,6 +23,7 @@ def deployments(manifest: str, store: str, output: str, device: str, cron: str |
     return [
         build_multistep.to_deployment("build-multistep", parameters={**common, "output": output}),
         build_dataset.to_deployment("build-dataset", parameters=common),
+        make_shards.to_deployment("make-shards", parameters=common),
         train_ntf.to_deployment("train-ntf", parameters=common),
         evaluate_ntf.to_deployment("evaluate-ntf", parameters={"store": store}),
         refresh.to_deployment("refresh", parameters={**common, "output": output}, triggers=[trigger], cron=cron, concurrency_limit=1),

@@ -16,11 +16,14 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import console, drift, jobs
-from flows.build_multistep import build_version
+from flows.building import build_version
+from flows.remote import Source
 from generators.errors import InputError
 from ntf_model.evaluate import Evaluation
 from pipelines.build import status
 from pipelines.catalogue import Catalogue
+from pipelines.devices import parse_devices
+from pipelines.hub import new_revisions
 from pipelines.plan import Plan
 from pipelines.registered import take_incoming
 from pipelines.store import Store
@@ -53,6 +56,8 @@ def refresh(
         logger.info("registered %s: sha256 %s", each.name, each.sha256[:16])
     for arrival in waiting:
         logger.warning("%s waits: %s", arrival.path.name, arrival.waits_for)
+    for revision in new_revisions(Catalogue.shipped()):
+        logger.warning("%s", revision)
     plan = jobs.plan_of(manifest)
     dataset = Store(store, plan.manifest.dataset)
     folder = Path(output) / plan.manifest.dataset
@@ -62,7 +67,7 @@ def refresh(
         logger.info("nothing to do: all %d shards are present", len(state.present))
         return {"version": current.version, "made": 0, "retrained": False, "fallen": []}
     before = dataset.version().number if dataset.exists() else None
-    built = build_version(plan, dataset, device)
+    built = build_version(plan, Source(manifest, None, store, device))
     version = dataset.version()
     if built.version is not None:
         dataset.tag(f"refresh-{version.number}", version.number)
@@ -118,7 +123,7 @@ def _judge(plan: Plan, dataset: Store, folder: Path, versions: tuple[int | None,
     run = folder / f"ntf-{dataset.version().digest[:12]}"
     train = task(jobs.train_detector, name="train-ntf", cache_policy=NO_CACHE, persist_result=False)
     with console.step_progress("train") as show:
-        chosen = None if device == "auto" else device
+        chosen = None if device == "auto" else parse_devices(device)[0]
         train("ntf", splits, run, jobs.detector_settings(plan.manifest), resume=True, device=chosen, on_progress=show)
     new = judge(run, splits).evaluation
     write_current(folder, Current(run, versions[1]))

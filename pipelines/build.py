@@ -9,6 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
@@ -82,21 +83,23 @@ class Build:
     ...     version = build.commit()
     """
 
-    def __init__(self, plan: Plan, store: Store, device: str = "auto"):
+    def __init__(self, plan: Plan, store: Store, device: str = "auto", share: tuple[int, int] | None = None):
+        """With `share` (number, of how many) it makes its share of what is missing, beside others, holds no store, and is not to commit."""
         plan.require_complete()
+        self._share = share
         self.plan = plan
         self.store = store
         self.devices = parse_devices(device)
         self.run_id = uuid.uuid4().hex
 
     def __enter__(self) -> Build:
-        self._lock = self.store.building()
+        self._lock = nullcontext() if self._share else self.store.building()
         self._lock.__enter__()
         self._started = time.perf_counter()
         found = status(self.plan, self.store)
         self.stale = found.stale
         self.reused = len(found.present)
-        self.missing = _in_order(found.missing)
+        self.missing = _in_order(found.missing if self._share is None else _shared(self.plan, found.missing, *self._share))
         self._maker = Maker(self.plan, self.store, Models(self.plan.catalogue, self.devices[0]))
         self._stopping = threading.Event()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
@@ -139,8 +142,7 @@ class Build:
         """
         make = make or self.make
         if lost := next((key for key in shard.inputs if key in self.failures), None):
-            self.failures[shard.key] = Failure(shard, f"its input {self.failures[lost].shard.title} failed")
-            return None
+            return self.fail(shard, f"its input {self.failures[lost].shard.title} failed")
         for pause in (*RETRY_AFTER, None):
             try:
                 return make(shard)
@@ -148,7 +150,7 @@ class Build:
                 raise
             except Exception as error:
                 if pause is None:
-                    self.failures[shard.key] = Failure(shard, f"{type(error).__name__}: {error}")
+                    self.fail(shard, f"{type(error).__name__}: {error}")
                 elif self._stopping.wait(pause):
                     raise
         return None
@@ -165,6 +167,14 @@ class Build:
         self._room.acquire()
         self._written[shard.key] = self._writer.submit(self._write, shard, made)
         return made.outcome
+
+    def adopt(self, shard: Shard, note: Note) -> None:
+        """Takes in a shard that was made and written elsewhere."""
+        self._written[shard.key] = _known(note)
+
+    def fail(self, shard: Shard, reason: str) -> None:
+        """Sets a shard down as one that could not be made."""
+        self.failures[shard.key] = Failure(shard, reason)
 
     def notes(self) -> list[Note]:
         """The notes of all shards made so far, once they are written. Raises what the writer met."""
@@ -219,7 +229,7 @@ class Build:
         def serve(number: int) -> None:
             def make(shard: Shard) -> Outcome:
                 outcome, note = workers[number].make(shard)
-                self._written[shard.key] = _known(note)
+                self.adopt(shard, note)
                 return outcome
 
             while (shard := schedule.take(number)) is not None:
@@ -270,6 +280,16 @@ def _known(note: Note) -> Future[Note]:
     future: Future[Note] = Future()
     future.set_result(note)
     return future
+
+
+def _shared(plan: Plan, shards: tuple[Shard, ...], number: int, of: int) -> tuple[Shard, ...]:
+    """Share `number` of `of`: every `of`-th chain of the plan, each with all its steps, so that no share waits for another."""
+    chains = {chain: position for position, chain in enumerate(dict.fromkeys(_chain(shard) for shard in plan.shards))}
+    return tuple(shard for shard in shards if chains[_chain(shard)] % of == number)
+
+
+def _chain(shard: Shard) -> tuple[str, str, int]:
+    return shard.subset, shard.part, shard.start
 
 
 def _in_order(shards: tuple[Shard, ...]) -> list[Shard]:

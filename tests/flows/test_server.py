@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,72 +10,21 @@ from typing import Any
 import pytest
 
 from pipelines.store import Store
+from tests.flows.processes import NTF, PREFECT, ROOT, in_group, running, start, start_server, surroundings, wait_for
 from tests.support import simswap_checkpoint, write_manifest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-ROOT = Path(__file__).parents[2]
-PREFECT = [str(Path(sys.executable).with_name("prefect"))]
-NTF = [str(Path(sys.executable).with_name("ntf"))]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(what: str, test: Any, seconds: float) -> float:
-    """Waits until `test()` holds and gives the seconds that it took."""
-    start = time.monotonic()
-    while time.monotonic() - start < seconds:
-        if test():
-            return time.monotonic() - start
-        time.sleep(0.5)
-    raise AssertionError(f"{what} did not come within {seconds} s")
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process and everything in its group."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    api = f"http://127.0.0.1:{free_port()}/api"
-    return {
-        **os.environ,
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "PREFECT_API_URL": api,
-        "PREFECT_PLUGINS_ENABLED": "1",
-        "NTF_CHECKPOINTS": str(tmp_path / "checkpoints"),
-        "OMP_NUM_THREADS": "1",
-    }
+    return surroundings(tmp_path)
 
 
 @pytest.fixture
 def server(environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    api = environment["PREFECT_API_URL"]
-    port = api.rsplit(":", 1)[1].removesuffix("/api")
-    with (tmp_path / "server.log").open("wb") as log:
-        command = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", port]
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-
-        def healthy() -> bool:
-            try:
-                with urllib.request.urlopen(f"{api}/health", timeout=2) as answer:
-                    return answer.status == 200
-            except OSError:
-                return False
-
-        wait_for("the server", healthy, 180)
+    with running(start_server(environment, tmp_path)) as process:
         yield process
-        stop(process)
 
 
 def test_the_bare_name_builds_and_a_new_checkpoint_refreshes(
@@ -96,10 +39,8 @@ def test_the_bare_name_builds_and_a_new_checkpoint_refreshes(
     manifest_data["detector"] = {"preset": "demo", "retrain": "never", "config": {"stage1": stage, "stage2": dict(stage)}}
     manifest = write_manifest(tmp_path / "m.yaml", manifest_data)
 
-    with (tmp_path / "serve.log").open("wb") as log:
-        command = [*NTF, "serve", "--manifest", str(manifest), "--device", "cpu", "--cron", "0 0 1 1 *"]
-        serving = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=tmp_path, start_new_session=True)
-    try:
+    command = [*NTF, "serve", "--manifest", str(manifest), "--device", "cpu", "--cron", "0 0 1 1 *"]
+    with running(start(command, environment, tmp_path, "serve.log")) as serving:
 
         def deployed() -> bool:
             listed = subprocess.run(
@@ -128,7 +69,4 @@ def test_the_bare_name_builds_and_a_new_checkpoint_refreshes(
             name for name in before if name.startswith("SimSwap_Style2/") and name.endswith("/1")
         }
         wait_for("the drift report", (tmp_path / "runs" / "tiny" / "drift.json").is_file, 120)
-    finally:
-        stop(serving)
-    left = subprocess.run(["pgrep", "-g", str(serving.pid)], capture_output=True, text=True, check=False).stdout.split()
-    assert left == []
+    assert in_group(serving) == []

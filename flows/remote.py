@@ -1,0 +1,47 @@
+"""A shard as a task on another machine: what travels is a reference, and each process there opens the plan once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from flows import jobs
+from generators.errors import InputError
+from pipelines.devices import parse_devices
+from pipelines.plan import Shard
+from pipelines.producer import Produced, Producer
+from pipelines.store import Store
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a shard comes from, in words that any machine understands which sees the same files: a manifest, and a folder or URI."""
+
+    manifest: str
+    limit: int | None
+    store: str
+    device: str = "auto"
+
+
+def make_shard(source: Source, key: str) -> Produced:
+    """Makes and writes the shard `key` of a manifest.
+
+    Raises InputError if the manifest has no such shard here: a checkpoint or an image is not the one that the build was planned with.
+    """
+    shards, producer = _opened(source)
+    if key not in shards:
+        _opened.cache_clear()  # something changed since this process planned
+        shards, producer = _opened(source)
+    if key not in shards:
+        raise InputError(
+            f"{source.manifest} has no shard {key[:12]} on this machine", "Give all machines the same manifest, checkpoints and real images"
+        )
+    return producer.produce(shards[key])
+
+
+@lru_cache(maxsize=1)
+def _opened(source: Source) -> tuple[dict[str, Shard], Producer]:
+    plan = jobs.plan_of(source.manifest, source.limit)
+    plan.require_complete()
+    producer = Producer(plan, Store(source.store, plan.manifest.dataset), parse_devices(source.device)[0])
+    return {shard.key: shard for shard in plan.shards}, producer

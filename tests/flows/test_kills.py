@@ -1,0 +1,106 @@
+"""kill -9 of a flow, of a worker with what it runs, and of the server: each time the next run makes only what is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.build import run_build, status
+from pipelines.manifest import load_manifest
+from pipelines.plan import Plan, make_plan
+from pipelines.store import Store
+from tests.flows.processes import PREFECT, in_group, kill, prefect, running, start, start_server, surroundings, wait_for
+from tests.support import checkpoint_folder, small_manifest, write_manifest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+PROGRAM = "import sys; from flows.build_multistep import build_dataset; print('made', build_dataset(*sys.argv[1:], 'cpu')['made'])"
+
+
+@dataclass
+class Site:
+    """A server, and a manifest with what a whole build of it comes to."""
+
+    folder: Path
+    environment: dict[str, str]
+    server: subprocess.Popen[bytes]
+    manifest: Path
+    plan: Plan
+    digest: str
+
+    def flow(self, store: Path) -> subprocess.Popen[bytes]:
+        return start([sys.executable, "-c", PROGRAM, str(self.manifest), str(store)], self.environment, self.folder, "flow.log")
+
+    def wait_for_shards(self, store: Store, count: int, process: subprocess.Popen[bytes]) -> None:
+        wait_for(f"{count} shards", lambda: len(store.notes.read()) >= count or process.poll() is not None, 240)
+        assert not store.exists()  # the build is still under way
+
+    def goes_on(self, store: Store) -> None:
+        """Runs the flow again, and checks that it makes only what is missing, and all of that."""
+        missing = len(status(self.plan, store).missing)
+        assert 0 < missing < len(self.plan.shards)
+        again = self.flow(Path(store.root.location))
+        assert again.wait(300) == 0, (self.folder / "flow.log").read_text()[-3000:]
+        assert (self.folder / "flow.log").read_text().splitlines()[-1] == f"made {missing}"
+        assert store.digest() == self.digest
+        assert in_group(again) == []
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    data: dict[str, Any] = small_manifest(checkpoint_folder(folder / "weights"))
+    data["subsets"]["DDIM"]["count"] = 80  # the slow part
+    manifest = write_manifest(folder / "m.yaml", data)
+    plan = make_plan(load_manifest(manifest))
+    reference = Store(folder / "reference", "tiny")
+    run_build(plan, reference, "cpu")
+    environment = surroundings(folder)
+    found = Site(folder, environment, start_server(environment, folder), manifest, plan, reference.digest())
+    yield found
+    kill(found.server)
+
+
+def test_the_flow_is_killed(site: Site, tmp_path: Path) -> None:
+    store = Store(tmp_path, "tiny")
+    flow = site.flow(tmp_path)
+    site.wait_for_shards(store, 6, flow)
+    kill(flow)
+    assert in_group(flow) == []
+    site.goes_on(store)
+
+
+def test_two_workers_share_a_store_and_one_is_killed(site: Site, tmp_path: Path) -> None:
+    store = Store(tmp_path, "tiny")
+    prefect(site.environment, "work-pool", "create", "gpu", "--type", "process")
+    prefect(site.environment, "--no-prompt", "deploy", "--all")
+    parameters = {"manifest": site.manifest, "store": tmp_path, "device": "cpu", "shares": 2}
+    order = [word for name, value in parameters.items() for word in ("--param", f"{name}={value}")]
+    command = [*PREFECT, "worker", "start", "--pool", "gpu"]
+    first = start(command, site.environment, site.folder, "worker-1.log")
+    prefect(site.environment, "deployment", "run", "build-dataset", *order)
+    site.wait_for_shards(store, 6, first)
+    kill(first)
+    assert in_group(first) == []
+    missing = len(status(site.plan, store).missing)
+    assert 0 < missing < len(site.plan.shards)
+    workers = [start(command, site.environment, site.folder, f"worker-{number}.log") for number in (2, 3)]
+    with running(workers[0]), running(workers[1]):
+        prefect(site.environment, "deployment", "run", "build-dataset", *order, "--watch")
+    assert store.digest() == site.digest
+    assert [in_group(worker) for worker in workers] == [[], []]
+
+
+def test_the_server_is_killed(site: Site, tmp_path: Path) -> None:
+    store = Store(tmp_path, "tiny")
+    flow = site.flow(tmp_path)
+    site.wait_for_shards(store, 6, flow)
+    kill(site.server)
+    kill(flow)
+    site.server = start_server(site.environment, site.folder)
+    site.goes_on(store)
