@@ -8,11 +8,19 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from generators.errors import InputError
-from ntf_model.data import DetectionData, DetectionSplits, from_folders
-from ntf_model.detector import Detector, get_detector, load_detector, silent
+from ntf_model.ablation import ablate, ablation_table
+from ntf_model.compare import compare, read_cost, train_all
+from ntf_model.comparison_tables import write_comparison
+from ntf_model.data import DetectionData, DetectionSplits, from_folders, single_split
+from ntf_model.detector import Detector, detector_names, get_detector, load_detector, silent
 from ntf_model.evaluate import Evaluation, evaluate
-from ntf_model.tables import result_table, save_tables
+from ntf_model.explain import embedding_figure, embedding_map, evaluate_distance, explanation_sheet
+from ntf_model.ntf import NTFDetector
+from ntf_model.robustness import robustness, robustness_figure, robustness_table
+from ntf_model.tables import Table, result_table, save_tables
 from pipelines.manifest import Manifest, load_manifest
 from pipelines.plan import Plan, make_plan
 from pipelines.reading import SplitTable, StoreDataset, VersionTable, read_table
@@ -58,7 +66,7 @@ def splits_of_store(store: Store, version: int | str | None = None, where: str |
 
 def splits_of(data: str, root: Path, version: str | None = None, where: str | None = None) -> DetectionSplits:
     """Detector data by name: a folder with `real/` and `fake/` in it, or a dataset of the store in `root`."""
-    if Path(data).is_dir() and not Store(root, data).exists():
+    if _is_folder(data, root):
         return from_folders(Path(data))
     return splits_of_store(Store(root, data), version, where)
 
@@ -89,15 +97,70 @@ def configuration(name: str, settings: dict[str, Any]) -> Any:
 def judge_detector(run: Path, splits: DetectionSplits, output: Path | None = None, on_progress: Progress = silent) -> Judged:
     """Evaluates the detector in the folder `run` on the test split. Writes JSON, Markdown, CSV, LaTeX and HTML to `output` (or `run`)."""
     result = evaluate(load_detector(run), splits.test, splits.validation, on_progress=on_progress)
-    folder = output or run
-    folder.mkdir(parents=True, exist_ok=True)
-    result.save(folder / EVALUATION_FILE)
-    files = [folder / EVALUATION_FILE]
-    for form, suffix in TABLE_SUFFIXES.items():
-        file = folder / f"results{suffix}"
-        file.write_text(save_tables([result_table(result)], form), encoding="utf-8")
-        files.append(file)
-    return Judged(run, result, tuple(files))
+    return _write_results(run, result, output or run)
+
+
+def judge_anywhere(
+    run: Path, data: str, root: Path, version: str | None, where: str | None, output: Path | None, on_progress: Progress = silent
+) -> Judged:
+    """Evaluates the detector in `run` on a dataset of the store, or on a folder as a further test set (Table 5 of the paper).
+
+    A folder is scored whole. It has no validation split, so the threshold is the one that the detector was saved with.
+    """
+    if not _is_folder(data, root):
+        return judge_detector(run, splits_of_store(Store(root, data), version, where), output, on_progress)
+    detector, pictures = load_detector(run), single_split(Path(data))
+    result = evaluate(detector, pictures, pictures, threshold=detector.threshold, on_progress=on_progress)
+    return _write_results(run, result, output or run / Path(data).name)
+
+
+def compare_detectors(
+    splits: DetectionSplits,
+    output: Path,
+    names: Sequence[str] | None = None,
+    preset: str = "demo",
+    scores: Mapping[str, Path] | None = None,
+    device: str | None = None,
+    on_progress: Progress = silent,
+) -> list[Path]:
+    """Trains (or takes over from `output`) the detectors `names`, all by default, judges them on the test split, and writes the tables."""
+    configs = {name: configuration(name, {"preset": preset}) for name in names or detector_names()}
+    detectors = train_all(splits, configs, output, resume=True, device=device, on_progress=on_progress)
+    costs = {name: read_cost(output / name) for name in detectors}
+    found = compare(detectors, splits.test, splits.validation, scores=scores, training=costs, on_progress=on_progress)
+    return write_comparison(found, output)
+
+
+def ablate_ntf(
+    splits: DetectionSplits,
+    output: Path,
+    settings: dict[str, Any],
+    train_on: Sequence[str] | None,
+    seeds: Sequence[int],
+    on_progress: Progress = silent,
+) -> list[Path]:
+    """The ablation's table as Markdown, CSV, LaTeX and HTML in `output`, beside its runs."""
+    found = ablate(splits, output, configuration("ntf", settings), train_on=train_on, seeds=seeds, on_progress=on_progress)
+    return _write_table(ablation_table(found), output / "ablation")
+
+
+def judge_robustness(run: Path, splits: DetectionSplits, on_progress: Progress = silent) -> list[Path]:
+    """Robustness as a table and as curves, in `run`."""
+    found = robustness(load_detector(run), splits.test, splits.validation, on_progress=on_progress)
+    robustness_figure([found], run / "robustness.png")
+    return [*_write_table(robustness_table(found), run / "robustness"), run / "robustness.png"]
+
+
+def explain_ntf(run: Path, splits: DetectionSplits, output: Path) -> list[Path]:
+    """Grad-CAM++ sheet, embedding map, and the evaluation of the distance to the trace. InputError for another detector than NTF."""
+    detector = load_detector(run)
+    if not isinstance(detector, NTFDetector):
+        raise InputError(f"{run} holds {detector.title}, and only NTF has a trace to explain", "Give a run of NTF")
+    output.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(explanation_sheet(detector, splits.test)).save(output / "gradcam.png")
+    embedding_figure(embedding_map(detector, splits.test), output / "embeddings.png")
+    distance = evaluate_distance(detector, splits.test, splits.validation)
+    return [output / "gradcam.png", output / "embeddings.png", *_write_table(result_table(distance), output / "distance")]
 
 
 def report(
@@ -115,6 +178,27 @@ def report(
 def detector_settings(manifest: Manifest) -> dict[str, Any]:
     """What the manifest says about the detector, as settings."""
     return {"preset": manifest.detector.preset, "seed": manifest.detector.seed, **manifest.detector.config}
+
+
+def _is_folder(data: str, root: Path) -> bool:
+    return Path(data).is_dir() and not Store(root, data).exists()
+
+
+def _write_results(run: Path, result: Evaluation, folder: Path) -> Judged:
+    folder.mkdir(parents=True, exist_ok=True)
+    result.save(folder / EVALUATION_FILE)
+    return Judged(run, result, (folder / EVALUATION_FILE, *_write_table(result_table(result), folder / "results")))
+
+
+def _write_table(table: Table, stem: Path) -> list[Path]:
+    """A table in every form, Markdown first."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    files = []
+    for form, suffix in TABLE_SUFFIXES.items():
+        file = stem.with_suffix(suffix)
+        file.write_text(save_tables([table], form), encoding="utf-8")
+        files.append(file)
+    return files
 
 
 def _data(store: Store, version: int, table: VersionTable, split: SplitTable) -> DetectionData:

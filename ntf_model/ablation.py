@@ -195,7 +195,7 @@ def _replicates(test: DetectionData, found: Evaluation, bootstrap: int) -> dict[
     scores = np.array(found.scores.score)
     made = {}
     for subset in test.fake_subsets:
-        members = test.rows_of(subset)
+        members = test.judged_rows(subset)
         counts = bootstrap_counts(test, members, bootstrap, seed=0)
         made[subset] = resample(test.labels[members], scores[members], found.threshold, counts)
     return made

@@ -214,7 +214,7 @@ def paired_difference(data: DetectionData, reference: Evaluation, other: Evaluat
     """The reference minus `other`: the unweighted mean over subsets of each measure, with a 95 % interval from paired replicates."""
     points, drawn = [], []
     for subset in data.fake_subsets:
-        members = data.rows_of(subset)
+        members = data.judged_rows(subset)
         labels, counts = data.labels[members], bootstrap_counts(data, members, bootstrap, seed)
         pair = [resample(labels, np.array(each.scores.score)[members], each.threshold, counts) for each in (reference, other)]
         drawn.append({key: pair[0][key] - pair[1][key] for key in MEASURES})

@@ -7,6 +7,7 @@ judged against the reals of its own source, because a real picture of other cont
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -45,14 +46,15 @@ class DetectionData:
     """One split.
 
     `labels` (int `[N]`) and `subsets` (str `[N]`) describe `dataset` row by row, so that sampling needs no decoding. `real_of` names the
-    real source of each subset of fakes, `families` its family ("GAN", "DM", "multi-step", or "other" where nobody has said).
+    real source of each subset of fakes, or the sources if it has several, `families` its family ("GAN", "DM", "multi-step", or "other"
+    where nobody has said).
     `digest` is a hex sha256 that changes with any picture, label, subset or order.
     """
 
     dataset: ItemDataset
     labels: np.ndarray
     subsets: np.ndarray
-    real_of: dict[str, str]
+    real_of: dict[str, str | tuple[str, ...]]
     families: dict[str, str]
     digest: str
 
@@ -72,11 +74,30 @@ class DetectionData:
         present = set(self.subsets[self.labels == FAKE].tolist())
         return [name for name in self.real_of if name in present]
 
+    def sources_of(self, subset: str) -> tuple[str, ...]:
+        """The real sources of a subset of fakes."""
+        sources = self.real_of[subset]
+        return (sources,) if isinstance(sources, str) else tuple(sources)
+
     def rows_of(self, subset: str) -> np.ndarray:
-        """The rows by which `subset` is judged: its fakes and the reals of its real source (int `[n]`, ascending)."""
-        fakes = (self.labels == FAKE) & (self.subsets == subset)
-        reals = (self.labels == REAL) & (self.subsets == self.real_of[subset])
-        return np.flatnonzero(fakes | reals)
+        """The fakes of `subset` and all reals of its real sources (int `[n]`, ascending)."""
+        return np.flatnonzero(self._is_fake_of(subset) | self._is_real_of(subset))
+
+    def judged_rows(self, subset: str) -> np.ndarray:
+        """The rows by which `subset` is judged: its fakes and as many reals of its sources (all, if there are fewer), int `[n]`, ascending.
+
+        AP depends on the share of fakes, so a subset with more reals beside it would not compare with another. The reals stand in one
+        order for all subsets of the same sources, so that these are judged by the same ones.
+        """
+        fakes, reals = np.flatnonzero(self._is_fake_of(subset)), np.flatnonzero(self._is_real_of(subset))
+        order = np.random.default_rng(zlib.crc32(" ".join(self.sources_of(subset)).encode())).permutation(len(reals))
+        return np.sort(np.concatenate([fakes, reals[order[: len(fakes)]]]))
+
+    def _is_fake_of(self, subset: str) -> np.ndarray:
+        return (self.labels == FAKE) & (self.subsets == subset)
+
+    def _is_real_of(self, subset: str) -> np.ndarray:
+        return (self.labels == REAL) & np.isin(self.subsets, self.sources_of(subset))
 
     def take(self, rows: Sequence[int] | np.ndarray) -> DetectionData:
         """Only these rows, in this order."""

@@ -154,7 +154,7 @@ def summarise(
     replicates: dict[str, dict[str, np.ndarray]] = {}
     rows: list[Row] = []
     for subset in data.fake_subsets:
-        members = data.rows_of(subset)
+        members = data.judged_rows(subset)
         labels, scores = data.labels[members], scored.scores[members]
         values = measure(labels, scores, threshold)
         if bootstrap:

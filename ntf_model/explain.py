@@ -55,7 +55,7 @@ def overlay(image: np.ndarray, heat: np.ndarray, strength: float = 0.45) -> np.n
 def explanation_sheet(detector: NTFDetector, data: DetectionData, *, each: int = 6, shown: int = 112, seed: int = 0) -> np.ndarray:
     """A contact sheet: for each real source and each subset of fakes a row of `each` pictures, every one beside its heat map, with its
     P(fake) under it. `shown` is the side of a picture in pixels. Gives `uint8` `[H, W, 3]`."""
-    names = list(dict.fromkeys([*(data.real_of[name] for name in data.fake_subsets), *data.fake_subsets]))
+    names = list(dict.fromkeys([*(source for name in data.fake_subsets for source in data.sources_of(name)), *data.fake_subsets]))
     rng = np.random.default_rng(seed)
     label_width, line = 150, shown + 18
     sheet = Image.new("RGB", (label_width + each * (2 * shown + 8), len(names) * line), "white")

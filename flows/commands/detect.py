@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from flows import console, jobs
 from flows.commands.options import JsonOption, StoreOption, VersionOption, settings_of
+from ntf_model.detect import detect as find_fakes
+from ntf_model.detector import load_detector
 
 DataArgument = Annotated[str, typer.Argument(help="A dataset of the store, or a folder with real/ and fake/ in it.")]
 WhereOption = Annotated[
@@ -19,6 +23,13 @@ WhereOption = Annotated[
 def add_to(app: typer.Typer) -> None:
     app.command(epilog="Examples: `ntf train demo --preset demo` · `ntf train folder/ --detector wang2020 --set seed=1`")(train)
     app.command(epilog="Examples: `ntf evaluate demo --run runs/ntf` · `ntf evaluate midjourney/ --run runs/ntf --json`")(evaluate)
+    app.command(epilog="Examples: `ntf compare demo` · `ntf compare faces --detectors ntf,wang2020,probe --scores theirs=scores.csv`")(
+        compare
+    )
+    app.command(epilog="Examples: `ntf ablate demo --preset demo` · `ntf ablate faces --train-on ProGAN --seeds 3`")(ablate)
+    app.command(epilog="Examples: `ntf robustness demo --run runs/ntf` · `ntf robustness faces --run runs/wang2020`")(robustness)
+    app.command(epilog="Examples: `ntf explain demo --run runs/ntf` · `ntf explain faces --run runs/ntf --output pictures`")(explain)
+    app.command(epilog="Examples: `ntf detect photo.jpg --model runs/ntf` · `ntf detect folder/ --model runs/ntf --json`")(detect)
 
 
 def train(
@@ -51,10 +62,105 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Judges a trained detector on the test split: a row for each subset, as Markdown, CSV, LaTeX, HTML and JSON."""
-    splits = jobs.splits_of(data, store, version, where)
     with console.step_progress("evaluate") as show:
-        judged = jobs.judge_detector(run, splits, output, show)
+        judged = jobs.judge_anywhere(run, data, store, version, where, output, show)
     if as_json:
         console.out.print_json(judged.evaluation.model_dump_json(exclude={"scores"}))
         return
     console.out.print(next(file for file in judged.files if file.suffix == ".md").read_text(encoding="utf-8"), markup=False, soft_wrap=True)
+
+
+def compare(
+    data: DataArgument,
+    store: StoreOption = Path("store"),
+    version: VersionOption = None,
+    where: WhereOption = None,
+    detectors: Annotated[str | None, typer.Option("--detectors", help="Names of `ntf detectors`, by commas; all if not given.")] = None,
+    scores: Annotated[
+        list[str] | None, typer.Option("--scores", help="NAME=FILE.csv (image id, score) of a detector from elsewhere.")
+    ] = None,
+    preset: Annotated[str, typer.Option("--preset", help="demo or paper, for every detector that is trained.")] = "demo",
+    output: Annotated[Path, typer.Option("--output", help="Runs and tables; what is trained there already is taken over.")] = Path(
+        "runs/compare"
+    ),
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda:0, ...; the best there is if not given.")] = None,
+) -> None:
+    """Trains and judges several detectors on the same images, splits and thresholds, and lays them side by side."""
+    splits = jobs.splits_of(data, store, version, where)
+    names = detectors.split(",") if detectors else None
+    with console.step_progress("compare") as show:
+        files = jobs.compare_detectors(splits, output, names, preset, _files(scores or []), device, show)
+    for file in files:
+        console.out.print(str(file), soft_wrap=True)
+
+
+def ablate(
+    data: DataArgument,
+    store: StoreOption = Path("store"),
+    version: VersionOption = None,
+    preset: Annotated[str, typer.Option("--preset", help="demo, default or paper.")] = "demo",
+    train_on: Annotated[str | None, typer.Option("--train-on", help="Subsets to train on, by commas; all if not given.")] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many seeds.")] = 3,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="A setting as NAME=VALUE; may be repeated.")] = None,
+    output: Annotated[Path, typer.Option("--output", help="Runs and the table.")] = Path("runs/ablation"),
+) -> None:
+    """NTF without each of its parts, with the paper's literal losses, and the ordinary classifier on the same data: one table."""
+    splits = jobs.splits_of(data, store, version)
+    chosen = {"preset": preset, **settings_of(settings or [])}
+    with console.step_progress("ablate") as show:
+        files = jobs.ablate_ntf(splits, output, chosen, train_on.split(",") if train_on else None, range(seeds), show)
+    console.out.print(files[0].read_text(encoding="utf-8"), markup=False, soft_wrap=True)
+
+
+def robustness(
+    data: DataArgument,
+    run: Annotated[Path, typer.Option("--run", help="The folder that `ntf train` wrote.")] = Path("runs/ntf"),
+    store: StoreOption = Path("store"),
+    version: VersionOption = None,
+) -> None:
+    """Blur, JPEG, noise and scaling at one fixed threshold: a table and curves, in the run's folder."""
+    with console.step_progress("robustness") as show:
+        files = jobs.judge_robustness(run, jobs.splits_of(data, store, version), show)
+    for file in files:
+        console.out.print(str(file), soft_wrap=True)
+
+
+def explain(
+    data: DataArgument,
+    run: Annotated[Path, typer.Option("--run", help="The folder that `ntf train` wrote; NTF only.")] = Path("runs/ntf"),
+    store: StoreOption = Path("store"),
+    version: VersionOption = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Where pictures go; the run's folder if not given.")] = None,
+) -> None:
+    """Grad-CAM++ by subset, a map of the embeddings, and the distance to the natural trace judged as a score."""
+    for file in jobs.explain_ntf(run, jobs.splits_of(data, store, version), output or run):
+        console.out.print(str(file), soft_wrap=True)
+
+
+def detect(
+    paths: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
+    model: Annotated[Path, typer.Option("--model", help="The folder that `ntf train` wrote.")] = Path("runs/ntf"),
+    as_json: JsonOption = False,
+) -> None:
+    """P(fake) and the distance to the natural trace of each image, with the threshold that validation fixed. JSON: one line an image."""
+    found = find_fakes(paths, load_detector(model))
+    if as_json:
+        for row in found.rows:
+            facts = {"file": str(row.file), "probability": row.probability, "distance": row.distance, "is_fake": row.is_fake}
+            print(json.dumps({**facts, "threshold": row.threshold}))
+        for file, reason in found.unreadable:
+            print(json.dumps({"file": str(file), "error": reason}))
+        return
+    table = Table("image", "P(fake)", "distance to trace", "verdict")
+    for row in found.rows:
+        distance = "" if row.distance is None else f"{row.distance:.3f}"
+        table.add_row(str(row.file), f"{row.probability:.3f}", distance, "fake" if row.is_fake else "real")
+    console.out.print(table)
+    for file, reason in found.unreadable:
+        console.err.print(f"[yellow]not read:[/yellow] {file}: {reason}", soft_wrap=True)
+
+
+def _files(pairs: list[str]) -> dict[str, Path]:
+    """`NAME=FILE` pairs; a FILE alone is called by its stem."""
+    split = (pair.rpartition("=") for pair in pairs)
+    return {name or Path(file).stem: Path(file) for name, _, file in split}

@@ -134,7 +134,7 @@ class CADDMDetector(Baseline):
 
     def _real_for(self, item: Item, rng: np.random.Generator) -> Item:
         """A real picture of the subset's own source."""
-        rows = np.flatnonzero((self.data.labels == REAL) & (self.data.subsets == self.data.real_of[item.subset]))
+        rows = np.flatnonzero((self.data.labels == REAL) & np.isin(self.data.subsets, self.data.sources_of(item.subset)))
         if not len(rows):
             rows = np.flatnonzero(self.data.labels == REAL)
         return self.data.dataset[int(rng.choice(rows))]
