@@ -3,52 +3,80 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from lance.file import LanceFileReader
 
 from generators.errors import InputError
 from pipelines.store import Store, Version
+from pipelines.store.pending import Note
 from pipelines.store.store import BATCH_ROWS
+
+COLUMNS = ["id", "role", "subset", "identity", "chain"]
 
 
 @dataclass(frozen=True)
 class Forgotten:
-    """The version without the person, how many rows of each role it lacks, and the older versions that still hold them."""
+    """The version without the person (None if only shards that waited for a commit held them), how many rows of each role it lacks, the
+    older versions that still hold them, and how many waiting shards were dropped; the next build makes those again."""
 
-    version: Version
+    version: Version | None
     rows: dict[str, int]
     older: tuple[int, ...]
     tags: tuple[str, ...]
+    waiting: int
 
 
 def forget(store: Store, identity: str, real: str | None = None) -> Forgotten:
-    """Makes a version without the real images of `identity` (of the real source `real`, or of all) and all that was made from them.
+    """Makes a version without the real images of `identity` (of the real source `real`, or of all) and all that was made from them:
+    finals, intermediate images, and the record of tries that were rejected.
 
     Older versions keep what they had until `collect_garbage(store, keep=1)` drops them; tagged ones keep it for good. Put the identity on
-    the manifest's `exclude` list, so that no later build draws it again. Raises InputError if the newest version has no such person.
+    the manifest's `exclude` list, so that no later build draws it again. Raises InputError if neither the newest version nor a shard that
+    waits for a commit has such a person.
     """
     with store.building():
-        gone = rows_of_person(store, identity, real)
-        counts: dict[str, int] = {}
-        for role in gone.values():
-            counts[role] = counts.get(role, 0) + 1
-        newest = store.version()
-        facts = {name: value for name, value in newest.properties.items() if name not in ("digest", "schema")}
-        version = store.without(gone.keys(), {**facts, "forgotten": json.dumps(counts)})
-    older = [each for each in store.log() if each.number < version.number]
-    return Forgotten(version, counts, tuple(each.number for each in older), tuple(tag for each in older for tag in each.tags))
+        waiting = {key: _waiting_rows(store, note) for key, note in store.notes.read().items()}
+        reals = {row["id"] for row in chain(_committed_rows(store), *waiting.values()) if _shows(row, identity, real)}
+        if not reals:
+            raise InputError(f"{store.name} has no real image of {identity!r}", "`ntf store show DATASET IMAGE` tells whom an image shows")
+        gone = {row["id"]: row["role"] for row in _committed_rows(store) if _made_from(row, reals)}
+        held = [key for key, rows in waiting.items() if any(_made_from(row, reals) for row in rows)]
+        for name in [name for key in held if (note := store.notes.get(key)) for name, _ in note.files]:
+            store.data.remove(name)
+        store.notes.drop(held)
+        counts = dict(Counter(gone.values()))
+        version = None
+        if gone:
+            newest = store.version()
+            facts = {name: value for name, value in newest.properties.items() if name not in ("digest", "schema")}
+            version = store.without(gone.keys(), {**facts, "forgotten": json.dumps(counts)})
+    older = [each for each in store.log() if each.number < version.number] if version else []
+    return Forgotten(version, counts, tuple(each.number for each in older), tuple(tag for each in older for tag in each.tags), len(held))
 
 
-def rows_of_person(store: Store, identity: str, real: str | None = None) -> dict[str, str]:
-    """The ids, with their roles, of a person's real images and of all images that have one of them anywhere in their chain."""
-    quoted = identity.replace("'", "''")
-    where = f"role = 'real' AND identity = '{quoted}'" + (f" AND subset = '{real.replace(chr(39), chr(39) * 2)}'" if real else "")
-    dataset = store.dataset()
-    reals = {value for batch in dataset.to_batches(columns=["id"], filter=where) for value in batch.column("id").to_pylist()}
-    if not reals:
-        raise InputError(f"{store.name} has no real image of {identity!r}", "`ntf store show DATASET IMAGE` tells whom an image shows")
-    found = dict.fromkeys(reals, "real")
-    for batch in dataset.to_batches(columns=["id", "role", "chain"], filter="role <> 'real'", batch_size=BATCH_ROWS):
-        for row in batch.to_pylist():
-            if any(link.get(use) in reals for link in json.loads(row["chain"]) for use in ("source", "target")):
-                found[row["id"]] = row["role"]
-    return found
+def _committed_rows(store: Store) -> Iterator[dict[str, Any]]:
+    """The newest version's rows, if there is one."""
+    if store.exists():
+        for batch in store.dataset().to_batches(columns=COLUMNS, batch_size=BATCH_ROWS):
+            yield from batch.to_pylist()
+
+
+def _waiting_rows(store: Store, note: Note) -> list[dict[str, Any]]:
+    files = [LanceFileReader(f"{store.data.location}/{name}", columns=COLUMNS) for name, _ in note.files]
+    return [row for file in files for batch in file.read_all(batch_size=BATCH_ROWS).to_batches() for row in batch.to_pylist()]
+
+
+def _shows(row: dict[str, Any], identity: str, real: str | None) -> bool:
+    return row["role"] == "real" and row["identity"] == identity and real in (None, row["subset"])
+
+
+def _made_from(row: dict[str, Any], reals: set[str]) -> bool:
+    """Whether a row is one of `reals`, or has one of them anywhere in its chain."""
+    if row["role"] == "real":
+        return row["id"] in reals
+    return any(link.get(use) in reals for link in json.loads(row["chain"]) for use in ("source", "target"))

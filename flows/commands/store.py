@@ -203,8 +203,11 @@ def forget(
     """Makes a version without a person and without everything that was made from them."""
     found = forget_person(Store(store, dataset), identity, real)
     removed = ", ".join(f"{count} {role}" for role, count in found.rows.items())
-    console.out.print(f"version {found.version.number} lacks {removed}; digest {found.version.digest}")
-    console.out.print("Versions before it still hold them: `ntf store gc --keep 1` drops those that have no tag.", soft_wrap=True)
+    if found.version:
+        console.out.print(f"version {found.version.number} lacks {removed}; digest {found.version.digest}")
+        console.out.print("Versions before it still hold them: `ntf store gc --keep 1` drops those that have no tag.", soft_wrap=True)
+    if found.waiting:
+        console.out.print(f"{found.waiting} shards that waited for a commit held them and were dropped: the next build makes them again.")
     if found.tags:
         console.out.print(f"[yellow]These tags hold them too:[/yellow] {', '.join(found.tags)}", soft_wrap=True)
     console.out.print("Put the identity on the manifest's `exclude` list, so that no later build draws it again.", soft_wrap=True)

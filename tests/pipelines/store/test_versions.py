@@ -103,7 +103,14 @@ def test_a_person_and_what_was_made_from_them_are_forgotten(store: Store, manife
     drawn = next(row for row in store.rows("subset = 'Chained' AND role = 'final'"))
     person = drawn.identity
     assert person
+    shown = [row for row in store.rows(images=True) if row.role == "final"]
+    store.write_shard("e" * 64, "waits, with the person", [row for row in shown if row.id == drawn.id])
+    store.write_shard("d" * 64, "waits, without", [row for row in shown if row.identity is None][:1])
     found = forget(store, person)
+    assert found.waiting == 1
+    assert set(store.notes.read()) == {"d" * 64}
+    store.notes.drop(["d" * 64])
+    assert found.version is not None
     assert found.rows["real"] == 2 and found.rows["final"] >= 1 and found.older == (1,)
     gone = {row.id for row in store.rows(f"identity = '{person}'", version=1) if row.role == "real"}
     for row in store.rows():
