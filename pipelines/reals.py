@@ -80,7 +80,9 @@ def _from_package(name: str, source: RealSource, splits: Splits) -> list[RealIma
     assert collection is not None
     count = source.count or PACKAGE_COUNTS[collection]
     images = []
-    for picture, cut in distinct_crops(held_out_pictures(collection), count, seed=0):
+    excluded = _excluded(source)  # before cutting, so that `count` can still be reached
+    pictures = [picture for picture in held_out_pictures(collection) if picture.identity not in excluded]
+    for picture, cut in distinct_crops(pictures, count, seed=0):
         digest = hashlib.sha256(cut.tobytes()).hexdigest()
         group = picture.identity or picture.photograph
         split = split_of(f"{name}/{group}", splits)

@@ -68,6 +68,91 @@ def simswap_checkpoint(path: Path, seed: int = 0) -> Path:
     return path
 
 
+def vqgan_checkpoint(path: Path) -> Path:
+    """A VQGAN for 8 px images with its transformer."""
+    from tests.generators.methods.test_vqgan import tensors
+
+    write_safetensors(path, tensors(), {"n_head": 2, "sos_token": 3})
+    return path
+
+
+def projected_gan_checkpoint(path: Path) -> Path:
+    """A 64 px ProjectedGAN as a state dict under the official names; its checkpoint needs the option `img_resolution: 64`."""
+    from tests.generators.methods.test_projected_gan import official
+
+    torch.save({"G_ema": official().state_dict()}, path)
+    return path
+
+
+def diffface_checkpoints(folder: Path) -> dict[str, dict[str, Any]]:
+    """A DiffFace for aligned 32 px images with its three components, as entries of a manifest's `checkpoints`."""
+    from generators.networks.arcface import ArcFace
+    from generators.networks.gaze import GazeNet
+    from tests.parity.cases import HERE, Case
+
+    folder.mkdir(parents=True, exist_ok=True)
+    cases = HERE / "cases" / "diffface"
+    torch.manual_seed(0)
+    torch.save(Case(cases / "tiny32").weights("model"), folder / "Model.pt")
+    torch.save({"model": ArcFace((1, 1, 1, 1), widths=(8, 8, 8, 8), input_size=32).state_dict()}, folder / "Arcface.tar")
+    torch.save(Case(cases / "guidance_and_loop_tiny32").weights("netSeg"), folder / "FaceParser.pth")
+    torch.save({"nstack": 1, "model_state_dict": GazeNet(1, 8, 4).state_dict()}, folder / "GazeEstimator.pt")
+    options = {"num_head_channels": 16, "image_size": 32, "crop": "aligned"}
+    parts = {"arcface": "diffface-arcface-32", "face_parser": "diffface-parser-32", "gaze": "diffface-gaze-32"}
+    return {
+        "diffface": {
+            "generators": ["diffface"],
+            "file": str(folder / "Model.pt"),
+            "licence": "test",
+            "options": options,
+            "components": parts,
+        },
+        parts["arcface"]: {"file": str(folder / "Arcface.tar"), "licence": "test", "options": {"input_size": 32}},
+        parts["face_parser"]: {"file": str(folder / "FaceParser.pth"), "licence": "test"},
+        parts["gaze"]: {"file": str(folder / "GazeEstimator.pt"), "licence": "test"},
+    }
+
+
+def six_chains(folder: Path, count: int = 2) -> dict[str, Any]:
+    """A manifest, as data, with the paper's six chains from small checkpoints that are written to `folder`."""
+    from tests.generators.methods.tiny_diffusion import latent_pipeline
+
+    entries = {
+        "sg2": {"generators": ["stylegan2"], "file": str(stylegan2_checkpoint(folder / "sg2.safetensors"))},
+        "vq": {"generators": ["vqgan"], "file": str(vqgan_checkpoint(folder / "vq.safetensors"))},
+        "proj": {
+            "generators": ["projected_gan"],
+            "file": str(projected_gan_checkpoint(folder / "proj.pth")),
+            "options": {"img_resolution": 64},
+        },
+        "ldm": {"generators": ["ldm"], "file": str(latent_pipeline(folder / "ldm"))},
+        "swap": {"generators": ["simswap"], "file": str(simswap_checkpoint(folder / "swap.safetensors"))},
+    }
+    checkpoints = {name: {**entry, "licence": "test"} for name, entry in entries.items()} | diffface_checkpoints(folder / "diffface")
+    first = {
+        "Style2": {"sample": "stylegan2", "checkpoint": "sg2"},
+        "VQ": {"sample": "vqgan", "checkpoint": "vq"},
+        "Proj": {"sample": "projected_gan", "checkpoint": "proj"},
+        "LDM": {"sample": "ldm", "checkpoint": "ldm", "steps": 2},
+    }
+    short = {"steps": 4, "skip": 2, "masking_threshold": 1, "candidates": 1, "parsing": 0, "gaze": 0}
+    swaps = {
+        "SimSwap": {"swap": "simswap", "checkpoint": "swap", "source": "faces"},
+        "DiffFace": {"swap": "diffface", "checkpoint": "diffface", "source": "faces", **short},
+    }
+    names = ("SimSwap_Style2", "SimSwap_VQ", "SimSwap_LDM", "DiffFace_Style2", "DiffFace_Proj", "DiffFace_LDM")
+    chains = {name: [first[name.split("_")[1]], swaps[name.split("_")[0]]] for name in names}
+    return {
+        "dataset": "chains",
+        "size": 32,
+        "shard_size": 2,
+        "splits": {"train": 0.5, "validation": 0.2},
+        "reals": {"faces": {"package": "faces", "licence": "test", "count": 40}},
+        "checkpoints": checkpoints,
+        "subsets": {name: {"count": count, "real": "faces", "chain": chain} for name, chain in chains.items()},
+    }
+
+
 def checkpoint_folder(folder: Path) -> Path:
     """A folder with one small checkpoint of each of the methods above."""
     stylegan2_checkpoint(folder / "stylegan2.safetensors")
