@@ -47,6 +47,9 @@ class Progress:
     seconds: float
     losses: Mapping[str, float]
 
+    def __str__(self) -> str:
+        return f"step {self.step:,} of {self.steps:,}, " + ", ".join(f"{name} {value:.3f}" for name, value in self.losses.items())
+
 
 @dataclass
 class Run:
