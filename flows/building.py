@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.artifacts import create_image_artifact, create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
@@ -51,6 +51,7 @@ def build_version(plan: Plan, source: Source, shares: int = 1) -> BuildReport:
         _make_all(build, source)
         built = build.report(build.commit())
     create_table_artifact(_ledger(built), key="ledger", description=f"What the build of {plan.manifest.dataset} did")
+    create_image_artifact(jobs.sample_sheet(dataset), key="sheet", description=f"The first fakes of each subset of {dataset.name}")
     return built
 
 

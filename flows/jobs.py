@@ -21,10 +21,13 @@ from ntf_model.explain import embedding_figure, embedding_map, evaluate_distance
 from ntf_model.ntf import NTFDetector
 from ntf_model.robustness import robustness, robustness_figure, robustness_table
 from ntf_model.tables import Table, result_table, save_tables
+from pipelines.images import decode
 from pipelines.manifest import Manifest, load_manifest
 from pipelines.plan import Plan, make_plan
 from pipelines.reading import SplitTable, StoreDataset, VersionTable, read_table
+from pipelines.quality import FeatureNetwork
 from pipelines.report import write_report
+from pipelines.report.sheets import contact_sheet
 from pipelines.store import Store
 
 Progress = Callable[[int, int, str], None]
@@ -169,10 +172,20 @@ def report(
     version: int | str | None = None,
     runs: Sequence[Path] = (),
     history: Sequence[Mapping[str, Any]] = (),
+    features: Path | None = None,
 ) -> Path:
-    """The page of a version, with the evaluations that lie in `runs` and the drifts of `history` (`flows.drift.read_history`)."""
+    """The page of a version, with the evaluations that lie in `runs` and the drifts of `history` (`flows.drift.read_history`).
+
+    `features` is an .onnx file for FID and KID: see `pipelines.quality.FeatureNetwork`.
+    """
     evaluations = [Evaluation.load(run / EVALUATION_FILE).model_dump() for run in runs]
-    return write_report(store, output, version, evaluations, history)
+    return write_report(store, output, version, evaluations, history, FeatureNetwork(features) if features else None)
+
+
+def sample_sheet(store: Store, each: int = 4) -> str:
+    """A row of the first `each` fakes of every part of a subset, as one picture in a data URI."""
+    rows = store.rows(f"role = 'final' AND `index` < {each}", images=True)
+    return contact_sheet([decode(row.image, row.id) for row in rows if row.image is not None], each)
 
 
 def detector_settings(manifest: Manifest) -> dict[str, Any]:

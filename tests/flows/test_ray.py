@@ -21,14 +21,26 @@ ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
 import sys
+import ray
 from prefect.testing.utilities import prefect_test_harness
 from prefect_ray import RayTaskRunner
 from flows.build_multistep import build_dataset
 
-manifest, store = sys.argv[1:]
-on_ray = build_dataset.with_options(task_runner=RayTaskRunner(init_kwargs={"num_cpus": 2, "include_dashboard": False}))
-with prefect_test_harness(server_startup_timeout=240):
-    print("made", on_ray(manifest, store, "cpu")["made"])
+def start():  # Ray gives its own processes 30 s, and a busy machine may need longer
+    for last in (False, False, True):
+        try:
+            return ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, logging_level="ERROR")
+        except Exception:
+            if last:
+                raise
+            ray.shutdown()
+
+if __name__ == "__main__":
+    manifest, store = sys.argv[1:]
+    with prefect_test_harness(server_startup_timeout=240):
+        start()
+        print("made", build_dataset.with_options(task_runner=RayTaskRunner())(manifest, store, "cpu")["made"])
+    ray.shutdown()
 """
 
 
