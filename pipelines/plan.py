@@ -175,7 +175,7 @@ def _real_shards(manifest: Manifest, pools: dict[str, RealPool]) -> Iterator[Sha
         for start, stop in _ranges(len(pool.images), manifest.shard_size):
             ingredients = {
                 "import": IMPORT_VERSION,
-                "images": [[image.id, image.sha256] for image in pool.images[start:stop]],
+                "images": [[image.id, image.sha256, image.split] for image in pool.images[start:stop]],
                 "size": manifest.size,
                 "codec": manifest.codec.model_dump(mode="json"),
             }
@@ -231,6 +231,8 @@ def _ingredients(
         "seeds": [part_seed(manifest, shard.subset, shard.part), shard.step, shard.start, shard.stop],
         "prompts": prompts_of(step) if step.prompts is not None else None,
         "inputs": list(shard.inputs),
+        # No pixels, but what every row says: rows of one version must not be divided by different rules.
+        "splits": [image_split(manifest, shard.subset, shard.part, index) for index in range(shard.start, shard.stop)],
         "draws": [{role: image.sha256 for role, image in each.items()} for each in drawn],
         # An intermediate image stays as its generator made it; only the last step is brought to the dataset's size and codec.
         "size": manifest.size if last else None,
