@@ -24,8 +24,8 @@ from ntf_model.tables import Table, result_table, save_tables
 from pipelines.images import decode
 from pipelines.manifest import Manifest, load_manifest
 from pipelines.plan import Plan, make_plan
-from pipelines.reading import SplitTable, StoreDataset, VersionTable, read_table
 from pipelines.quality import FeatureNetwork
+from pipelines.reading import SplitTable, StoreDataset, VersionTable, read_table
 from pipelines.report import write_report
 from pipelines.report.sheets import contact_sheet
 from pipelines.store import Store

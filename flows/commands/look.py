@@ -80,6 +80,9 @@ def report(
     version: VersionOption = None,
     run: Annotated[list[Path] | None, typer.Option("--run", help="A folder that `ntf evaluate` wrote; may be repeated.")] = None,
     output: Annotated[Path, typer.Option("--output", help="The page.")] = Path("report.html"),
+    features: Annotated[
+        Path | None, typer.Option("--features", help="An .onnx network, RGB [N, 3, H, W] in [0, 1] to features [N, D]: adds FID and KID.")
+    ] = None,
 ) -> None:
     """Writes one self-contained HTML page for a version of a dataset."""
-    console.out.print(str(jobs.report(Store(store, dataset), output, version, tuple(run or ()))))
+    console.out.print(str(jobs.report(Store(store, dataset), output, version, tuple(run or ()), features=features)))

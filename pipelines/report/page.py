@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,11 +17,14 @@ import numpy as np
 from generators.errors import InputError
 from pipelines.images import decode
 from pipelines.manifest import ChainStep, Manifest
+from pipelines.quality import FeatureNetwork, Quality, median_sharpness, subset_quality
 from pipelines.report import charts, sheets
+from pipelines.report.strips import Cell, strip
 from pipelines.store import Row, Store, Version
 
 SHEET_IMAGES = 24
 STRIPS = 4
+BATCH_IMAGES = 64
 MEASURES = {
     "ap": "AP",
     "acc": "ACC",
@@ -45,8 +48,9 @@ class SubsetView:
     splits: dict[str, int]
     rejected: dict[str, int]
     sheet: str
-    strips: list[list[tuple[str, str]]]
+    strips: list[list[Cell]]
     anchor: str
+    quality: Quality
 
 
 def write_report(
@@ -55,16 +59,19 @@ def write_report(
     version: int | str | None = None,
     evaluations: Sequence[Mapping[str, Any]] = (),
     history: Sequence[Mapping[str, Any]] = (),
+    features: FeatureNetwork | None = None,
 ) -> Path:
     """Writes the page of a version to `output` and returns it. `evaluations` are detectors' results as plain data.
 
     An evaluation has `title`, `threshold`, `subsets` (rows with `name`, `n_real`, `n_fake` and `measures`, each `value`, `low`, `high`),
     `overall`, and `scores` (columns `id`, `label`, `subset`, `score`). `history` are the drifts between versions, oldest first, each with
-    `from_version`, `to_version`, `time_to_detect`, `fallen` and `subsets`. The file appears whole or not at all.
+    `from_version`, `to_version`, `time_to_detect`, `fallen` and `subsets`. With `features`, subsets also get FID and KID against their real
+    images, as far as there are images enough. The file appears whole or not at all.
     """
     found = store.version(version)
     manifest = Manifest.model_validate(json.loads(found.properties["manifest"]))
     rows = store.rows(version=found.number)
+    real_features = {name: _features(store, found, features, f"role = 'real' AND subset = '{name}'") for name in manifest.reals}
     page = (
         _environment()
         .get_template("page.html.j2")
@@ -73,11 +80,12 @@ def write_report(
             version=found,
             manifest=manifest,
             pipeline=_pipeline(rows, evaluations),
-            subsets=[_subset(store, found, manifest, name, rows) for name in manifest.subsets],
+            subsets=[_subset(store, found, manifest, name, rows, features, real_features) for name in manifest.subsets],
             reals=[_reals(store, found, name, rows) for name in manifest.reals],
             ledger=_ledger(rows),
             detectors=[_detector(evaluation, manifest) for evaluation in evaluations],
             measures=MEASURES,
+            features=features.name if features else "",
             history=list(history),
             lineage=_lineage(rows),
             environment={
@@ -110,6 +118,7 @@ def describe_chain(chain: Sequence[ChainStep]) -> str:
 def _environment() -> jinja2.Environment:
     loader = jinja2.FunctionLoader(lambda name: (resources.files("pipelines.report") / name).read_text(encoding="utf-8"))
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["number"] = lambda value, form="%.2f": "" if value is None else form % value
     environment.filters["percent"] = lambda value: "" if value is None else f"{value * 100:.1f}"
     return environment
 
@@ -127,12 +136,24 @@ def _pipeline(rows: Sequence[Row], evaluations: Sequence[Mapping[str, Any]]) -> 
     return charts.pipeline(stages, "The pipeline and what went through it")
 
 
-def _subset(store: Store, version: Version, manifest: Manifest, name: str, rows: Sequence[Row]) -> SubsetView:
+def _subset(
+    store: Store,
+    version: Version,
+    manifest: Manifest,
+    name: str,
+    rows: Sequence[Row],
+    features: FeatureNetwork | None,
+    real_features: Mapping[str, np.ndarray | None],
+) -> SubsetView:
     subset = manifest.subsets[name]
     own = [row for row in rows if row.subset == name and row.label == 1]
     finals = [row for row in own if row.role == "final"]
     shown = finals[:: max(1, len(finals) // SHEET_IMAGES)][:SHEET_IMAGES]
     pixels = _pixels(store, version, [row.id for row in shown])
+    by_id = {row.id: row for row in rows if row.subset == name or row.role == "real"}
+    fakes = _features(store, version, features, f"role = 'final' AND subset = '{name}'")
+    real_sets = [found for real in subset.reals if (found := real_features[real]) is not None]
+    rejected = Counter(row.reason or "" for row in own if row.role == "rejected")
     chains = list(dict.fromkeys(describe_chain(part.chain) for part in subset.parts))
     return SubsetView(
         name,
@@ -141,27 +162,25 @@ def _subset(store: Store, version: Version, manifest: Manifest, name: str, rows:
         ", ".join(subset.reals),
         len(finals),
         dict(Counter(row.split for row in finals)),
-        dict(Counter(row.reason or "" for row in own if row.role == "rejected")),
+        dict(rejected),
         sheets.contact_sheet([pixels[row.id] for row in shown]) if shown else "",
-        [_strip(store, version, row) for row in shown[:STRIPS] if row.target_id or row.source_id],
+        [strip(row, by_id, lambda ids: _pixels(store, version, ids)) for row in shown[:STRIPS] if row.target_id or row.source_id],
         "".join(letter if letter.isalnum() else "-" for letter in name),
+        subset_quality([row.measures for row in finals], rejected.total(), fakes, np.concatenate(real_sets) if real_sets else None),
     )
 
 
-def _strip(store: Store, version: Version, row: Row) -> list[tuple[str, str]]:
-    """One image's way through its chain: source, every step, and what the last step changed. Pictures with captions."""
-    ids = [row.source_id, row.target_id, row.id]
-    pixels = _pixels(store, version, [each for each in ids if each])
-    strip = []
-    if row.source_id in pixels:
-        strip.append(("source", sheets.data_uri(pixels[row.source_id])))
-    if row.target_id in pixels:
-        before = row.chain[-2]["generator"] if len(row.chain) > 1 else "real"
-        strip.append((f"target ({before})", sheets.data_uri(pixels[row.target_id])))
-    strip.append((row.chain[-1]["generator"], sheets.data_uri(pixels[row.id])))
-    if row.target_id in pixels:
-        strip.append(("difference x 4", sheets.data_uri(sheets.difference(pixels[row.id], pixels[row.target_id]))))
-    return strip
+def _features(store: Store, version: Version, network: FeatureNetwork | None, where: str) -> np.ndarray | None:
+    """The features of the images for which `where` holds, read a batch at a time. None without a network or without images."""
+    if network is None:
+        return None
+
+    def pictures() -> Iterator[np.ndarray]:
+        for batch in store.dataset(version.number).to_batches(columns=["id", "image"], filter=where, batch_size=BATCH_IMAGES):
+            for row in batch.to_pylist():
+                yield decode(row["image"], row["id"])
+
+    return network.embed(pictures())
 
 
 def _reals(store: Store, version: Version, name: str, rows: Sequence[Row]) -> dict[str, Any]:
@@ -174,6 +193,7 @@ def _reals(store: Store, version: Version, name: str, rows: Sequence[Row]) -> di
         "groups": len({row.group for row in own}),
         "splits": dict(Counter(row.split for row in own)),
         "licence": own[0].licence if own else "",
+        "sharpness": median_sharpness(row.measures for row in own),
         "sheet": sheets.contact_sheet([pixels[row.id] for row in shown]) if shown else "",
     }
 
