@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import console, jobs
 from flows.building import build_version
+from flows.orphans import end_with_worker
 from flows.remote import Source
 from pipelines.build import BuildReport
 from pipelines.devices import parse_devices
@@ -35,6 +36,7 @@ def build_multistep(
     `device` may name several GPUs ("0,1"). `limit` bounds the fakes of each part of a subset, to try a manifest out. `shares` is the number
     of `make-shards` runs that the build is shared out to, over a work pool. Gives the version, its digest, what was made, and the report.
     """
+    end_with_worker()
     plan = jobs.plan_of(manifest, limit)
     dataset = Store(store, plan.manifest.dataset)
     built = build_version(plan, Source(manifest, limit, store, device), shares)
@@ -54,6 +56,7 @@ def build_dataset(
     manifest: str = "demo", store: str = "store", device: str = "auto", limit: int | None = None, shares: int = 1
 ) -> dict[str, Any]:
     """Builds what is missing of `manifest` into `store`, and nothing more."""
+    end_with_worker()
     plan = jobs.plan_of(manifest, limit)
     dataset = Store(store, plan.manifest.dataset)
     return _summary(build_version(plan, Source(manifest, limit, store, device), shares), dataset)
@@ -62,6 +65,7 @@ def build_dataset(
 @flow(name="train-ntf", log_prints=False, validate_parameters=True)
 def train_ntf(manifest: str = "demo", store: str = "store", run: str = "runs/ntf", device: str = "auto") -> str:
     """Trains NTF, as the manifest's `detector` says, on the newest version of its dataset. Goes on where a stopped run was."""
+    end_with_worker()
     plan = jobs.plan_of(manifest)
     _learn(plan, Store(store, plan.manifest.dataset), Path(run), device)
     return run
@@ -70,6 +74,7 @@ def train_ntf(manifest: str = "demo", store: str = "store", run: str = "runs/ntf
 @flow(name="evaluate-ntf", log_prints=False, validate_parameters=True)
 def evaluate_ntf(dataset: str = "demo", store: str = "store", run: str = "runs/ntf") -> str:
     """Judges the detector in `run` on the test split of the newest version of `dataset`."""
+    end_with_worker()
     _judge(Path(run), Store(store, dataset))
     return run
 

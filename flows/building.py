@@ -21,6 +21,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import console, jobs
+from flows.orphans import end_with_worker
 from flows.remote import Source, make_shard
 from generators.errors import InputError
 from pipelines.build import RETRY_AFTER, Attempt, Build, BuildReport, OnShard
@@ -32,6 +33,7 @@ LIMIT = "ntf-generating"  # a global concurrency limit of this name bounds the s
 LEASE = 60.0  # seconds until the place of a killed holder is free again; Prefect's own 300 would leave a GPU idle
 IN_FLIGHT = 256  # tasks given to a cluster at once: thousands would choke the server
 POLL = 5.0
+PATIENCE = 1800.0  # seconds without a new shard after which the shares that still run are taken to be lost
 UPDATE_EVERY = 2.0  # seconds between updates of the progress bar in Prefect's page
 
 
@@ -45,7 +47,7 @@ def build_version(plan: Plan, source: Source, shares: int = 1) -> BuildReport:
     dataset = Store(source.store, plan.manifest.dataset)
     if shares > 1:
         with dataset.building():
-            _share_out(source, shares)
+            _share_out(source, shares, dataset)
     with Build(plan, dataset, source.device) as build:
         logger.info("%d shards to make, %d present, %d stale", len(build.missing), build.reused, len(build.stale))
         _make_all(build, source)
@@ -60,6 +62,7 @@ def make_shards(
     manifest: str = "demo", store: str = "store", device: str = "auto", limit: int | None = None, share: int = 0, of: int = 1
 ) -> int:
     """Makes the missing shards of share number `share` of `of`. Gives how many. The build that shared them out commits them."""
+    end_with_worker()
     plan = jobs.plan_of(manifest, limit)
     with Build(plan, Store(store, plan.manifest.dataset), device, (share, of)) as build:
         _make_all(build, Source(manifest, limit, store, device))
@@ -153,24 +156,32 @@ def _is_worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
     return not isinstance(state.result(raise_on_failure=False), InputError)
 
 
-def _share_out(source: Source, shares: int) -> None:
-    """Runs `make-shards` once for each share and waits until all have ended, however they ended."""
+def _share_out(source: Source, shares: int, dataset: Store) -> None:
+    """Runs `make-shards` once for each share and waits until all have ended, however they ended, or nothing has come for `PATIENCE`.
+
+    A run that is killed with its worker never ends in Prefect's eyes.
+    """
     parameters = {"manifest": source.manifest, "store": source.store, "device": source.device, "limit": source.limit, "of": shares}
-    runs = [
-        run_deployment(
-            "make-shards/make-shards", parameters={**parameters, "share": share}, flow_run_name=f"share {share + 1} of {shares}", timeout=0
-        )
-        for share in range(shares)
-    ]
+    waiting = {}
+    for share in range(shares):
+        name = f"share {share + 1} of {shares}"
+        run = run_deployment("make-shards/make-shards", parameters={**parameters, "share": share}, flow_run_name=name, timeout=0)
+        waiting[run.id] = name
     logger = get_run_logger()
+    pending = dataset.root.child(f"{dataset.name}.pending")
+    written, since = -1, time.monotonic()
     with get_client(sync_client=True) as client:
-        waiting = {run.id for run in runs}
         while waiting:
             time.sleep(POLL)
-            for each in [client.read_flow_run(number) for number in waiting]:
-                if each.state is not None and each.state.is_final():
-                    waiting.discard(each.id)
-                    logger.info("%s: %s", each.name, each.state.name)
+            for number in list(waiting):
+                state = client.read_flow_run(number).state
+                if state is not None and state.is_final():
+                    logger.info("%s: %s", waiting.pop(number), state.name)
+            if len(pending.sizes()) != written:
+                written, since = len(pending.sizes()), time.monotonic()
+            elif time.monotonic() - since > PATIENCE:
+                logger.warning("nothing has come for %d minutes from %s: making the rest here", PATIENCE / 60, ", ".join(waiting.values()))
+                return
 
 
 def _ledger(built: BuildReport) -> list[list[Any]]:

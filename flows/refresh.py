@@ -17,6 +17,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import console, drift, jobs
 from flows.building import build_version
+from flows.orphans import end_with_worker
 from flows.remote import Source
 from generators.errors import InputError
 from ntf_model.evaluate import Evaluation
@@ -48,6 +49,7 @@ def refresh(
     `checkpoint` names the one whose event started the run; it is only logged, because the plan finds out by itself what has changed.
     Gives the version, the shards made, whether the detector was retrained, and the subsets that fell below the gate.
     """
+    end_with_worker()
     logger = get_run_logger()
     if checkpoint:
         logger.info("started for the checkpoint %s", checkpoint)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from generators.errors import InputError
 from pipelines.build import run_build, status
 from pipelines.manifest import load_manifest
 from pipelines.plan import Plan, make_plan
@@ -51,6 +52,15 @@ class Site:
         assert in_group(again) == []
 
 
+def is_free(store: Store) -> bool:
+    """Whether no build holds the store."""
+    try:
+        with store.building():
+            return True
+    except InputError:
+        return False
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
@@ -87,6 +97,7 @@ def test_two_workers_share_a_store_and_one_is_killed(site: Site, tmp_path: Path)
     site.wait_for_shards(store, 6, first)
     kill(first)
     assert in_group(first) == []
+    wait_for("the end of what the worker ran", lambda: is_free(store), 30)
     missing = len(status(site.plan, store).missing)
     assert 0 < missing < len(site.plan.shards)
     workers = [start(command, site.environment, site.folder, f"worker-{number}.log") for number in (2, 3)]
