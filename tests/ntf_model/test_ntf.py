@@ -184,7 +184,7 @@ def test_bf16_trains_and_takes_its_wrapper_off(splits: DetectionSplits, tiny: NT
     config = merge(tiny, {"mixed_precision": "bf16", "stage1": {"epochs": 1}, "stage2": {"epochs": 1}})
     detector = NTFDetector.fit(splits, config, device="cpu")
     assert np.isfinite(detector.score(some_images(splits))).all()
-    assert all(value.dtype == torch.float32 for value in weights(detector).values())
+    assert all(value.dtype == torch.float32 for value in weights(detector).values() if value.is_floating_point())
 
 
 @pytest.mark.slow
