@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich.table import Table
 
@@ -32,6 +33,7 @@ def demo(
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")  # the bars say it already
     from flows.build_multistep import build_multistep
 
+    torch.set_num_threads(1)  # networks this small lose more to waiting for a second thread than they gain by it
     result = build_multistep("demo", str(folder / "store"), str(folder / "runs"), device)
     console.out.print(
         f"version {result['version']}, digest {result['digest'][:16]}: {result['made']} shards made, {result['reused']} there already"
