@@ -36,8 +36,10 @@ def strip(row: Row, rows: Mapping[str, Row], pixels_of: Callable[[Sequence[str]]
         cells.append(_cell(f"{link['kind']}: {link['generator']}", numbers(made) if made else (), pixels.get(each)))
     before = steps[-2] if len(steps) > 1 else first[0] if first else None
     if before in pixels and row.id in pixels:
+        side = min(*pixels[row.id].shape[:2], *pixels[before].shape[:2])
+        mean = np.abs(fit(pixels[row.id], side).astype(np.int16) - fit(pixels[before], side)).mean()
         change = sheets.difference(pixels[row.id], pixels[before])
-        cells.append(_cell("last step's difference x 4", (f"mean {change.mean() / 4:.1f} grey levels",), change))
+        cells.append(_cell("last step's difference x 4", (f"mean {mean:.1f} grey levels",), change))
     return [cell for cell in cells if cell is not None]
 
 
@@ -47,7 +49,7 @@ def numbers(row: Row) -> tuple[str, ...]:
     measures = row.measures
     if "similarity" in measures:
         found = measures["similarity"]
-        lines += [f"to source {found['source']:.2f} (was {found['before']:.2f})", f"to target {found['target']:.2f}"]
+        lines += [f"to source {found['source']:.2f}, was {found['before']:.2f}", f"to target {found['target']:.2f}"]
     if "pose_distance" in measures:
         lines.append(f"pose {measures['pose_distance']:.2f}, mouth {measures['expression_distance']:.2f}")
     if "mask_share" in measures:

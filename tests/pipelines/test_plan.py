@@ -56,6 +56,9 @@ def test_inputs_come_before_what_is_made_from_them(tmp_path: Path, manifest_data
         (lambda m: m.update(codec={"format": "jpeg", "quality": 90}), {GAN, DM, CHAIN_2, REALS}),
         # A row says its split, so other splits are other rows.
         (lambda m: m.update(splits={"train": 0.5, "validation": 0.2, "seed": 9}), {GAN, DM, CHAIN_1, CHAIN_2, REALS}),
+        (lambda m: m.update(faces={"padding": 0.3}), {CHAIN_2}),
+        (lambda m: m.update(faces={"min_similarity": 0.1}), {CHAIN_2}),
+        (lambda m: m.update(faces={"detector": "cascade"}), set()),  # the default
         # What does not decide pixels changes nothing.
         (lambda m: m.update(dataset="other"), set()),
         (lambda m: m.update(attempts=9), set()),

@@ -40,7 +40,7 @@ def test_a_strip_shows_source_target_each_step_and_the_difference_with_numbers(s
     cells = strip(final, rows, pixels)
     assert [cell.caption for cell in cells] == ["source", "sample: stylegan2", "swap: simswap", "last step's difference x 4"]
     found = final.measures["similarity"]
-    assert cells[2].numbers[:2] == (f"to source {found['source']:.2f} (was {found['before']:.2f})", f"to target {found['target']:.2f}")
+    assert cells[2].numbers[:2] == (f"to source {found['source']:.2f}, was {found['before']:.2f}", f"to target {found['target']:.2f}")
     assert all(cell.picture.startswith("data:image/webp;base64,") for cell in cells)
 
 
