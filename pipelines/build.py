@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from generators.errors import InputError
+from pipelines import rates
 from pipelines.devices import held, parse_devices
 from pipelines.errors import CheckFailed
 from pipelines.make import Made, Maker, Outcome
@@ -200,7 +201,9 @@ class Build:
 
     def report(self, version: Version | None) -> BuildReport:
         """What this build did, once it has committed."""
-        titles = {shard.key: shard.subset or f"real {shard.part}" for shard in self.plan.shards}
+        shards = {shard.key: shard for shard in self.plan.shards}
+        titles = {key: shard.subset or f"real {shard.part}" for key, shard in shards.items()}
+        rates.remember(self.devices[0], ((shards[note.key], note.written, note.seconds) for note in self.notes()))
         rejected: dict[str, Counter[str]] = {}
         short: Counter[str] = Counter()
         images = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +12,11 @@ from rich.table import Table
 
 from flows import console, jobs
 from flows.commands.options import DevicesOption, JsonOption, LimitOption, StoreOption
+from pipelines import rates
 from pipelines.build import Status, run_build, status
 from pipelines.lineage import StaleShards, stale_shards
 from pipelines.manifest import load_manifest
+from pipelines.models import pick_device
 from pipelines.plan import Plan
 from pipelines.store import Store
 
@@ -95,6 +98,15 @@ def _show_subsets(found: Plan, state: Status) -> None:
         f"{len(state.missing)} to be made, {len(state.stale)} stale; about {_bytes(found.estimated_bytes())} in all",
         soft_wrap=True,
     )
+    if state.missing:
+        console.out.print(_time(state), soft_wrap=True)
+
+
+def _time(state: Status) -> str:
+    """How long the missing shards will take on this machine, as far as earlier builds tell."""
+    seconds, unknown = rates.estimate(pick_device(), state.missing)
+    lacking = f"; not known: {', '.join(sorted(unknown))}, which no build here has run yet" if unknown else ""
+    return f"making them takes about {timedelta(seconds=round(seconds))} by earlier builds on this machine{lacking}"
 
 
 def _as_data(found: Plan, state: Status, stale: list[StaleShards]) -> dict[str, Any]:
@@ -111,6 +123,7 @@ def _as_data(found: Plan, state: Status, stale: list[StaleShards]) -> dict[str, 
         "missing": [vars(missing) for missing in found.missing],
         "warnings": list(found.warnings),
         "bytes": found.estimated_bytes(),
+        "seconds": rates.estimate(pick_device(), state.missing)[0],
     }
 
 
