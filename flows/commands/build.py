@@ -105,7 +105,10 @@ def _show_subsets(found: Plan, state: Status) -> None:
 def _time(state: Status) -> str:
     """How long the missing shards will take on this machine, as far as earlier builds tell."""
     seconds, unknown = rates.estimate(pick_device(), state.missing)
-    lacking = f"; not known: {', '.join(sorted(unknown))}, which no build here has run yet" if unknown else ""
+    names = ", ".join(sorted(unknown))
+    if not seconds:
+        return f"how long they take is not known: {names or 'nothing of this'} has not been built on this machine yet"
+    lacking = f", without {names}, not built here yet" if unknown else ""
     return f"making them takes about {timedelta(seconds=round(seconds))} by earlier builds on this machine{lacking}"
 
 
