@@ -78,7 +78,9 @@ class Worker:
         self._pipe, theirs = Pipe()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         command = [sys.executable, "-m", "pipelines.workers", str(theirs.fileno())]
-        self._process = subprocess.Popen(command, env=environment, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
+        # In a group of its own, so that a terminal's Ctrl-C reaches the parent alone, which decides what it means.
+        options = {"env": environment, "pass_fds": (theirs.fileno(),), "stdin": subprocess.DEVNULL, "process_group": 0}
+        self._process = subprocess.Popen(command, **options)
         theirs.close()
         self._waiting: dict[int, Future[Produced]] = {}
         self._pipe.send_bytes(self._job)
@@ -108,7 +110,6 @@ class Worker:
 
 def main() -> None:
     """The process itself. Its one argument is the descriptor of its end of the pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides what it means
     pipe = Connection(int(sys.argv[1]))
     plan, store, device, threads = pickle.loads(pipe.recv_bytes())  # from our own parent, through a pipe that nobody else has
     torch.set_num_threads(threads)
