@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -22,6 +24,8 @@ from pipelines.pairs import Drawn, NobodyLeft
 from pipelines.plan import INTERMEDIATE_CODEC, Plan, Shard, image_id, image_seed, image_split, part_seed, prompts_of
 from pipelines.quality import sharpness
 from pipelines.store import Row, Store
+
+ENCODERS = 4  # threads that encode a shard
 
 
 @dataclass
@@ -74,8 +78,16 @@ class Made:
         return Outcome(len(self.pictures) - rejected, rejected, self.seconds)
 
     def rows(self) -> list[Row]:
-        """Encodes everything. Slow, and free of the GPU: it runs beside the next shard's making."""
-        return [picture.encoded(INTERMEDIATE_CODEC if picture.row.role == "intermediate" else self.codec) for picture in self.pictures]
+        """Encodes everything, in a few threads: one core does about 200 images of 256 px a second, which a GPU can outrun.
+
+        It runs beside the next shard's making.
+        """
+
+        def encoded(picture: Picture) -> Row:
+            return picture.encoded(INTERMEDIATE_CODEC if picture.row.role == "intermediate" else self.codec)
+
+        with ThreadPoolExecutor(min(ENCODERS, os.cpu_count() or 1)) as pool:
+            return list(pool.map(encoded, self.pictures))
 
 
 @dataclass
