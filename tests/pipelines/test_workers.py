@@ -27,8 +27,13 @@ def planned(path: Path) -> Plan:
     return make_plan(load_manifest(path))
 
 
-def children(process: int) -> list[int]:
-    return [int(each) for each in subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True, check=False).stdout.split()]
+def workers_of(process: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(process), "-f", "pipelines.workers"], capture_output=True, text=True, check=False)
+    return [int(each) for each in found.stdout.split()]
+
+
+def is_alive(process: int) -> bool:
+    return Path(f"/proc/{process}").exists()
 
 
 def test_two_workers_make_what_one_makes_even_if_one_is_killed(tmp_path: Path, manifest_file: Path) -> None:
@@ -39,14 +44,14 @@ def test_two_workers_make_what_one_makes_even_if_one_is_killed(tmp_path: Path, m
 
     def kill_one(*_: Any) -> None:
         if not killed:
-            killed.extend(children(os.getpid())[:1])
+            killed.extend(workers_of(os.getpid())[:1])
             os.kill(killed[0], signal.SIGKILL)
 
     report = run_build(plan, store, "cpu,cpu", kill_one)
     assert killed
     assert (report.made, report.failures) == (len(plan.shards), [])
     assert store.digest() == reference.digest()
-    assert children(os.getpid()) == []
+    assert workers_of(os.getpid()) == []
 
 
 def test_wrong_input_ends_the_build_and_its_workers(tmp_path: Path, manifest_data: dict[str, Any]) -> None:
@@ -58,18 +63,20 @@ def test_wrong_input_ends_the_build_and_its_workers(tmp_path: Path, manifest_dat
     with pytest.raises(InputError, match=r"cut\.safetensors"):
         run_build(planned(write_manifest(tmp_path / "m.yaml", manifest_data)), store, "cpu,cpu")
     assert not store.exists()
-    assert children(os.getpid()) == []
+    assert workers_of(os.getpid()) == []
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_build_leaves_no_process_and_goes_on(tmp_path: Path, manifest_file: Path, how: signal.Signals) -> None:
-    store, plan = Store(tmp_path / "store", "tiny"), planned(manifest_file)
-    command = [sys.executable, "-m", "flows.cli", "build", str(manifest_file), "--devices", "cpu,cpu", "--store", str(tmp_path / "store")]
+def test_a_stopped_build_leaves_no_process_and_goes_on(tmp_path: Path, manifest_data: dict[str, Any], how: signal.Signals) -> None:
+    manifest_data["subsets"]["StyleGAN2"]["count"] = 1000  # long enough to be stopped
+    manifest = write_manifest(tmp_path / "tiny.yaml", manifest_data)
+    store, plan = Store(tmp_path / "store", "tiny"), planned(manifest)
+    command = [sys.executable, "-m", "flows.cli", "build", str(manifest), "--devices", "cpu,cpu", "--store", str(tmp_path / "store")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while process.poll() is None and len(store.notes.read()) < 3:
         time.sleep(0.01)
-    workers = children(process.pid)
+    workers = workers_of(process.pid)
     if how == signal.SIGINT:
         os.killpg(process.pid, how)  # as a terminal does it
     else:
@@ -81,8 +88,9 @@ def test_a_stopped_build_leaves_no_process_and_goes_on(tmp_path: Path, manifest_
     assert "Traceback" not in said
     assert len(workers) == 2
     end = time.monotonic() + 20
-    while subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, check=False).stdout and time.monotonic() < end:
+    while any(is_alive(worker) for worker in workers) and time.monotonic() < end:
         time.sleep(0.1)
+    assert not any(is_alive(worker) for worker in workers)
     assert subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, text=True, check=False).stdout == ""
     kept = {shard.key for shard in status(plan, store).present}
     assert len(kept) >= 3

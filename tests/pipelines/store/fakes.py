@@ -85,7 +85,7 @@ def fake_dataset(folder: Path, count: int = 8, people: int = 12) -> Path:
     (folder / "swapper.txt").write_text("5")
     checkpoint = {"licence": "CC0", "resolution": SIDE}
     sample = {"sample": "fake_sampler", "checkpoint": "sampler"}
-    swap = {"swap": "fake_swapper", "checkpoint": "swapper", "source": "people"}
+    swap = {"swap": "fake_swapper", "checkpoint": "swapper", "source": "people", "repeat_pairs": True}
     manifest = {
         "dataset": "fake",
         "size": SIDE,
