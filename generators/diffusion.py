@@ -7,6 +7,7 @@ state dict of an original repository, which the method translates itself.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,9 +123,9 @@ class Denoiser(Generator):
     def step_count(self, settings: Any) -> int:
         return settings.steps
 
+    @abstractmethod
     def scheduler(self, settings: Any) -> Any:
         """The diffusers scheduler of one request, its timesteps set."""
-        raise NotImplementedError
 
     def step_options(self, settings: Any, rngs: list[torch.Generator]) -> dict[str, Any]:
         """What this method's scheduler takes in `step` beside the prediction, the timestep and the sample."""
