@@ -65,10 +65,6 @@ class Comparison(BaseModel):
     differences: list[Difference]
     seconds: float
 
-    def save(self, file: Path) -> None:
-        """Writes everything, scores included, as JSON."""
-        write_json(file, self.model_dump(mode="json"))
-
 
 @dataclass(frozen=True)
 class Together:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ntf_model.compare import Comparison, Cost
-from ntf_model.evaluate import Evaluation, Measure, Row
+from ntf_model.comparison_data import COMPARISON_FILE, LOWER_IS_BETTER, MEASURES, columns_of, plain_data
+from ntf_model.evaluate import Measure
+from ntf_model.runs import write_json
 from ntf_model.tables import LABELS, SUFFIXES, Form, Table, percent
 
-MEASURES = ("ap", "acc", "fpr", "fnr", "auroc", "tpr_at_fpr_1", "acc_fixed")
-LOWER_IS_BETTER = ("fpr", "fnr")
 # Cells are marked with characters that no table has, which each form's markup then replaces
 _BEST, _SECOND, _END = "\ue000", "\ue001", "\ue002"
 _MARKUP: dict[Form, tuple[str, str, str, str]] = {  # before and after the best, before and after the second best
@@ -41,12 +41,9 @@ def all_tables(comparison: Comparison, *, intervals: bool = True) -> list[Table]
 
 def measure_table(comparison: Comparison, key: str, *, intervals: bool = True) -> Table:
     """One measure: a column for each subset, the mean of each family, the mean of all (unweighted and weighted by fakes)."""
-    first = next(iter(comparison.evaluations.values()))
-    subsets, families = [row.name for row in first.subsets], list(first.families)
-    header = ["detector", *subsets, *(f"{family} mean" for family in families), "mean", "weighted mean"]
-    columns = [
-        [_rows(evaluation)[place].measures[key] for evaluation in comparison.evaluations.values()] for place in range(len(header) - 1)
-    ]
+    found = [columns_of(evaluation) for evaluation in comparison.evaluations.values()]
+    header = ["detector", *found[0]]
+    columns = [[rows[column].measures[key] for rows in found] for column in found[0]]
     cells = [[percent(measure, intervals) for measure in column] for column in columns]
     marked = [_marked(texts, column, key in LOWER_IS_BETTER) for texts, column in zip(cells, columns, strict=True)]
     rows = [[title, *values] for title, values in zip(_titles(comparison), zip(*marked, strict=True), strict=True)]
@@ -97,8 +94,8 @@ def write_comparison(comparison: Comparison, folder: Path, *, intervals: bool = 
     """`comparison.json` and the tables as HTML, Markdown, CSV and LaTeX in `folder`; the files, in that order."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = all_tables(comparison, intervals=intervals)
-    files = [folder / "comparison.json"]
-    comparison.save(files[0])
+    files = [folder / COMPARISON_FILE]
+    write_json(files[0], plain_data(comparison).model_dump())
     for form in ("html", "markdown", "csv", "latex"):
         file = folder / f"comparison{SUFFIXES[form]}"
         partial = file.with_name(file.name + ".partial")
@@ -106,12 +103,6 @@ def write_comparison(comparison: Comparison, folder: Path, *, intervals: bool = 
         partial.replace(file)
         files.append(file)
     return files
-
-
-def _rows(evaluation: Evaluation) -> list[Row]:
-    """In the order of the columns."""
-    families = [averages["unweighted"] for averages in evaluation.families.values()]
-    return [*evaluation.subsets, *families, evaluation.overall["unweighted"], evaluation.overall["weighted"]]
 
 
 def _titles(comparison: Comparison) -> list[str]:

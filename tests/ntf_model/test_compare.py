@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import nn
 from ntf_model import compare as comparing
 from ntf_model.baselines.wang2020 import Wang2020
 from ntf_model.compare import Comparison, Cost, compare, read_cost, read_scores, score_together, train_all
+from ntf_model.comparison_data import ComparisonData, plain_data
 from ntf_model.comparison_tables import all_tables, measure_table, render, write_comparison
 from ntf_model.data import DetectionData, DetectionSplits, Item
 from ntf_model.detector import get_detector
@@ -155,9 +155,24 @@ def test_all_files_are_written(compared: Comparison, tmp_path: Path) -> None:
     page = files[1].read_text()
     assert "a &lt;note&gt; &amp; more" in page
     assert "src=" not in page  # one file, needs nothing else
-    stored = json.loads(files[0].read_text())
-    assert Comparison.model_validate(stored).differences == compared.differences
     assert len(all_tables(compared)) == 9
+
+
+def test_the_plain_data_say_what_the_tables_show(compared: Comparison, tmp_path: Path) -> None:
+    found = ComparisonData.load(write_comparison(compared, tmp_path)[0])
+    assert found == plain_data(compared)
+    assert [detector.name for detector in found.detectors] == ["ntf", "weak"]
+    assert found.detectors[1].training_seconds == 12
+    assert found.detectors[1].memory_mib == 1024
+    assert ["detector", *found.columns] == measure_table(compared, "ap").header
+    assert found.cells["weak"]["smooth"]["fpr"] == compared.evaluations["weak"].row("smooth").measures["fpr"]
+    assert set(found.families) == {"blocky", "smooth"}
+    (paired,) = found.paired
+    assert (paired.reference, paired.other) == ("ntf", "weak")
+    assert paired.measures["auroc"].p == compared.differences[0].p["auroc"]
+    assert paired.measures["auroc"].low == compared.differences[0].measures["auroc"].low
+    with pytest.raises(InputError, match=r"nothing\.json is no comparison"):
+        ComparisonData.load(tmp_path / "nothing.json")
 
 
 def test_scores_from_elsewhere_stand_beside_detectors(splits: DetectionSplits, tmp_path: Path) -> None:
