@@ -14,12 +14,14 @@ from pipelines.plan import Plan, Shard, image_seed, part_seed, prompts_of
 from pipelines.store import Store
 
 Chain = Sequence[dict[str, Any]]
+# Seen in the images' chains, or without a say in their pixels.
+ELSEWHERE = {"dataset", "seed", "attempts", "allow_missing", "detector", "checkpoints", "reals", "subsets"}
 
 
 @dataclass(frozen=True)
 class Change:
     """One ingredient that differs. `step` counts from 1, 0 being the whole image; `kind` is `checkpoint`, `parameter`, `seed`, `code`,
-    `source images`, `prompt`, `generator`, `chain`, `encoding`, or `not in the manifest`."""
+    `source images`, `prompt`, `generator`, `chain`, `manifest`, or `not in the manifest`."""
 
     kind: str
     step: int = 0
@@ -82,16 +84,24 @@ def stale_shards(plan: Plan, store: Store, keys: Iterable[str]) -> list[StaleSha
     """Why the committed shards `keys`, which `plan` does not have, are stale. Grouped by subset, step and reasons."""
     fragments = {key: fragment for key, fragment in store.keys().items() if key in set(keys)}
     dataset = store.dataset() if fragments else None
+    sections = _changed_sections(plan, store) if fragments else ""
     groups: dict[tuple[str, tuple[Change, ...]], list[str]] = {}
     for key, number in fragments.items():
         assert dataset is not None
         columns = ["role", "subset", "part", "step", "index", "chain"]
         rows = dataset.get_fragment(number).to_table(columns=columns).to_pylist()
-        groups.setdefault(_why_stale(plan, rows), []).append(key)
+        groups.setdefault(_why_stale(plan, rows, sections), []).append(key)
     return [StaleShards(title, tuple(keys), reasons) for (title, reasons), keys in sorted(groups.items(), key=str)]
 
 
-def _why_stale(plan: Plan, rows: list[dict[str, Any]]) -> tuple[str, tuple[Change, ...]]:
+def _changed_sections(plan: Plan, store: Store) -> str:
+    """The settings of the whole manifest (size, codec, faces, ...) that are not as they were when the newest version was made."""
+    old = json.loads(store.version().properties.get("manifest", "{}"))
+    new = plan.manifest.model_dump(mode="json")
+    return ", ".join(sorted(name for name in new.keys() - ELSEWHERE if name in old and old[name] != new[name]))
+
+
+def _why_stale(plan: Plan, rows: list[dict[str, Any]], sections: str) -> tuple[str, tuple[Change, ...]]:
     made = [row for row in rows if row["role"] != "rejected"] or rows
     step = max(row["step"] for row in made)
     own = [row for row in made if row["step"] == step]
@@ -113,7 +123,7 @@ def _why_stale(plan: Plan, rows: list[dict[str, Any]]) -> tuple[str, tuple[Chang
         except (InputError, ValueError) as error:
             return title, (Change("checkpoint" if isinstance(error, InputError) else "chain", step + 1, str(error)),)
     return title, tuple(sorted(found, key=lambda change: (change.step, change.kind, change.detail))) or (
-        Change("encoding", 0, "size, codec or shard size"),
+        Change("manifest", 0, sections or "size, codec, splits or faces"),
     )
 
 

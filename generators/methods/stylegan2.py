@@ -10,11 +10,10 @@ from pydantic import Field
 
 from generators.base import Generator, Parameters
 from generators.checkpoints import Checkpoint, read
-from generators.errors import InputError
 from generators.images import to_uint8
 from generators.networks import stylegan2, stylegan2_layouts
 from generators.registry import register
-from generators.seeding import legacy_randn, numpy_rng, torch_rng
+from generators.seeding import draw_classes, legacy_randn, torch_rng
 
 
 class StyleGAN2Parameters(Parameters):
@@ -62,11 +61,5 @@ class StyleGAN2(Generator):
 
     def _labels(self, seeds: list[int], settings: StyleGAN2Parameters) -> torch.Tensor | None:
         """One-hot classes `[N, c_dim]`, or None for a network without classes."""
-        classes = self.network.c_dim
-        if settings.class_index is not None and settings.class_index >= classes:
-            raise InputError(f"{self.name}: class_index {settings.class_index}, but this checkpoint has {classes or 'no'} classes")
-        if not classes:
-            return None
-        given = settings.class_index
-        indices = [int(numpy_rng(seed, "class").integers(classes)) if given is None else given for seed in seeds]
-        return torch.nn.functional.one_hot(torch.tensor(indices), classes).float().to(self.device)
+        classes = draw_classes(seeds, self.network.c_dim, settings.class_index)
+        return None if classes is None else torch.nn.functional.one_hot(classes, self.network.c_dim).float().to(self.device)

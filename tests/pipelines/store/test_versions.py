@@ -68,6 +68,13 @@ def test_a_parameter_the_code_and_the_seed_are_told_apart(store: Store, manifest
     assert causes == {"step 1: seed", "step 2: seed", "step 2: source images"}
 
 
+def test_a_changed_section_of_the_manifest_is_named(store: Store, manifest: Path) -> None:
+    write(manifest, yaml.safe_load(manifest.read_text()) | {"faces": {"min_similarity": 0.1}})
+    plan = planned(manifest)
+    reasons = {str(reason) for group in stale_shards(plan, store, status(plan, store).stale) for reason in group.reasons}
+    assert reasons == {"manifest faces"}
+
+
 def test_new_reals_change_only_the_draws_that_fall_on_them(store: Store, manifest: Path) -> None:
     picture = manifest.parent / "reals" / "000.png"
     picture.write_bytes((manifest.parent / "reals" / "001.png").read_bytes())  # one real less: the same content counts once
