@@ -1,12 +1,14 @@
 """`ntf`, the command line. Commands parse, call one plain function of `flows.jobs` or below, and print.
 
-Exit codes: 0 done, 1 the check failed, 2 the input is wrong, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 the check failed, 2 the input is wrong, 130 stopped by Ctrl-C, 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from types import FrameType
 
 import typer
 
@@ -39,6 +41,7 @@ operate.add_to(app)
 def main() -> None:
     """Runs the command; every error that a person can mend is one line and an exit code, never a traceback."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    signal.signal(signal.SIGTERM, _end)
     try:
         app()
     except (InputError, DetectorInputError) as error:
@@ -51,6 +54,11 @@ def main() -> None:
         if ended.code == STOPPED:
             err.print("stopped. Run the same command again to go on: only what is missing is made.")
         raise
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """Ends the program the ordinary way, so that what it started (Prefect's server of one run) ends with it."""
+    sys.exit(128 + number)
 
 
 def _plain(error: Exception) -> str:

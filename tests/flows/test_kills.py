@@ -1,7 +1,9 @@
-"""kill -9 of a flow, of a worker with what it runs, and of the server: each time the next run makes only what is missing."""
+"""kill -9 of a flow, of a worker with what it runs, and of the server: each time the next run makes only what is missing. And the end of
+a command by SIGTERM, which leaves nothing running."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from pipelines.build import run_build, status
 from pipelines.manifest import load_manifest
 from pipelines.plan import Plan, make_plan
 from pipelines.store import Store
-from tests.flows.processes import PREFECT, in_group, kill, prefect, running, start, start_server, surroundings, wait_for
+from tests.flows.processes import NTF, PREFECT, in_group, kill, prefect, running, start, start_server, surroundings, wait_for
 from tests.support import checkpoint_folder, small_manifest, write_manifest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -115,3 +117,14 @@ def test_the_server_is_killed(site: Site, tmp_path: Path) -> None:
     kill(flow)
     site.server = start_server(site.environment, site.folder)
     site.goes_on(store)
+
+
+def test_a_command_ended_by_sigterm_takes_its_server_with_it(tmp_path: Path) -> None:
+    alone = {name: value for name, value in surroundings(tmp_path).items() if name != "PREFECT_API_URL"}
+    demo = start([*NTF, "demo", "--folder", str(tmp_path / "demo")], alone, tmp_path, "demo.log")
+    notes = Store(tmp_path / "demo" / "store", "demo").notes
+    wait_for("a shard", lambda: notes.read() or demo.poll() is not None, 240)
+    assert len(in_group(demo)) > 1, (tmp_path / "demo.log").read_text()[-3000:]  # the server of this one run
+    demo.send_signal(signal.SIGTERM)
+    assert demo.wait(60) == 128 + signal.SIGTERM
+    wait_for("the end of the server", lambda: in_group(demo) == [], 30)
