@@ -43,6 +43,8 @@ def collect_garbage(store: Store, keep: int | None = None, dry_run: bool = False
             for name in orphans:
                 store.data.remove(name)
             store.notes.remove(notes)
+            for number in dropped:
+                store.audits.remove(f"{number}.json")
     return Garbage(tuple(orphans), sum(sizes[name] for name in orphans), tuple(notes), tuple(dropped))
 
 

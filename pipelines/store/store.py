@@ -57,6 +57,7 @@ class Store:
         self.place = self.root.child(f"{name}.lance")
         self.data = self.place.child("data")
         self.notes = Notes(self.root.child(f"{name}.pending"), self.data)
+        self.audits = self.root.child(f"{name}.audits")  # a JSON file for each version that was audited
         self._keys: tuple[int, dict[str, int]] = (0, {})
 
     @property

@@ -1,0 +1,5 @@
+"""The shortcut audit: can fake be told from real by what has nothing to do with forgery?"""
+
+from pipelines.audit.findings import Audit, Finding, Gate, read_audit, write_audit
+
+__all__ = ["Audit", "Finding", "Gate", "read_audit", "write_audit"]

@@ -1,0 +1,62 @@
+"""What an audit found, as plain data, and where it is kept: beside the versions of a store, one small JSON file for each."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipelines.store import Store
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How well one family of features tells fake from real. `auc` is 0.5 for not at all; `low` and `high` bound it; `passed` says that 0.5
+    is not below `low`. `remedy` is what to do about it, empty where there is nothing to be done."""
+
+    name: str
+    auc: float
+    low: float
+    high: float
+    passed: bool
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Whether the container features leave fake and real indistinguishable, and a sentence on why or why not."""
+
+    passed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The audit of a version (or of a folder, `version` being None): `rows` images in `groups` groups were looked at.
+
+    `container` is what the files say beside their pixels, and decides the gate. `traces` is what compression and resampling leave in the
+    pixels, and is reported.
+    """
+
+    version: int | None
+    rows: int
+    groups: int
+    container: tuple[Finding, ...]
+    traces: tuple[Finding, ...]
+    gate: Gate
+    seconds: float
+
+    def as_data(self) -> dict[str, Any]:
+        """Plain data, as it is stored and as the report takes it."""
+        return json.loads(json.dumps(asdict(self)))
+
+
+def write_audit(store: Store, audit: Audit) -> None:
+    """Keeps the audit of a version beside it. It is no part of the version: the digest does not know of it."""
+    store.audits.write(f"{audit.version}.json", json.dumps(audit.as_data(), indent=2).encode())
+
+
+def read_audit(store: Store, version: int | str | None = None) -> dict[str, Any] | None:
+    """The audit of a version (number, tag, or the newest) as `Audit.as_data` gives it; None if it has not been audited."""
+    data = store.audits.read(f"{store.version(version).number}.json")
+    return json.loads(data) if data else None
