@@ -20,8 +20,8 @@ R1_EVERY = 8  # lazy regularisation (StyleGAN2, appendix B): every so many steps
 class DiscriminatorLearner:
     """A discriminator with its optimiser, and both sides of the non-saturating game."""
 
-    def __init__(self, size: int, channels: int, channel_max: int):
-        self.network = Discriminator(size, channels, channel_max)
+    def __init__(self, network: nn.Module):
+        self.network = network
         # Lazy regularisation changes the effective step of Adam; its betas and rate are corrected for it.
         ratio = R1_EVERY / (R1_EVERY + 1)
         self.lr = LR * ratio
@@ -29,12 +29,13 @@ class DiscriminatorLearner:
 
     def learn(self, real: torch.Tensor, fake: torch.Tensor, *, step: int, lr_factor: float) -> dict[str, float]:
         """Tells `real` from `fake` (`[N, channels, size, size]` in [-1, 1], detached) a little better. Returns losses."""
-        real = augment(real).requires_grad_(step % R1_EVERY == 0)
-        on_real, on_fake = self.network(real), self.network(augment(fake))
+        seen, *rest = self.show(real)
+        seen.requires_grad_(step % R1_EVERY == 0)
+        on_real, on_fake = self.network(seen, *rest), self.network(*self.show(fake))
         loss = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
         losses = {"discriminator": loss.item(), "real_sign": on_real.detach().sign().mean().item()}
-        if real.requires_grad:
-            (slope,) = torch.autograd.grad(on_real.sum(), real, create_graph=True)
+        if seen.requires_grad:
+            (slope,) = torch.autograd.grad(on_real.sum(), seen, create_graph=True)
             penalty = slope.square().sum((1, 2, 3)).mean()
             loss = loss + penalty * (R1_GAMMA / 2 * R1_EVERY)
             losses["r1"] = penalty.item()
@@ -46,7 +47,11 @@ class DiscriminatorLearner:
 
     def fooled(self, fake: torch.Tensor) -> torch.Tensor:
         """The generator's loss: small when `fake` passes for real. What its gradient leaves here, `learn` clears."""
-        return F.softplus(-self.network(augment(fake))).mean()
+        return F.softplus(-self.network(*self.show(fake))).mean()
+
+    def show(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What the network is called with to judge `images`: altered images, and whatever else it is to know."""
+        return (augment(images),)
 
 
 def augment(images: torch.Tensor) -> torch.Tensor:
@@ -120,16 +125,20 @@ class Discriminator(nn.Module):
         self.out = EqualConv(widths[-1], 1, 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.out(self.summary(images)).flatten()
+
+    def summary(self, images: torch.Tensor) -> torch.Tensor:
+        """`[N, widths, 1, 1]`: all that the logits are made of."""
         x = self.features(images)
-        x = activate(self.conv(torch.cat([x, _spread(x)], 1)))
-        return self.out(activate(self.dense(x.reshape(len(x), -1, 1, 1)))).flatten()
+        x = activate(self.conv(torch.cat([x, spread(x)], 1)))
+        return activate(self.dense(x.reshape(len(x), -1, 1, 1)))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """`[N, widths, 4, 4]`: what is where, without the finest detail."""
         return self.blocks(activate(self.first(images)))
 
 
-def _spread(x: torch.Tensor, group: int = 4) -> torch.Tensor:
+def spread(x: torch.Tensor, group: int = 4) -> torch.Tensor:
     """One map `[N, 1, H, W]` for each image: the mean standard deviation of the features in its group (Karras et al. 2018, section 3)."""
     count, channels, height, width = x.shape
     group = math.gcd(count, group)

@@ -18,7 +18,7 @@ from torch import nn
 
 from generators.images import to_float, to_uint8
 from generators.networks.simswap import SimSwapGenerator
-from generators.training.discriminator import DiscriminatorLearner
+from generators.training.discriminator import Discriminator, DiscriminatorLearner
 from generators.training.identity import EMBEDDING, IdentityLearner, classes_of, face_mask, margin_accuracy, vary
 from generators.training.loop import Batch, Trainer, cosine, half, set_lr, update_ema
 from generators.training.pictures import Picture, channels_of, distinct_crops
@@ -45,7 +45,7 @@ class SimSwapTrainer(Trainer):
                 for parameter in self.generator.last_layer.parameters():
                     parameter.copy_(parameter[:1].expand_as(parameter))
         self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        self.discriminator = DiscriminatorLearner(size, self.channels, 64)
+        self.discriminator = DiscriminatorLearner(Discriminator(size, self.channels, 64))
         self.identity_optimizer = torch.optim.AdamW(self.identity.parameters(), lr=IDENTITY_LR, weight_decay=5e-3)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=LR, betas=(0.5, 0.99))
         self.mask = face_mask(size)

@@ -12,7 +12,7 @@ import torch
 from generators.images import to_uint8
 from generators.networks import stylegan2
 from generators.seeding import legacy_randn
-from generators.training.discriminator import DiscriminatorLearner
+from generators.training.discriminator import Discriminator, DiscriminatorLearner
 from generators.training.loop import Batch, Trainer, cosine, half, set_lr, update_ema
 from generators.training.pictures import Picture, channels_of
 
@@ -33,8 +33,11 @@ class StyleGAN2Trainer(Trainer):
         }  # fmt: skip
         self.generator = stylegan2.Generator(**self.config)
         self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        self.discriminator = DiscriminatorLearner(size, self.channels, channel_max)
+        self.discriminator = self.make_discriminator(size, channel_max)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=LR, betas=(0.0, 0.99))
+
+    def make_discriminator(self, size: int, channel_max: int) -> DiscriminatorLearner:
+        return DiscriminatorLearner(Discriminator(size, self.channels, channel_max))
 
     def state(self) -> dict[str, Any]:
         return {

@@ -31,6 +31,7 @@ class Recipe:
 
 RECIPES = {
     "stylegan2": Recipe("stylegan2:StyleGAN2Trainer", "faces", 3000),
+    "diff_stylegan2": Recipe("diff_stylegan2:DiffStyleGAN2Trainer", "faces", 3000),
     "ddpm": Recipe("ddpm:DDPMTrainer", "photos", 5000),
     "ldm": Recipe("ldm:LDMTrainer", "faces", 6000),
     "simswap": Recipe("simswap:SimSwapTrainer", "faces", 4000),
