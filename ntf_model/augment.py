@@ -5,14 +5,15 @@ Colour jitter, greyscale and resized crops are not here on purpose: they damage 
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from ntf_model.data import ItemDataset
+from ntf_model.data import ItemDataset, items_of
 from ntf_model.images import reflect_to
 from ntf_model.sampling import Draw
 
@@ -42,27 +43,37 @@ class Augmentation(BaseModel):
         if jpeg < self.jpeg:
             low, high = self.jpeg_quality
             out = jpeg_compress(out, low + int(quality * (high - low + 1)))
-        return np.ascontiguousarray(out)
+        return out
 
 
 class View(Protocol):
     def __call__(self, image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray: ...
 
 
-class Views(torch.utils.data.Dataset):
-    """`views` random crops of each drawn picture, as a DataLoader with a `BalancedBatches` batch sampler reads them.
+class Batch(NamedTuple):
+    """`pixels` uint8 `[N, views, 3, S, S]`, `labels` and `rows` int64 `[N]`."""
 
-    Gives `(uint8 [views, 3, size, size], label, row)`. All randomness comes from the draw's seed.
-    """
+    pixels: torch.Tensor
+    labels: torch.Tensor
+    rows: torch.Tensor
+
+
+class Views:
+    """`views` random crops of each drawn picture. All randomness comes from the draws' seeds."""
 
     def __init__(self, dataset: ItemDataset, view: View, size: int, views: int = 1):
         self.dataset, self.view, self.size, self.views = dataset, view, size, views
 
-    def __getitem__(self, draw: Draw) -> tuple[torch.Tensor, int, int]:
-        item = self.dataset[draw.row]
-        rng = np.random.default_rng(draw.seed)
-        stack = np.stack([self.view(item.image, self.size, rng) for _ in range(self.views)])
-        return torch.from_numpy(stack.transpose(0, 3, 1, 2).copy()), item.label, draw.row
+    def batch(self, draws: Sequence[Draw]) -> Batch:
+        """The pictures of a batch in one read, each view copied once, to its place."""
+        rows = [draw.row for draw in draws]
+        items = items_of(self.dataset, rows)
+        pixels = np.empty((len(draws), self.views, 3, self.size, self.size), np.uint8)
+        for places, item, draw in zip(pixels, items, draws, strict=True):
+            rng = np.random.default_rng(draw.seed)
+            for place in places:
+                place[:] = self.view(item.image, self.size, rng).transpose(2, 0, 1)
+        return Batch(torch.from_numpy(pixels), torch.tensor([item.label for item in items]), torch.tensor(rows))
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -41,6 +41,12 @@ class ItemDataset(Protocol):
     def __len__(self) -> int: ...
 
 
+def items_of(dataset: ItemDataset, indices: Sequence[int]) -> list[Item]:
+    """Several pictures, in one read where the dataset can do that (`__getitems__`, which torch's DataLoader calls too)."""
+    together = getattr(dataset, "__getitems__", None)
+    return together(indices) if together else [dataset[index] for index in indices]
+
+
 @dataclass(frozen=True)
 class DetectionData:
     """One split.
@@ -48,7 +54,8 @@ class DetectionData:
     `labels` (int `[N]`) and `subsets` (str `[N]`) describe `dataset` row by row, so that sampling needs no decoding. `real_of` names the
     real source of each subset of fakes, or the sources if it has several, `families` its family ("GAN", "DM", "multi-step", or "other"
     where nobody has said).
-    `digest` is a hex sha256 that changes with any picture, label, subset or order.
+    `digest` is a hex sha256 that changes with any picture, label, subset or order. `ids` are those of the pictures, where they are known
+    without reading them.
     """
 
     dataset: ItemDataset
@@ -57,6 +64,7 @@ class DetectionData:
     real_of: dict[str, str | tuple[str, ...]]
     families: dict[str, str]
     digest: str
+    ids: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not len(self.dataset) == len(self.labels) == len(self.subsets):
@@ -103,7 +111,14 @@ class DetectionData:
         """Only these rows, in this order."""
         rows = np.asarray(rows, dtype=np.int64)
         digest = hashlib.sha256(self.digest.encode() + rows.tobytes()).hexdigest()
-        return DetectionData(Rows(self.dataset, rows), self.labels[rows], self.subsets[rows], self.real_of, self.families, digest)
+        ids = None if self.ids is None else self.ids[rows]
+        return DetectionData(Rows(self.dataset, rows), self.labels[rows], self.subsets[rows], self.real_of, self.families, digest, ids)
+
+    def picture_ids(self) -> list[str]:
+        """The id of every picture in order; they are read if they are not known otherwise."""
+        if self.ids is not None:
+            return self.ids.tolist()
+        return [self.dataset[row].id for row in range(len(self))]
 
     def only(self, subsets: Sequence[str]) -> DetectionData:
         """The fakes of `subsets` and the reals of their sources. Raises InputError for a subset that is not there."""
@@ -139,6 +154,9 @@ class Rows:
 
     def __getitem__(self, index: int) -> Item:
         return self.dataset[int(self.rows[index])]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Item]:
+        return items_of(self.dataset, self.rows[list(indices)].tolist())
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -206,6 +224,7 @@ def describe(dataset: FileDataset, contents: Sequence[str], families: dict[str, 
         real_of,
         {name: families.get(name, "other") for name in fakes},
         hashlib.sha256(listing.encode()).hexdigest(),
+        np.array([entry[3] for entry in dataset.entries], dtype=object).astype(str),
     )
 
 

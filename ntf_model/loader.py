@@ -7,24 +7,14 @@ draws alone, so the number of threads changes nothing but the speed.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Protocol
 
-import numpy as np
-import torch
-
-from ntf_model.augment import Views
-from ntf_model.data import Item, ItemDataset
+from ntf_model.augment import Batch
+from ntf_model.data import DetectionData, Item, ItemDataset, items_of
 from ntf_model.sampling import Draw
-
-
-class Batch(NamedTuple):
-    """`pixels` uint8 `[N, views, 3, S, S]`, `labels` and `rows` int64 `[N]`."""
-
-    pixels: torch.Tensor
-    labels: torch.Tensor
-    rows: torch.Tensor
 
 
 class Cached:
@@ -34,27 +24,39 @@ class Cached:
         self.dataset, self.left, self.kept = dataset, limit, {}
 
     def __getitem__(self, index: int) -> Item:
-        index = int(index)
-        if index in self.kept:
-            return self.kept[index]
-        item = self.dataset[index]
-        if item.image.nbytes <= self.left:
-            self.left -= item.image.nbytes
-            self.kept[index] = item
-        return item
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Item]:
+        """All that are not kept, in one read."""
+        missing = [int(index) for index in dict.fromkeys(indices) if index not in self.kept]
+        found = dict(zip(missing, items_of(self.dataset, missing), strict=True)) if missing else {}
+        for index, item in found.items():
+            if item.image.nbytes <= self.left:
+                self.left -= item.image.nbytes
+                self.kept[index] = item
+        return [found[index] if index in found else self.kept[index] for index in indices]
 
     def __len__(self) -> int:
         return len(self.dataset)
 
 
-def read_batches(views: Views, batches: Iterable[list[Draw]], threads: int = 4, pin: bool = False) -> Iterator[Batch]:
+def keep_decoded(data: DetectionData) -> DetectionData:
+    """The same split, whose pictures are decoded once (as far as memory is set aside for them)."""
+    return replace(data, dataset=Cached(data.dataset))
+
+
+class BatchSource(Protocol):
+    def batch(self, draws: Sequence[Draw]) -> Batch: ...
+
+
+def read_batches(source: BatchSource, batches: Iterable[list[Draw]], threads: int = 4, pin: bool = False) -> Iterator[Batch]:
     """Each batch in turn, at most two for each thread ahead of what is used. An error in a thread is raised here."""
     batches = iter(batches)
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque = deque()
         try:
             for draws in batches:
-                waiting.append(pool.submit(_read, views, draws, pin))
+                waiting.append(pool.submit(_read, source, draws, pin))
                 if len(waiting) >= 2 * threads:
                     yield waiting.popleft().result()
             while waiting:
@@ -64,7 +66,6 @@ def read_batches(views: Views, batches: Iterable[list[Draw]], threads: int = 4, 
                 future.cancel()
 
 
-def _read(views: Views, draws: list[Draw], pin: bool) -> Batch:
-    pixels, labels, rows = zip(*(views[draw] for draw in draws), strict=True)
-    batch = Batch(torch.stack(pixels), torch.from_numpy(np.array(labels, np.int64)), torch.from_numpy(np.array(rows, np.int64)))
+def _read(source: BatchSource, draws: list[Draw], pin: bool) -> Batch:
+    batch = source.batch(draws)
     return Batch(*(part.pin_memory() for part in batch)) if pin else batch

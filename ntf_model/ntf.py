@@ -16,6 +16,7 @@ from ntf_model.detector import Detection, Detector, Progress, best_device, parse
 from ntf_model.encoder import build_encoder, encoder_config
 from ntf_model.errors import InputError
 from ntf_model.inference import predict, predict_data
+from ntf_model.loader import keep_decoded
 from ntf_model.metrics import best_threshold
 from ntf_model.network import DetectionNetwork, TraceNetwork, new_trace_network
 from ntf_model.runs import load_weights, save_weights, write_run
@@ -58,6 +59,7 @@ class NTFDetector(Detector):
         `tensorboard/`, and `checkpoint/` while it runs. Under `accelerate launch` every process calls this.
         """
         config = config or NTFConfig()
+        splits = splits._replace(train=keep_decoded(splits.train), validation=keep_decoded(splits.validation))  # for both stages
         accelerator = make_accelerator(config, device)
         with torch.random.fork_rng(devices=[accelerator.device] if accelerator.device.type == "cuda" else []):
             torch.manual_seed(config.seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,14 +13,13 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
-from ntf_model.augment import Views, to_tensor
+from ntf_model.augment import Batch, Views, to_tensor
 from ntf_model.checkpoints import State
 from ntf_model.config import NTFConfig
 from ntf_model.data import FAKE, REAL, DetectionData, DetectionSplits
 from ntf_model.detector import Progress
 from ntf_model.encoder import IMAGENET_MEAN, IMAGENET_STD
 from ntf_model.inference import predict_data, trace_features
-from ntf_model.loader import Batch, Cached
 from ntf_model.losses import Parts, detection_loss, spread, trace_loss
 from ntf_model.metrics import average_precision
 from ntf_model.network import DetectionNetwork, TraceNetwork
@@ -77,7 +76,7 @@ def learn_trace(
     def batches(epoch: int, start: int) -> BalancedBatches:
         return _batches(train, settings.batch_size, config, accelerator, epoch, start, (REAL,))
 
-    views = Views(Cached(train.dataset), config.augmentation.view, config.image_size, views=2)
+    views = Views(train.dataset, config.augmentation.view, config.image_size, views=2)
     stage = Stage("stage1", network, settings, views, batches, loss, after_epoch)
     state, weights = run_stage(stage, accelerator, config, output, resume=resume, on_progress=on_progress)
     network.load_state_dict(weights)
@@ -107,7 +106,6 @@ def learn_detection(
     """Stage 2, in place: the network is left with the weights of the epoch of the best validation AP. Returns the history and that epoch's
     entry. `trace` may be None if `stage2.contrastive` is "none"."""
     settings, train, device = config.stage2, splits.train, accelerator.device
-    validation = replace(splits.validation, dataset=Cached(splits.validation.dataset))
 
     def loss(model: nn.Module, batch: Batch, step: int) -> Parts:
         inputs = batch.pixels[:, 0]
@@ -130,7 +128,7 @@ def learn_detection(
         return Parts(parts.total + 0.0 * z.sum(), parts.terms)
 
     def after_epoch(model: nn.Module, entry: dict[str, Any], state: State) -> bool:
-        entry |= _validate(accelerator.unwrap_model(model), validation, config, accelerator)
+        entry |= _validate(accelerator.unwrap_model(model), splits.validation, config, accelerator)
         best = state.best
         return best is None or _rank(entry) > _rank(best)
 
@@ -140,7 +138,7 @@ def learn_detection(
     def batches(epoch: int, start: int) -> BalancedBatches:
         return _batches(train, settings.batch_size, config, accelerator, epoch, start, (REAL, FAKE))
 
-    views: Any = Views(Cached(train.dataset), config.augmentation.view, config.image_size)
+    views: Any = Views(train.dataset, config.augmentation.view, config.image_size)
     if network.frozen:
         views = KeptEmbeddings(network.to(device), views, config, device)
     stage = Stage("stage2", network, settings, views, batches, loss, after_epoch, stop)
@@ -153,24 +151,23 @@ class KeptEmbeddings:
     """A frozen encoder's embeddings of a few views of each training picture, made once, in place of the views themselves."""
 
     def __init__(self, network: DetectionNetwork, views: Views, config: NTFConfig, device: torch.device):
-        self.views = views
-        self.labels = [0] * len(views)
+        self.labels = torch.zeros(len(views), dtype=torch.int64)
         kept = []
         network.eval()
         for row in range(len(views)):
-            drawn = [views[Draw(row, int(np.random.default_rng([config.seed, row, view]).integers(2**63)))] for view in range(VIEWS_KEPT)]
-            self.labels[row] = drawn[0][1]
-            pixels = to_tensor(torch.stack([pixels[0] for pixels, _, _ in drawn]), IMAGENET_MEAN, IMAGENET_STD, device)
+            seeds = (np.random.default_rng([config.seed, row, view]).integers(2**63) for view in range(VIEWS_KEPT))
+            drawn = views.batch([Draw(row, int(seed)) for seed in seeds])
+            self.labels[row] = drawn.labels[0]
+            pixels = to_tensor(drawn.pixels[:, 0], IMAGENET_MEAN, IMAGENET_STD, device)
             with torch.no_grad():
                 kept.append(network.embed(pixels).float().cpu())
         self.kept = torch.stack(kept)
 
-    def __getitem__(self, draw: Draw) -> tuple[torch.Tensor, int, int]:
-        """(float `[1, dim]`, label, row), as `Views` gives pixels."""
-        return self.kept[draw.row, draw.seed % VIEWS_KEPT].unsqueeze(0), self.labels[draw.row], draw.row
-
-    def __len__(self) -> int:
-        return len(self.kept)
+    def batch(self, draws: Sequence[Draw]) -> Batch:
+        """As `Views`, with embeddings float `[N, 1, dim]` for pixels."""
+        rows = torch.tensor([draw.row for draw in draws])
+        views = torch.tensor([draw.seed % VIEWS_KEPT for draw in draws])
+        return Batch(self.kept[rows, views].unsqueeze(1), self.labels[rows], rows)
 
 
 def _batches(

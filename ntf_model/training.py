@@ -15,12 +15,12 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import nn
 
-from ntf_model.augment import Views
+from ntf_model.augment import Batch
 from ntf_model.checkpoints import State, load_checkpoint, save_checkpoint
 from ntf_model.config import NTFConfig, StageConfig
 from ntf_model.detector import Progress
 from ntf_model.errors import InputError
-from ntf_model.loader import Batch, read_batches
+from ntf_model.loader import BatchSource, read_batches
 from ntf_model.losses import Parts
 from ntf_model.sampling import BalancedBatches
 
@@ -33,7 +33,7 @@ class Stage:
     name: str
     model: nn.Module
     settings: StageConfig
-    views: Views
+    views: BatchSource
     batches: Callable[[int, int], BalancedBatches]  # (epoch, first batch)
     loss: Callable[[nn.Module, Batch, int], Parts]
     after_epoch: Callable[[nn.Module, dict[str, Any], State], bool]
