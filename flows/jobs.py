@@ -8,8 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from flows.findings import ABLATION_FILE, DISTANCE_FILE, EVALUATION_FILE, ROBUSTNESS_FILE, read_findings
 from generators.errors import InputError
 from ntf_model.ablation import ablate, ablation_table
 from ntf_model.compare import compare, read_cost, train_all
@@ -17,9 +16,10 @@ from ntf_model.comparison_tables import write_comparison
 from ntf_model.data import DetectionData, DetectionSplits, from_folders, single_split
 from ntf_model.detector import Detector, detector_names, get_detector, load_detector, silent
 from ntf_model.evaluate import Evaluation, evaluate
-from ntf_model.explain import embedding_figure, embedding_map, evaluate_distance, explanation_sheet
+from ntf_model.explain import embedding_map, evaluate_distance, explain_subsets, save_embeddings, save_explanations
 from ntf_model.ntf import NTFDetector
 from ntf_model.robustness import robustness, robustness_figure, robustness_table
+from ntf_model.runs import write_json
 from ntf_model.tables import Table, result_table, save_tables
 from pipelines.images import decode
 from pipelines.manifest import Manifest, load_manifest
@@ -31,7 +31,6 @@ from pipelines.report.sheets import contact_sheet
 from pipelines.store import Store
 
 Progress = Callable[[int, int, str], None]
-EVALUATION_FILE = "evaluation.json"
 TABLE_SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "html": ".html"}
 
 
@@ -142,14 +141,16 @@ def ablate_ntf(
     seeds: Sequence[int],
     on_progress: Progress = silent,
 ) -> list[Path]:
-    """The ablation's table as Markdown, CSV, LaTeX and HTML in `output`, beside its runs."""
+    """The ablation's table as Markdown, CSV, LaTeX, HTML and JSON in `output`, beside its runs."""
     found = ablate(splits, output, configuration("ntf", settings), train_on=train_on, seeds=seeds, on_progress=on_progress)
+    write_json(output / ABLATION_FILE, found.model_dump())
     return _write_table(ablation_table(found), output / "ablation")
 
 
 def judge_robustness(run: Path, splits: DetectionSplits, on_progress: Progress = silent) -> list[Path]:
-    """Robustness as a table and as curves, in `run`."""
+    """Robustness as a table, as JSON and as curves, in `run`."""
     found = robustness(load_detector(run), splits.test, splits.validation, on_progress=on_progress)
+    write_json(run / ROBUSTNESS_FILE, found.model_dump())
     robustness_figure([found], run / "robustness.png")
     return [*_write_table(robustness_table(found), run / "robustness"), run / "robustness.png"]
 
@@ -159,11 +160,11 @@ def explain_ntf(run: Path, splits: DetectionSplits, output: Path) -> list[Path]:
     detector = load_detector(run)
     if not isinstance(detector, NTFDetector):
         raise InputError(f"{run} holds {detector.title}, and only NTF has a trace to explain", "Give a run of NTF")
-    output.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(explanation_sheet(detector, splits.test)).save(output / "gradcam.png")
-    embedding_figure(embedding_map(detector, splits.test), output / "embeddings.png")
+    pictures = save_explanations(explain_subsets(detector, splits.test), output)
+    pictures += save_embeddings(embedding_map(detector, splits.test), output)
     distance = evaluate_distance(detector, splits.test, splits.validation)
-    return [output / "gradcam.png", output / "embeddings.png", *_write_table(result_table(distance), output / "distance")]
+    distance.save(output / DISTANCE_FILE)
+    return [*pictures, *_write_table(result_table(distance), output / "distance")]
 
 
 def report(
@@ -173,13 +174,16 @@ def report(
     runs: Sequence[Path] = (),
     history: Sequence[Mapping[str, Any]] = (),
     features: Path | None = None,
+    comparison: Path | None = None,
+    ablation: Path | None = None,
 ) -> Path:
-    """The page of a version, with the evaluations that lie in `runs` and the drifts of `history` (`flows.drift.read_history`).
+    """The page of a version, with all that lies in the folders `runs` and the drifts of `history` (`flows.drift.read_history`).
 
-    `features` is an .onnx file for FID and KID: see `pipelines.quality.FeatureNetwork`.
+    `features` is an .onnx file for FID and KID: see `pipelines.quality.FeatureNetwork`. `comparison` and `ablation` are folders that
+    `compare_detectors` and `ablate_ntf` wrote.
     """
-    evaluations = [Evaluation.load(run / EVALUATION_FILE).model_dump() for run in runs]
-    return write_report(store, output, version, evaluations, history, FeatureNetwork(features) if features else None)
+    found = read_findings(runs, history, comparison, ablation)
+    return write_report(store, output, version, found, FeatureNetwork(features) if features else None)
 
 
 def sample_sheet(store: Store, each: int = 4) -> str:
@@ -216,4 +220,4 @@ def _write_table(table: Table, stem: Path) -> list[Path]:
 
 def _data(store: Store, version: int, table: VersionTable, split: SplitTable) -> DetectionData:
     dataset = StoreDataset(store, version, split)
-    return DetectionData(dataset, split.labels, split.subsets, table.reals_of, table.families, split.digest)
+    return DetectionData(dataset, split.labels, split.subsets, table.reals_of, table.families, split.digest, split.ids)

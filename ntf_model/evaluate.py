@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from ntf_model.data import FAKE, DetectionData, Item
+from ntf_model.data import FAKE, DetectionData, Item, items_of
 from ntf_model.detector import Detector, Progress, silent
 from ntf_model.errors import InputError
 from ntf_model.metrics import MEASURES, best_threshold, measure, resample
@@ -204,7 +204,7 @@ def batches_of(data: DetectionData, batch_size: int) -> Iterator[list[Item]]:
     starts = range(0, len(data), batch_size)
 
     def read(start: int) -> list[Item]:
-        return [data.dataset[row] for row in range(start, min(start + batch_size, len(data)))]
+        return items_of(data.dataset, range(start, min(start + batch_size, len(data))))
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         waiting = [pool.submit(read, start) for start in starts[:2]]
