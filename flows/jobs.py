@@ -11,16 +11,18 @@ from typing import Any
 from flows.findings import ABLATION_FILE, DISTANCE_FILE, EVALUATION_FILE, ROBUSTNESS_FILE, read_findings
 from generators.errors import InputError
 from ntf_model.ablation import ablate, ablation_table
-from ntf_model.compare import compare, read_cost, train_all
+from ntf_model.compare import Comparison, compare, read_cost, train_all
 from ntf_model.comparison_tables import write_comparison
 from ntf_model.data import DetectionData, DetectionSplits, from_folders, single_split
 from ntf_model.detector import Detector, detector_names, get_detector, load_detector, silent
 from ntf_model.evaluate import Evaluation, evaluate
 from ntf_model.explain import embedding_map, evaluate_distance, explain_subsets, save_embeddings, save_explanations
+from ntf_model.loader import keep_decoded
 from ntf_model.ntf import NTFDetector
+from ntf_model.rehearsal import few, one_step
 from ntf_model.robustness import robustness, robustness_figure, robustness_table
 from ntf_model.runs import write_json
-from ntf_model.tables import Table, result_table, save_tables
+from ntf_model.tables import Form, Table, result_table, save_tables
 from pipelines.images import decode
 from pipelines.manifest import Manifest, load_manifest
 from pipelines.plan import Plan, make_plan
@@ -31,7 +33,7 @@ from pipelines.report.sheets import contact_sheet
 from pipelines.store import Store
 
 Progress = Callable[[int, int, str], None]
-TABLE_SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "html": ".html"}
+TABLE_SUFFIXES: dict[Form, str] = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "html": ".html"}
 
 
 @dataclass(frozen=True)
@@ -116,21 +118,76 @@ def judge_anywhere(
     return _write_results(run, result, output or run / Path(data).name)
 
 
+def judge_together(
+    runs: Mapping[str, Path],
+    scores: Mapping[str, Path],
+    data: str,
+    root: Path,
+    version: str | None,
+    where: str | None,
+    output: Path,
+    on_progress: Progress = silent,
+) -> list[Path]:
+    """Evaluates the detectors in `runs` and the files of `scores`, by the names that the tables give them, side by side in `output`.
+
+    On a dataset of the store, or on a folder as a further test set, which is scored whole with the thresholds that the detectors have.
+    """
+    test, validation = single_split(Path(data)), None
+    known = test.picture_ids()
+    if not _is_folder(data, root):
+        splits, everything = splits_of(data, root, version, where), splits_of(data, root, version)
+        test, validation = splits.test, splits.validation
+        known = [name for split in everything for name in split.picture_ids()]
+    detectors = {name: load_detector(run) for name, run in runs.items()}
+    costs = {name: read_cost(run) for name, run in runs.items()}
+    found = compare(detectors, test, validation, scores=scores, known=known, training=costs, on_progress=on_progress)
+    return _write_comparison(found, output)
+
+
 def compare_detectors(
     splits: DetectionSplits,
     output: Path,
     names: Sequence[str] | None = None,
-    preset: str = "demo",
+    settings: Mapping[str, Any] | None = None,
+    *,
+    limit: int | None = None,
     scores: Mapping[str, Path] | None = None,
     device: str | None = None,
     on_progress: Progress = silent,
 ) -> list[Path]:
-    """Trains (or takes over from `output`) the detectors `names`, all by default, judges them on the test split, and writes the tables."""
-    configs = {name: configuration(name, {"preset": preset}) for name in names or detector_names()}
+    """Trains (or takes over from `output`) the detectors `names`, all by default, judges them on the test split, and writes the tables.
+
+    `settings` are a `preset` ("demo" if it is not given) and a `seed` for all of them; what else is in it is for NTF alone. Pictures are
+    decoded once for all detectors. With `limit` there are that many pictures in each split, and one step of training.
+    """
+    chosen = {"preset": "demo", **(settings or {})}
+    common = {key: chosen[key] for key in ("preset", "seed") if key in chosen}
+    configs = {name: configuration(name, chosen if name == "ntf" else common) for name in names or detector_names()}
+    if limit:
+        splits, configs = few(splits, limit), {name: one_step(config, limit) for name, config in configs.items()}
+    splits = DetectionSplits(*map(keep_decoded, splits))
+    known = [name for split in splits for name in split.picture_ids()] if scores else None
     detectors = train_all(splits, configs, output, resume=True, device=device, on_progress=on_progress)
     costs = {name: read_cost(output / name) for name in detectors}
-    found = compare(detectors, splits.test, splits.validation, scores=scores, training=costs, on_progress=on_progress)
-    return write_comparison(found, output)
+    found = compare(detectors, splits.test, splits.validation, scores=scores, known=known, training=costs, on_progress=on_progress)
+    return _write_comparison(found, output)
+
+
+def subject_of(data: str, root: Path) -> tuple[str, dict[str, Any]]:
+    """What a comparison is on: the name of a dataset of the store, or a folder, and what a manifest says of its detectors.
+
+    `data` is that name or folder, or a manifest: a YAML file, or the name of one that ships with the project. A dataset that the store
+    has goes before a manifest of its name. Raises InputError if it is none of them.
+    """
+    if Path(data).suffix not in (".yaml", ".yml") and (Path(data).is_dir() or Store(root, data).exists()):
+        return data, {}
+    try:
+        manifest = load_manifest(find_manifest(data))
+    except FileNotFoundError:
+        raise InputError(f"there is no file {data}", "Give a manifest, a dataset of the store, or a folder") from None
+    if not Store(root, manifest.dataset).exists():
+        raise InputError(f"the dataset {manifest.dataset!r} of {data} is not in {root}", f"Make it first: `ntf build {data}`")
+    return manifest.dataset, detector_settings(manifest)
 
 
 def ablate_ntf(
@@ -205,6 +262,14 @@ def _write_results(run: Path, result: Evaluation, folder: Path) -> Judged:
     folder.mkdir(parents=True, exist_ok=True)
     result.save(folder / EVALUATION_FILE)
     return Judged(run, result, (folder / EVALUATION_FILE, *_write_table(result_table(result), folder / "results")))
+
+
+def _write_comparison(found: Comparison, folder: Path) -> list[Path]:
+    """The tables, and each evaluation in a folder of its own, where `report` finds it."""
+    for name, evaluation in found.evaluations.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        evaluation.save(folder / name / EVALUATION_FILE)
+    return write_comparison(found, folder)
 
 
 def _write_table(table: Table, stem: Path) -> list[Path]:

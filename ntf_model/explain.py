@@ -21,6 +21,7 @@ from ntf_model.evaluate import Evaluation, Scored, batches_of, summarise
 from ntf_model.images import center_crop
 from ntf_model.metrics import best_threshold
 from ntf_model.ntf import NTFDetector
+from ntf_model.runs import write_json
 
 
 def explain(detector: NTFDetector, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -52,28 +53,65 @@ def overlay(image: np.ndarray, heat: np.ndarray, strength: float = 0.45) -> np.n
     return np.clip((1 - strength) * image + strength * colours, 0, 255).astype(np.uint8)
 
 
-def explanation_sheet(detector: NTFDetector, data: DetectionData, *, each: int = 6, shown: int = 112, seed: int = 0) -> np.ndarray:
-    """A contact sheet: for each real source and each subset of fakes a row of `each` pictures, every one beside its heat map, with its
-    P(fake) under it. `shown` is the side of a picture in pixels. Gives `uint8` `[H, W, 3]`."""
+@dataclass(frozen=True)
+class Explained:
+    """Some pictures of one subset of fakes or one real source: crops `uint8` `[N, S, S, 3]`, heat maps float32 `[N, S, S]` in [0, 1], and
+    P(fake) of each."""
+
+    name: str
+    label: int
+    ids: list[str]
+    crops: np.ndarray
+    heats: np.ndarray
+    scores: list[float]
+
+
+def explain_subsets(detector: NTFDetector, data: DetectionData, *, each: int = 6, seed: int = 0) -> list[Explained]:
+    """Grad-CAM++ of `each` pictures, drawn at random, of every real source and every subset of fakes that has any."""
     names = list(dict.fromkeys([*(source for name in data.fake_subsets for source in data.sources_of(name)), *data.fake_subsets]))
     rng = np.random.default_rng(seed)
-    label_width, line = 150, shown + 18
-    sheet = Image.new("RGB", (label_width + each * (2 * shown + 8), len(names) * line), "white")
+    found = []
+    for name in names:
+        fake = name in data.real_of
+        members = np.flatnonzero((data.subsets == name) & ((data.labels == FAKE) == fake))
+        items = [data.dataset[int(index)] for index in rng.permutation(members)[:each]]
+        if items:
+            images = [item.image for item in items]
+            crops, heats = explain(detector, images)
+            found.append(Explained(name, int(fake), [item.id for item in items], crops, heats, detector.score(images).tolist()))
+    return found
+
+
+def explanation_sheet(rows: Sequence[Explained], *, shown: int = 112) -> np.ndarray:
+    """A contact sheet: a row for each of `rows`, every picture beside its heat map, with its P(fake) under it. `shown` is the side of a
+    picture in pixels. Gives `uint8` `[H, W, 3]`."""
+    label_width, line, pair = 150, shown + 18, 2 * shown + 8
+    sheet = Image.new("RGB", (label_width + max(len(row.ids) for row in rows) * pair, len(rows) * line), "white")
     draw = ImageDraw.Draw(sheet)
-    for row, name in enumerate(names):
-        members = np.flatnonzero((data.subsets == name) & ((data.labels == FAKE) == (name in data.real_of)))
-        chosen = rng.permutation(members)[:each]
-        draw.text((4, row * line + shown // 2), name, fill="black")
-        if not len(chosen):
-            continue
-        images = [data.dataset[int(index)].image for index in chosen]
-        crops, heats = explain(detector, images)
-        for place, (crop, heat, score) in enumerate(zip(crops, heats, detector.score(images), strict=True)):
-            left = label_width + place * (2 * shown + 8)
+    for number, row in enumerate(rows):
+        draw.text((4, number * line + shown // 2), row.name, fill="black")
+        for place, (crop, heat, score) in enumerate(zip(row.crops, row.heats, row.scores, strict=True)):
+            left = label_width + place * pair
             for offset, picture in ((0, crop), (shown, overlay(crop, heat))):
-                sheet.paste(Image.fromarray(picture).resize((shown, shown), Image.Resampling.NEAREST), (left + offset, row * line))
-            draw.text((left, row * line + shown + 2), f"P(fake) {score:.2f}", fill="black")
+                sheet.paste(Image.fromarray(picture).resize((shown, shown), Image.Resampling.NEAREST), (left + offset, number * line))
+            draw.text((left, number * line + shown + 2), f"P(fake) {score:.2f}", fill="black")
     return np.asarray(sheet)
+
+
+def save_explanations(rows: Sequence[Explained], folder: Path) -> list[Path]:
+    """`gradcam.png`, the sheet, and the same as plain data: `gradcam.json` names for each row a PNG strip (each crop, then its overlay,
+    side by side), and for each picture its id and score."""
+    strips = folder / "gradcam"
+    strips.mkdir(parents=True, exist_ok=True)
+    record = []
+    for number, row in enumerate(rows):
+        pairs = [picture for crop, heat in zip(row.crops, row.heats, strict=True) for picture in (crop, overlay(crop, heat))]
+        Image.fromarray(np.concatenate(pairs, axis=1)).save(strips / f"{number:02d}.png")
+        pictures = [{"id": name, "score": score} for name, score in zip(row.ids, row.scores, strict=True)]
+        record.append({"name": row.name, "label": row.label, "strip": f"gradcam/{number:02d}.png", "pictures": pictures})
+    write_json(folder / "gradcam.json", {"side": rows[0].crops.shape[1] if rows else 0, "rows": record})
+    Image.fromarray(explanation_sheet(rows)).save(folder / "gradcam.png")
+    return [folder / "gradcam.png", folder / "gradcam.json"]
 
 
 def evaluate_distance(detector: NTFDetector, data: DetectionData, validation: DetectionData, *, bootstrap: int = 1000) -> Evaluation:
@@ -134,6 +172,13 @@ def embedding_map(
     else:
         points = TSNE(2, perplexity=min(30, max(2, len(stacked) // 4)), random_state=seed, init="pca").fit_transform(stacked)
     return EmbeddingMap(points, part.subsets.tolist(), part.labels.tolist(), ids)
+
+
+def save_embeddings(found: EmbeddingMap, folder: Path) -> list[Path]:
+    """`embeddings.png` and the same as plain data in `embeddings.json`: `points`, `subsets`, `labels` and `ids`, column by column."""
+    embedding_figure(found, folder / "embeddings.png")
+    write_json(folder / "embeddings.json", {**vars(found), "points": found.points.round(4)})
+    return [folder / "embeddings.png", folder / "embeddings.json"]
 
 
 def embedding_figure(found: EmbeddingMap, file: Path) -> None:

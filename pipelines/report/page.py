@@ -19,9 +19,11 @@ from pipelines.images import decode
 from pipelines.manifest import ChainStep, Manifest
 from pipelines.quality import FeatureNetwork, Quality, median_sharpness, subset_quality
 from pipelines.report import charts, sheets
+from pipelines.report.findings import Findings
 from pipelines.report.strips import Cell, strip
 from pipelines.store import Row, Store, Version
 
+NOTHING = Findings()
 SHEET_IMAGES = 24
 STRIPS = 4
 BATCH_IMAGES = 64
@@ -57,8 +59,7 @@ def write_report(
     store: Store,
     output: Path,
     version: int | str | None = None,
-    evaluations: Sequence[Mapping[str, Any]] = (),
-    history: Sequence[Mapping[str, Any]] = (),
+    findings: Findings = NOTHING,
     features: FeatureNetwork | None = None,
 ) -> Path:
     """Writes the page of a version to `output` and returns it. `evaluations` are detectors' results as plain data.
@@ -68,6 +69,7 @@ def write_report(
     `from_version`, `to_version`, `time_to_detect`, `fallen` and `subsets`. With `features`, subsets also get FID and KID against their real
     images, as far as there are images enough. The file appears whole or not at all.
     """
+    evaluations, history = [run.evaluation for run in findings.runs], findings.history
     found = store.version(version)
     manifest = Manifest.model_validate(json.loads(found.properties["manifest"]))
     rows = store.rows(version=found.number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,15 @@ from ntf_model.data import DetectionSplits
 from ntf_model.detect import detect
 from ntf_model.encoder import last_feature_map
 from ntf_model.errors import InputError
-from ntf_model.explain import embedding_figure, embedding_map, evaluate_distance, explain, explanation_sheet
+from ntf_model.explain import (
+    embedding_map,
+    evaluate_distance,
+    explain,
+    explain_subsets,
+    explanation_sheet,
+    save_embeddings,
+    save_explanations,
+)
 from ntf_model.ntf import NTFDetector
 from ntf_model.robustness import Robustness, add_noise, robustness, robustness_figure, robustness_table, scale
 
@@ -107,8 +116,15 @@ def test_explanations_of_the_detector(detector: NTFDetector, splits: DetectionSp
     assert heat.shape == (3, 16, 16)
     assert np.isfinite(heat).all()
     assert np.allclose(explain(detector, images[1:2])[1][0], heat[1], atol=1e-4)
-    sheet = explanation_sheet(detector, splits.test, each=2, shown=32)
-    assert sheet.shape == (4 * 50, 150 + 2 * 72, 3)
+    rows = explain_subsets(detector, splits.test, each=2)
+    assert explanation_sheet(rows, shown=32).shape == (4 * 50, 150 + 2 * 72, 3)
+    save_explanations(rows, tmp_path)
+    record = json.loads((tmp_path / "gradcam.json").read_text())
+    assert [(row["name"], row["label"]) for row in record["rows"]] == [(row.name, row.label) for row in rows]
+    assert Image.open(tmp_path / record["rows"][0]["strip"]).size == (2 * 2 * record["side"], record["side"])
+    assert {picture["id"] for row in record["rows"] for picture in row["pictures"]} <= {
+        splits.test.dataset[row].id for row in range(len(splits.test))
+    }
     assert last_feature_map(detector.network.encoder) is detector.network.encoder.stages[-1]
 
 
@@ -124,5 +140,6 @@ def test_the_map_of_embeddings(detector: NTFDetector, splits: DetectionSplits, t
     found = embedding_map(detector, splits.train, method=method, limit=5)
     assert found.points.shape == (20, 2)
     assert sorted(set(found.subsets)) == ["blocky", "blocky/real", "smooth", "smooth/real"]
-    embedding_figure(found, tmp_path / "map.png")
-    assert Image.open(tmp_path / "map.png").width > 300
+    save_embeddings(found, tmp_path)
+    assert Image.open(tmp_path / "embeddings.png").width > 300
+    assert len(json.loads((tmp_path / "embeddings.json").read_text())["points"]) == 20

@@ -1,0 +1,68 @@
+"""Reads back what training, judging, comparing and explaining left in their folders, for the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from generators.errors import InputError
+from ntf_model.ablation import Ablation
+from ntf_model.comparison_data import COMPARISON_FILE, ComparisonData
+from ntf_model.evaluate import Evaluation
+from ntf_model.robustness import Robustness
+from ntf_model.runs import RUN_FILE
+from pipelines.report import Findings, Run
+
+EVALUATION_FILE, DISTANCE_FILE, ROBUSTNESS_FILE = "evaluation.json", "distance.json", "robustness.json"
+GRADCAM_FILE, EMBEDDINGS_FILE, ABLATION_FILE = "gradcam.json", "embeddings.json", "ablation.json"
+
+
+def read_findings(
+    runs: Sequence[Path], history: Sequence[Mapping[str, Any]] = (), comparison: Path | None = None, ablation: Path | None = None
+) -> Findings:
+    """What lies in the folders of detectors' runs, of a comparison and of an ablation.
+
+    InputError, naming the file, for a run that has not been judged, a folder without its comparison or ablation, or a damaged file; what
+    else a run could have and has not is left out.
+    """
+    return Findings(
+        [_read_run(folder) for folder in runs],
+        history,
+        None if comparison is None else ComparisonData.load(comparison / COMPARISON_FILE).model_dump(),
+        None if ablation is None else _model(Ablation, ablation / ABLATION_FILE, "ntf ablate"),
+    )
+
+
+def _read_run(folder: Path) -> Run:
+    robustness, distance = folder / ROBUSTNESS_FILE, folder / DISTANCE_FILE
+    return Run(
+        folder,
+        Evaluation.load(folder / EVALUATION_FILE).model_dump(),
+        _data(folder / RUN_FILE),
+        _model(Robustness, robustness, "ntf robustness") if robustness.is_file() else None,
+        Evaluation.load(distance).model_dump() if distance.is_file() else None,
+        _data(folder / EMBEDDINGS_FILE),
+        _data(folder / GRADCAM_FILE),
+    )
+
+
+def _model(kind: type[BaseModel], file: Path, command: str) -> dict[str, Any]:
+    try:
+        return kind.model_validate_json(file.read_text(encoding="utf-8")).model_dump()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is damaged"
+        raise InputError(f"cannot read {file}: {reason}", f"Make it again with `{command}`") from None
+
+
+def _data(file: Path) -> dict[str, Any] | None:
+    """A JSON file, or None if there is none."""
+    if not file.is_file():
+        return None
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"{file} is damaged", "Remove it, or make it again") from None
