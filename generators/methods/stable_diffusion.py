@@ -1,12 +1,15 @@
 """Stable Diffusion (Rombach et al. 2022), and any other text-to-image pipeline that diffusers knows.
 
-A checkpoint is a folder as diffusers saves a pipeline, or a Hub repository id. diffusers does all the work; this file gives each image its
-own random generator, keeps what the safety checker flags out of the dataset, and makes image-to-image an edit.
+A checkpoint is a folder as diffusers saves a pipeline, a Hub repository id, or one safetensors file with all parts of a Stable Diffusion
+(tensors under `unet.`, `vae.` and `text_encoder.`, the configuration of each, of the `scheduler` and of the `tokenizer` in the header).
+diffusers does all the work; this file gives each image its own random generator, keeps what the safety checker flags out of the dataset,
+and makes image-to-image an edit.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +19,15 @@ from pydantic import Field
 
 from generators import base
 from generators.base import Generator, Request, Result
-from generators.checkpoints import Checkpoint
-from generators.diffusion import diffusers_folder, images_at_once, require_size
+from generators.checkpoints import Checkpoint, read
+from generators.diffusion import build_part, diffusers_folder, images_at_once, require_size
 from generators.errors import CheckpointError, InputError
 from generators.images import to_float, to_uint8
+from generators.networks.state import load_exactly
 from generators.registry import register
 from generators.seeding import torch_rng
 
+SINGLE_FILE_PARTS = ("unet", "vae", "text_encoder", "scheduler", "tokenizer")
 SAFETY_PARTS = ("safety_checker", "feature_extractor")
 FLAGGED = "the safety checker flags it"
 
@@ -33,6 +38,7 @@ class StableDiffusion(Generator):
     family = "DM"
     steps = ("prompt", "edit")
     licence = "CreativeML-OpenRAIL-M"
+    networks = ("pipeline.unet", "pipeline.vae.decoder")
     batch_size = 4
 
     class Parameters(base.Parameters):
@@ -59,8 +65,12 @@ class StableDiffusion(Generator):
         from diffusers import AutoPipelineForText2Image
 
         folder = diffusers_folder(checkpoint)
+        if folder is None and checkpoint.path.suffix == ".safetensors":
+            return cls(_pipeline_in(checkpoint.path).to(dtype=dtype), None, checkpoint.option("size"), device)
         if folder is None or not (folder / "model_index.json").is_file():
-            raise CheckpointError(f"{checkpoint.path} is no folder of a diffusers pipeline", "It should hold a model_index.json")
+            raise CheckpointError(
+                f"{checkpoint.path} is no folder of a diffusers pipeline", "It should hold a model_index.json; or give one safetensors file"
+            )
         index = json.loads((folder / "model_index.json").read_text())
         without = {name: None for name in SAFETY_PARTS if name in index}  # asked here instead: the pipeline would blacken what it flags
         if "requires_safety_checker" in index:
@@ -150,6 +160,37 @@ class SafetyChecker:
         features = self.processor(list(images), return_tensors="pt").pixel_values.to(self.network.device)
         _, flagged = self.network(images=images.copy(), clip_input=features)  # it blackens what it is given
         return [row for row, flag in enumerate(flagged) if flag]
+
+
+def build_tokenizer(settings: Mapping[str, Any]) -> Any:
+    """CLIP's tokenizer with a vocabulary of its own: `vocab` (token to number), `merges` (pairs of tokens), `model_max_length`."""
+    from transformers import CLIPTokenizer
+
+    merges = [tuple(pair) for pair in settings["merges"]]
+    return CLIPTokenizer(settings["vocab"], merges, model_max_length=settings["model_max_length"])
+
+
+def _pipeline_in(path: Path) -> Any:
+    """The pipeline of a single safetensors file with its configuration in the header."""
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    contents = read(path)
+    missing = [name for name in SINGLE_FILE_PARTS if not isinstance(contents.config.get(name), Mapping)]
+    if missing:
+        raise CheckpointError(f"{path} has no configuration of its {missing[0]!r}", 'The header\'s "config" must hold one for each part')
+    config = contents.config
+    text_encoder = CLIPTextModel(CLIPTextConfig(**config["text_encoder"]))
+    return StableDiffusionPipeline(
+        vae=build_part(contents, "vae", AutoencoderKL, path),
+        text_encoder=load_exactly(text_encoder, contents.under("text_encoder."), path.name).eval(),
+        tokenizer=build_tokenizer(config["tokenizer"]),
+        unet=build_part(contents, "unet", UNet2DConditionModel, path),
+        scheduler=DDIMScheduler.from_config(config["scheduler"]),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
 
 
 def _denoiser(pipeline: Any) -> Any:

@@ -34,6 +34,7 @@ RECIPES = {
     "diff_stylegan2": Recipe("diff_stylegan2:DiffStyleGAN2Trainer", "faces", 3000),
     "ddpm": Recipe("ddpm:DDPMTrainer", "photos", 5000),
     "ldm": Recipe("ldm:LDMTrainer", "faces", 6000),
+    "stable_diffusion": Recipe("stable_diffusion:StableDiffusionTrainer", "photos", 6000),
     "simswap": Recipe("simswap:SimSwapTrainer", "faces", 4000),
 }
 
@@ -50,7 +51,7 @@ def train_generator(
     save_every: int = 250,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Run:
-    """Trains the generator `name` (ddpm, ldm, stylegan2, simswap) and writes `output` (`.safetensors`) and its model card (`.md`).
+    """Trains the generator `name` (one of RECIPES) and writes `output` (`.safetensors`) and its model card (`.md`).
 
     `folder` holds the images to learn from; without it, the demo's own pictures are used. `size` is the images' side in pixels, a multiple
     of 8. `work` (default: `output` without its suffix, with "-training" after it) keeps the state, so that the same call takes a stopped
