@@ -132,12 +132,13 @@ def judge_together(
 
     On a dataset of the store, or on a folder as a further test set, which is scored whole with the thresholds that the detectors have.
     """
-    test, validation = single_split(Path(data)), None
-    known = test.picture_ids()
-    if not _is_folder(data, root):
-        splits, everything = splits_of(data, root, version, where), splits_of(data, root, version)
-        test, validation = splits.test, splits.validation
-        known = [name for split in everything for name in split.picture_ids()]
+    if _is_folder(data, root):
+        test, validation = single_split(Path(data)), None
+        known = test.picture_ids()
+    else:
+        store = Store(root, data)
+        _, validation, test = splits_of_store(store, version, where)
+        known = [name for split in splits_of_store(store, version) for name in split.picture_ids()] if scores else []
     detectors = {name: load_detector(run) for name, run in runs.items()}
     costs = {name: read_cost(run) for name, run in runs.items()}
     found = compare(detectors, test, validation, scores=scores, known=known, training=costs, on_progress=on_progress)

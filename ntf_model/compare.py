@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,10 @@ from ntf_model.evaluate import Evaluation, Measure, Scored, Transform, batches_o
 from ntf_model.metrics import MEASURES, best_threshold, resample
 from ntf_model.recipes.baseline import NetworkDetector
 from ntf_model.recipes.meter import Meter
-from ntf_model.runs import write_json
+from ntf_model.runs import RUN_FILE, write_json
+from ntf_model.score_files import read_score_table
 
 COST_FILE = "cost.json"
-ID_COLUMNS, SCORE_COLUMNS = ("id", "image", "image id", "image_id"), ("score", "p_fake", "probability")
 REFERENCE = "ntf"  # whom the others are compared with
 
 
@@ -86,12 +85,14 @@ def train_all(
 ) -> dict[str, Detector]:
     """Trains each detector of `configs` (a name of the registry each) in turn, in `output/NAME`, and records what it cost in `cost.json`.
 
-    With `resume`, a folder whose training has ended is loaded, and one that stopped goes on.
+    With `resume`, a folder whose training has ended is loaded, and one that stopped goes on. InputError if the detector in a folder was
+    trained on other data or with other settings.
     """
     detectors: dict[str, Detector] = {}
     for name, config in configs.items():
         folder = output / name
         if resume and (folder / COST_FILE).is_file():
+            check_run(folder, splits, config)
             detectors[name] = load_detector(folder, device)
             continue
         with Meter() as meter:
@@ -103,9 +104,10 @@ def train_all(
 def compare(
     detectors: Mapping[str, Detector],
     data: DetectionData,
-    validation: DetectionData,
+    validation: DetectionData | None,
     *,
     scores: Mapping[str, Path] | None = None,
+    known: Collection[str] | None = None,
     training: Mapping[str, Cost] | None = None,
     transform: Transform | None = None,
     bootstrap: int = 1000,
@@ -114,32 +116,35 @@ def compare(
 ) -> Comparison:
     """Evaluates `detectors` and `scores` (files of `read_scores`, by the name for the table) on `data`.
 
-    Each detector's threshold is fixed on `validation`; a file of scores that names the pictures of `validation` too gets one the same way,
-    otherwise 0.5. Every picture is decoded once, and prepared once for all detectors that prepare it alike. `training` adds what
-    `read_cost` knows of their training. The reference of the differences is the detector "ntf", or the first if there is none.
+    Each detector's threshold is fixed on `validation`, or is the one that it was saved with if there is none; a file of scores that names
+    the pictures of `validation` too gets one the same way, otherwise 0.5. `known` are the ids that such a file may name. Every picture is
+    decoded once, and prepared once for all detectors that prepare it alike. `training` adds what `read_cost` knows of their training. The
+    reference of the differences is NTF, or the first if it is not there.
     """
     started = time.perf_counter()
     if not data.fake_subsets:
         raise InputError("there are no fakes to compare on", "Give a split that has some")
-    held_out = score_together(detectors, validation, on_progress=on_progress)
-    found = score_together(detectors, data, transform=transform, on_progress=on_progress)
-    common: dict[str, Any] = {"validation_digest": validation.digest, "bootstrap": bootstrap, "seed": seed}
+    tables = _read_tables(scores or {}, detectors, data.picture_ids() if scores else [], known)  # before anything that takes long
+    held_out = score_together(detectors, validation, on_progress=on_progress) if validation and detectors else None
+    found = score_together(detectors, data, transform=transform, on_progress=on_progress) if detectors else Together([], {}, {})
+    common: dict[str, Any] = {"validation_digest": validation.digest if validation else "", "bootstrap": bootstrap, "seed": seed}
     evaluations, costs, notes = {}, {}, {}
     for name, detector in detectors.items():
-        threshold = best_threshold(validation.labels, held_out.scores[name])
+        threshold = best_threshold(validation.labels, held_out.scores[name]) if validation else detector.threshold
         scored = Scored(found.ids, found.scores[name])
         evaluations[name] = summarise(data, scored, threshold, name=name, title=detector.title, **common)
         known = (training or {}).get(name, Cost())
         rate = len(data) / max(found.seconds[name], 1e-9)
         costs[name] = known.model_copy(update={"parameters": count_parameters(detector), "images_per_second": rate})
         notes[name] = getattr(detector, "note", "")
-    for name, file in (scores or {}).items():
-        if name in evaluations:
-            raise InputError(f"there are two detectors called {name!r}", f"Give the scores of {file} another name")
-        threshold = _threshold_of(file, held_out.ids, validation.labels)
-        evaluations[name] = summarise(data, Scored(found.ids, read_scores(file, found.ids)), threshold, name=name, title=name, **common)
-        costs[name], notes[name] = Cost(), f"scores from {Path(file).name}"
-    reference = REFERENCE if REFERENCE in evaluations else next(iter(evaluations), None)
+    ids = data.picture_ids() if tables else []
+    for name, table in tables.items():
+        threshold = _threshold_of(table, validation) if validation else 0.5
+        scored = Scored(ids, np.array([table[picture] for picture in ids]))
+        evaluations[name] = summarise(data, scored, threshold, name=name, title=name, **common)
+        costs[name], notes[name] = Cost(), f"scores from {Path(scores[name]).name}"
+    is_ntf = [name for name in evaluations if name == REFERENCE or (name in detectors and detectors[name].name == REFERENCE)]
+    reference = next(iter([*is_ntf, *evaluations]), None)
     others = [name for name in evaluations if name != reference] if reference and bootstrap else []
     differences = [paired_difference(data, evaluations[reference], evaluations[name], bootstrap, seed) for name in others]
     return Comparison(
@@ -192,20 +197,6 @@ def score_together(
     return Together(ids, {name: np.concatenate(found) for name, found in parts.items()}, seconds)
 
 
-def read_scores(file: Path | str, ids: Sequence[str]) -> np.ndarray:
-    """The scores of the pictures `ids` from a CSV file (picture id, P(fake)), float64 `[N]`, in the order of `ids`.
-
-    A header is read if there is one (`id,score` in any order, other columns left alone); otherwise the first two columns count. Further
-    pictures in the file are left alone. Raises InputError, naming the line, for a score that is no probability or an id that comes twice,
-    and naming the picture for one that is missing.
-    """
-    known = _score_table(Path(file))
-    missing = [name for name in ids if name not in known]
-    if missing:
-        raise InputError(f"{file} has no score for {missing[0]!r} and {len(missing) - 1} more of {len(ids)} pictures", "Score all of them")
-    return np.array([known[name] for name in ids])
-
-
 def paired_difference(data: DetectionData, reference: Evaluation, other: Evaluation, bootstrap: int, seed: int) -> Difference:
     """The reference minus `other`: the unweighted mean over subsets of each measure, with a 95 % interval from paired replicates."""
     points, drawn = [], []
@@ -248,39 +239,31 @@ def count_parameters(detector: Detector) -> int | None:
     return sum(value.numel() for value in network.parameters()) if isinstance(network, nn.Module) else None
 
 
-def _threshold_of(file: Path | str, ids: Sequence[str], labels: np.ndarray) -> float:
-    known = _score_table(Path(file))
-    return best_threshold(labels, np.array([known[name] for name in ids])) if all(name in known for name in ids) else 0.5
-
-
-def _score_table(file: Path) -> dict[str, float]:
+def check_run(folder: Path, splits: DetectionSplits, config: DetectorConfig | None) -> None:
+    """Raises InputError if the run in `folder` is not of these splits and this configuration (None: of whichever)."""
     try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            rows = [(number, row) for number, row in enumerate(csv.reader(stream), 1) if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read the scores {file} ({error})", "Give a CSV file with the columns id and score") from None
-    id_column, score_column = 0, 1
-    if rows:
-        header = [cell.strip().lower() for cell in rows[0][1]]
-        columns = [next((header.index(name) for name in names if name in header), None) for names in (ID_COLUMNS, SCORE_COLUMNS)]
-        if None not in columns:
-            (id_column, score_column), rows = columns, rows[1:]
-    known: dict[str, float] = {}
-    for number, row in rows:
-        try:
-            name, score = row[id_column].strip(), float(row[score_column])
-        except (IndexError, ValueError):
-            raise InputError(
-                f"{file}, line {number}: {','.join(row)!r} is no picture id and score", "Write one picture a line: id,score"
-            ) from None
-        if not 0 <= score <= 1:
-            raise InputError(
-                f"{file}, line {number}: the score {score} is not between 0 and 1", "Give P(fake), such as the sigmoid of a logit"
-            )
-        if name in known:
-            raise InputError(f"{file}, line {number}: {name!r} comes a second time", "Keep one score for each picture")
-        known[name] = score
-    return known
+        record = json.loads((folder / RUN_FILE).read_text())
+        data, settings = record["dataset"]["digest"], record["config"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{folder / RUN_FILE} is missing or damaged", "Delete the folder to train again") from None
+    other = "data" if data != splits.digest else "settings" if config and settings != config.model_dump(mode="json") else None
+    if other:
+        raise InputError(f"{folder} holds a detector that was trained on other {other}", "Give another --output, or delete the folder")
+
+
+def _read_tables(
+    scores: Mapping[str, Path], detectors: Mapping[str, Detector], ids: Sequence[str], known: Collection[str] | None
+) -> dict[str, dict[str, float]]:
+    """The files of scores, each with a score of every picture in `ids`."""
+    for name in scores.keys() & detectors.keys():
+        raise InputError(f"there are two detectors called {name!r}", f"Give the scores of {scores[name]} another name")
+    return {name: read_score_table(Path(file), ids, known) for name, file in scores.items()}
+
+
+def _threshold_of(table: Mapping[str, float], validation: DetectionData) -> float:
+    """Fixed on validation if the table has all of its pictures."""
+    ids = validation.picture_ids()
+    return best_threshold(validation.labels, np.array([table[name] for name in ids])) if all(name in table for name in ids) else 0.5
 
 
 def _minus(a: float | None, b: float | None) -> float:

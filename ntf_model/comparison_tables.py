@@ -20,6 +20,7 @@ _MARKUP: dict[Form, tuple[str, str, str, str]] = {  # before and after the best,
     "latex": (r"\textbf{", "}", r"\underline{", "}"),
     "html": ("<strong>", "</strong>", "<u>", "</u>"),
 }
+COST_HEADER = ("parameters (M)", "images/s", "training (s)", "peak memory (GiB)")
 STYLE = """
 body { font: 14px/1.5 system-ui, sans-serif; margin: 2rem; color: #1a1a1a; background: #fff; }
 table { border-collapse: collapse; margin: 0 0 2.5rem; font-variant-numeric: tabular-nums; }
@@ -32,11 +33,21 @@ tfoot td { text-align: left; white-space: normal; color: #555; border: 0; }
 
 
 def all_tables(comparison: Comparison, *, intervals: bool = True) -> list[Table]:
-    """One table for each measure, then the differences to the reference, then the costs. Cells of the best carry marks: use `render`."""
-    tables = [measure_table(comparison, key, intervals=intervals) for key in MEASURES]
+    """Overview, a table for each measure, differences to the reference, costs. Cells of the best carry marks: use `render`."""
+    tables = [overview_table(comparison), *(measure_table(comparison, key, intervals=intervals) for key in MEASURES)]
     if comparison.differences:
         tables.append(difference_table(comparison))
     return [*tables, cost_table(comparison)]
+
+
+def overview_table(comparison: Comparison) -> Table:
+    """The mean over subsets of each measure, and what each detector costs."""
+    means = [evaluation.overall["unweighted"].measures for evaluation in comparison.evaluations.values()]
+    columns = [_marked([percent(row[key]) for row in means], [row[key] for row in means], key in LOWER_IS_BETTER) for key in MEASURES]
+    costs = [_cost_cells(cost) for cost in comparison.costs.values()]
+    rows = [[title, *cells, *cost] for title, *cells, cost in zip(_titles(comparison), *columns, costs, strict=True)]
+    header = ["detector", *(LABELS[key] for key in MEASURES), *COST_HEADER]
+    return Table("All subsets", header, rows, note="Means over subsets. " + _note(comparison, "ap", False))
 
 
 def measure_table(comparison: Comparison, key: str, *, intervals: bool = True) -> Table:
@@ -53,6 +64,7 @@ def measure_table(comparison: Comparison, key: str, *, intervals: bool = True) -
 def difference_table(comparison: Comparison) -> Table:
     """The reference minus each other detector, in points of per cent, with paired bootstrap intervals."""
     keys = ("ap", "auroc", "acc", "acc_fixed", "tpr_at_fpr_1")
+    assert comparison.reference is not None
     reference = comparison.evaluations[comparison.reference].title
     titles = dict(zip(comparison.evaluations, _titles(comparison), strict=True))
     rows = []
@@ -76,7 +88,7 @@ def cost_table(comparison: Comparison) -> Table:
         "Images a second: preparing and scoring, without decoding, on the machine of this comparison. Peak memory: in training, of the "
         "GPU, or of the whole process without one. A dash: not known."
     )
-    return Table("Cost", ["detector", "parameters (M)", "images/s", "training (s)", "peak memory (GiB)"], rows, note=note)
+    return Table("Cost", ["detector", *COST_HEADER], rows, note=note)
 
 
 def render(tables: Sequence[Table], form: Form) -> str:

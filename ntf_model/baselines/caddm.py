@@ -50,12 +50,12 @@ class CADDMDetector(Baseline):
     Config = CADDMConfig
     DEMO: ClassVar[dict[str, Any]] = {"epochs": 1, "batch_size": 16, "learning_rate": 5e-4}
     clip_value = 2.0
+    data: DetectionData  # set by `begin`
     official = staticmethod(official_key)
 
     def __init__(self, config: CADDMConfig, network: nn.Module, device: str | torch.device | None = None):
         super().__init__(config, network, device)
         self.anchors, self.landmarks = Anchors().boxes(), Landmarks()
-        self.data: DetectionData | None = None
 
     @classmethod
     def build(cls, config: CADDMConfig) -> nn.Module:
@@ -129,8 +129,8 @@ class CADDMDetector(Baseline):
         if rng.random() < 0.2:
             return swap(image, real, points, rng, WINDOWS[int(rng.integers(len(WINDOWS)))]) or (image, whole)
         if rng.random() > 0.5:
-            return swap(real, image, points, rng)
-        return swap(image, real, points, rng) if rng.random() >= 0.5 else (image, whole)
+            return swap(real, image, points, rng) or (image, whole)
+        return (swap(image, real, points, rng) if rng.random() >= 0.5 else None) or (image, whole)
 
     def _real_for(self, item: Item, rng: np.random.Generator) -> Item:
         """A real picture of the subset's own source."""

@@ -137,12 +137,12 @@ class FeatureProbe(NetworkDetector):
         try:
             backbone = dict(values["backbone"])
             model = _image_tower(AutoModel.from_config(AutoConfig.for_model(backbone.pop("model_type"), **backbone)))
-            stats = tuple(tuple(part) for part in values["stats"])
+            mean, std = (tuple(part) for part in values["stats"])
         except (KeyError, ValueError, TypeError) as error:
             raise InputError(f"{folder}/config.json does not describe a vision model ({error})", "Train the probe again") from None
         network = _probe(model, config.size)
         load_into(network, tensors, folder)
-        return cls(config, network, device, stats)
+        return cls(config, network, device, (mean, std))
 
     def _features(self, data: DetectionData, on_progress: Progress) -> np.ndarray:
         """Float64 `[N, C]` of every picture."""

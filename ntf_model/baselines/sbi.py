@@ -78,7 +78,8 @@ class SelfBlendedImages(Baseline):
         if self.config.crop:
             top, bottom, left, right = crop_bounds(box_of(points), image.shape, AROUND_LANDMARKS, random_factors(rng))
             real, fake = real[top:bottom, left:right], fake[top:bottom, left:right]
-        pair = augment_pair(*(resize_square(picture, self.config.size, library="cv2") for picture in (real, fake)), rng)
+        real, fake = (resize_square(picture, self.config.size, library="cv2") for picture in (real, fake))
+        pair = augment_pair(real, fake, rng)
         return (torch.stack([self.preprocess.tensor(picture) for picture in pair]),)
 
     def loss(self, network: nn.Module, batch: Batch) -> torch.Tensor:

@@ -39,9 +39,9 @@ class NetworkDetector(Detector):
 
     DEMO: ClassVar[dict[str, Any]] = {}  # what the preset "demo" changes in the defaults, which are the authors' recipe
     batch_pixels: ClassVar[int] = 32 * 256 * 256  # in one batch when scoring
-    official: ClassVar[Callable[[str], str]] = staticmethod(str)  # its authors' name for a tensor of the network
+    config: Any  # an instance of the class's own Config
 
-    def __init__(self, config: DetectorConfig, network: nn.Module, device: str | torch.device | None = None):
+    def __init__(self, config: Any, network: nn.Module, device: str | torch.device | None = None):
         self.config, self.device = config, best_device(device)
         self.network = network.to(self.device).eval()
 
@@ -53,9 +53,14 @@ class NetworkDetector(Detector):
             raise InputError(f"{cls.name} has no preset {name!r}", f"It has: {', '.join(presets)}")
         return cls.parse_config({**presets[name], **changes})
 
+    @staticmethod
+    def official(key: str) -> str:
+        """Its authors' name for a tensor of the network."""
+        return key
+
     @classmethod
     @abstractmethod
-    def build(cls, config: DetectorConfig) -> nn.Module:
+    def build(cls, config: Any) -> nn.Module:
         """The network with its starting weights, all of which follow from the configuration."""
 
     @property
@@ -153,4 +158,4 @@ class Baseline(NetworkDetector):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             detector = cls(config, cls.build(config), device)
-        return train(detector, splits, output, resume=resume, on_progress=on_progress)
+        return train(detector, splits, config, output, resume=resume, on_progress=on_progress)

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from ntf_model.sampling import BalancedBatches, Draw
 from ntf_model.training import make_accelerator
 
 if TYPE_CHECKING:
-    from ntf_model.recipes.baseline import Baseline
+    from ntf_model.recipes.baseline import Baseline, BaselineConfig
 
 Batch = list[torch.Tensor]
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -103,13 +103,22 @@ class Validation(NamedTuple):
     accuracy: float
 
 
+Trained = TypeVar("Trained", bound="Baseline")
+
+
 def train(
-    detector: Baseline, splits: DetectionSplits, output: Path | None, *, resume: bool = False, on_progress: Progress = silent
-) -> Baseline:
+    detector: Trained,
+    splits: DetectionSplits,
+    config: BaselineConfig,
+    output: Path | None,
+    *,
+    resume: bool = False,
+    on_progress: Progress = silent,
+) -> Trained:
     """Trains `detector` in place and returns it with the weights of the epoch that had the highest AP on validation.
 
-    With `output`, each epoch is saved there, and `resume` goes on after the last one saved. Runs under `accelerate launch` on several
-    devices as it does on one.
+    `config` is what was asked for, as the run's record has it. With `output`, each epoch is saved there, and `resume` goes on after the
+    last one saved. Runs under `accelerate launch` on several devices as it does on one.
     """
     detector.begin(splits.train)
     accelerator = make_accelerator(detector.config, detector.device)
@@ -120,7 +129,7 @@ def train(
     if output and accelerator.is_main_process:
         detector.save_pretrained(output)
         cost = {"seconds": sum(row["seconds"] for row in log), "peak_memory": meter.peak_memory}
-        write_run(output, splits, detector.config, {"epochs": log, "best_epoch": best.get("epoch"), **cost})
+        write_run(output, splits, config, {"epochs": log, "best_epoch": best.get("epoch"), **cost})
         (output / CHECKPOINT_FILE).unlink(missing_ok=True)
     accelerator.wait_for_everyone()
     return detector

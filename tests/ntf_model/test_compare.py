@@ -16,13 +16,14 @@ from torch import nn
 
 from ntf_model import compare as comparing
 from ntf_model.baselines.wang2020 import Wang2020
-from ntf_model.compare import Comparison, Cost, compare, read_cost, read_scores, score_together, train_all
+from ntf_model.compare import Comparison, Cost, compare, read_cost, score_together, train_all
 from ntf_model.comparison_data import ComparisonData, plain_data
 from ntf_model.comparison_tables import all_tables, measure_table, render, write_comparison
 from ntf_model.data import DetectionData, DetectionSplits, Item
 from ntf_model.detector import get_detector
 from ntf_model.errors import InputError
 from ntf_model.recipes.transforms import Preprocess
+from ntf_model.score_files import read_scores
 
 
 class Smoothness(Wang2020):
