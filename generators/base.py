@@ -80,6 +80,7 @@ class Generator(ABC):
     steps: ClassVar[tuple[Step, ...]]
     licence: ClassVar[str]  # of the official weights, as their authors state it
     output_version: ClassVar[int] = 1  # raise it when a change of code changes pixels: shards made before become stale
+    networks: ClassVar[tuple[str, ...]] = ("network",)  # attributes whose `forward` takes the time, for `torch.compile`
     components: ClassVar[tuple[str, ...]] = ()  # further checkpoints that it needs beside its own, by role ("arcface")
     Parameters: ClassVar[type[Parameters]] = Parameters
 

@@ -109,6 +109,7 @@ class Denoiser(Generator):
 
     family = "DM"
     steps = ("sample", "edit")
+    networks = ("unet",)
 
     def __init__(self, unet: Any, schedule: Mapping[str, Any], device: str | torch.device, dtype: torch.dtype):
         self.unet = to_device(unet, device, dtype)

@@ -50,6 +50,7 @@ class DiffFace(Generator):
     family = "DM"
     steps = ("swap",)
     licence = "CC-BY-NC-4.0"
+    networks = ("unet",)
     components = ("arcface", "face_parser", "gaze")
     batch_size = 2  # pairs; each has several candidates
 

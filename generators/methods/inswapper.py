@@ -27,6 +27,7 @@ class INSwapper(Generator):
     family = "GAN"
     steps = ("swap",)
     licence = "InsightFace-non-commercial-research"
+    networks = ()  # it is onnxruntime that runs it
     components = ("identity",)
 
     def __init__(self, session: Any, emap: np.ndarray, identity: IdentityNetwork):

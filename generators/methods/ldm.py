@@ -28,6 +28,7 @@ VOCABULARY = "https://huggingface.co/google-bert/bert-base-uncased"
 class LDM(Denoiser):
     title = "LDM"
     steps = ("sample", "prompt", "edit")
+    networks = ("unet", "first_stage.decoder")
     licence = "Apache-2.0"
 
     class Parameters(base.Parameters):

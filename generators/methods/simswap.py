@@ -35,6 +35,7 @@ class SimSwap(Generator):
     family = "GAN"
     steps = ("swap",)
     licence = "CC-BY-NC-4.0"
+    networks = ("network", "arcface")
     components = ("arcface",)
 
     def __init__(self, network: SimSwapGenerator, arcface: ArcFace, *, form: Form, crop: Crop, device: torch.device, dtype: torch.dtype):

@@ -40,6 +40,7 @@ class VQGAN(Generator):
     family = "GAN"
     steps = ("sample", "edit")
     licence = "MIT (code); the authors state none for the weights"
+    networks = ("first_stage.decoder",)  # the transformer is bound by reading its weights
     Parameters = VQGANParameters
     batch_size = 16
 
