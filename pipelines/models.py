@@ -6,18 +6,17 @@ from collections import OrderedDict
 
 import torch
 
-from generators import registry
 from generators.base import Generator
+from generators.loading import load_generator
 from pipelines.catalogue import Catalogue
 
 
 class Models:
     """The last `keep` generators that were used, loaded, on one device."""
 
-    def __init__(self, catalogue: Catalogue, device: str = "cpu", dtype: torch.dtype = torch.float32, keep: int = 2):
+    def __init__(self, catalogue: Catalogue, device: str = "cpu", keep: int = 2):
         self._catalogue = catalogue
         self.device = device
-        self._dtype = dtype
         self._keep = keep
         self._loaded: OrderedDict[tuple[str, str], Generator] = OrderedDict()
 
@@ -27,7 +26,7 @@ class Models:
         if key not in self._loaded:
             while len(self._loaded) >= self._keep:
                 self._loaded.popitem(last=False)
-            self._loaded[key] = registry.get(generator).load(self._catalogue.checkpoint(checkpoint), self.device, self._dtype)
+            self._loaded[key] = load_generator(generator, self._catalogue.checkpoint(checkpoint), self.device)
         self._loaded.move_to_end(key)
         return self._loaded[key]
 

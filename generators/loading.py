@@ -1,0 +1,48 @@
+"""Loading a generator by name, with what its checkpoint's options say about speed.
+
+- `precision`: "float32" (the default), "float16" or "bfloat16". Half precision is what a GPU is fast in, and recent CPUs in bfloat16.
+  It changes pixels by more than a grey level, which is why it is an option of the checkpoint: options are part of a shard's key.
+- `compile`: true for `torch.compile`. Worth it on a GPU and for thousands of images, since the first batch waits for the compiler
+  (minutes); on a CPU it needs a C++ compiler. It changes pixels by rounding only.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from generators import registry
+from generators.base import Generator
+from generators.checkpoints import Checkpoint
+from generators.errors import InputError
+
+PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def load_generator(name: str, checkpoint: Checkpoint, device: str | torch.device = "cpu") -> Generator:
+    """The generator `name` with `checkpoint` on `device`. InputError for options that are wrong, CheckpointError if it cannot be loaded."""
+    stated, compiled = checkpoint.option("precision", "float32"), checkpoint.option("compile", False)
+    if stated not in PRECISIONS:
+        raise InputError(f"{checkpoint.path.name}: there is no precision {stated!r}", f"Known: {', '.join(PRECISIONS)}")
+    if not isinstance(compiled, bool):
+        raise InputError(f"{checkpoint.path.name}: compile must be true or false, not {compiled!r}")
+    generator = registry.get(name).load(checkpoint, device, PRECISIONS[stated])
+    if compiled:
+        compile_networks(generator)
+    return generator
+
+
+def compile_networks(generator: Generator, backend: str = "inductor") -> None:
+    """Lets `torch.compile` translate the generator's `networks`, each when it is first called."""
+    for network in find_networks(generator):
+        network.compile(backend=backend)
+
+
+def find_networks(generator: Generator) -> list[torch.nn.Module]:
+    """The modules behind a generator's `networks`; those of the generator inside, where one wraps another."""
+    found = []
+    for dotted in generator.networks:
+        part = generator
+        for name in dotted.split("."):
+            part = getattr(part, name)
+        found += find_networks(part) if isinstance(part, Generator) else [part]
+    return found
