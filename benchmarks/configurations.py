@@ -2,7 +2,7 @@
 
 A new method is one more entry of `CONFIGURATIONS`. Its `make` builds the generator as `load` would; `network` names the calls that count as
 time inside the network; where a whole image takes minutes, `parameters` ask for fewer steps and `times` says how many more the official
-setting has.
+setting has. `benchmarks.networks` builds the diffusion models.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import networks
 from generators import registry
 from generators.base import Generator, Request
 
 Make = Callable[[torch.device, torch.dtype], Generator]
+Turn = Callable[[Any, int], Callable[[], Any]]  # generator and number of images to what makes them
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,19 @@ class Configuration:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     times: float = 1.0  # the official setting's work over what `parameters` ask for
     official: str | None = None  # the function of `benchmarks.official` that builds the authors' network
+    turn: Turn | None = None  # what is timed, if not a request
+    needs_gradients: bool = False  # also inside the authors' code
 
     @property
     def name(self) -> str:
         return f"{self.method} {self.label}"
+
+    def once(self, generator: Generator, count: int) -> Callable[[], Any]:
+        """A function that makes `count` images."""
+        if self.turn:
+            return self.turn(generator, count)
+        request = self.request(generator, count)
+        return lambda: generator.run(request, **self.parameters)
 
     def request(self, generator: Generator, count: int) -> Request:
         """A request for `count` images, with noise as faces for the steps that take images."""
@@ -92,78 +103,42 @@ def _simswap(form: str, size: int) -> Make:
     return make
 
 
-def _pixel_diffusion(method: str) -> Make:
-    """The UNet of google/ddpm-celebahq-256."""
-
-    def make(device: torch.device, dtype: torch.dtype) -> Generator:
-        from diffusers import UNet2DModel
-
-        from generators.networks.pixel_unet import HO_SCHEDULE
-
-        down, up = ["DownBlock2D"] * 6, ["UpBlock2D"] * 6
-        down[4], up[1] = "AttnDownBlock2D", "AttnUpBlock2D"
-        unet = UNet2DModel(
-            sample_size=256,
-            block_out_channels=(128, 128, 256, 256, 512, 512),
-            down_block_types=tuple(down),
-            up_block_types=tuple(up),
-            attention_head_dim=None,
-            downsample_padding=0,
-            flip_sin_to_cos=False,
-            freq_shift=1,
-            norm_eps=1e-6,
-        )
-        return registry.get(method)(unet, HO_SCHEDULE, device, dtype)
-
-    return make
-
-
-def _ldm(device: torch.device, dtype: torch.dtype) -> Generator:
-    """CompVis/ldm-celebahq-256."""
-    from diffusers import UNet2DModel, VQModel
-
-    unet = UNet2DModel(
-        sample_size=64,
-        block_out_channels=(224, 448, 672, 896),
-        down_block_types=("DownBlock2D", *["AttnDownBlock2D"] * 3),
-        up_block_types=(*["AttnUpBlock2D"] * 3, "UpBlock2D"),
-        attention_head_dim=32,
-        norm_eps=1e-6,
-    )
-    vqvae = VQModel(
-        block_out_channels=(128, 256, 512),
-        layers_per_block=2,
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        latent_channels=3,
-        num_vq_embeddings=8192,
-        vq_embed_dim=3,
-        scaling_factor=1.0,
-    )
-    schedule = {
-        "num_train_timesteps": 1000,
-        "beta_start": 0.0015,
-        "beta_end": 0.0195,
-        "beta_schedule": "scaled_linear",
-        "clip_sample": False,
-    }
-    return registry.get("ldm")(unet, vqvae, schedule, device, dtype)
-
-
 CONFIGURATIONS = [
     Configuration("stylegan2", "256 config-f", _stylegan2("stylegan2", 256, 32768), official="stylegan2_256"),
     Configuration("stylegan2", "256 paper256", _stylegan2("stylegan2", 256, 16384), official="stylegan2_256_paper256"),
     Configuration("stylegan2", "1024 config-f", _stylegan2("stylegan2", 1024, 32768), official="stylegan2_1024"),
     Configuration("diff_stylegan2", "1024 FFHQ", _stylegan2("diff_stylegan2", 1024, 32768)),
-    Configuration("progan", "256", _progan("progan-celebahq-256")),
-    Configuration("progan", "1024", _progan("progan-celebahq-1024")),
-    Configuration("projected_gan", "256 FastGAN", _fastgan("fastgan-256")),
-    Configuration("projected_gan", "256 FastGAN-lite", _fastgan("fastgan-lite-256")),
-    Configuration("vqgan", "256", _vqgan, network=("transformer.forward", "first_stage.decode")),
-    Configuration("simswap", "224", _simswap("fs_networks", 224), network=("network.forward", "arcface.forward")),
-    Configuration("simswap", "512", _simswap("fs_networks_512", 512), network=("network.forward", "arcface.forward")),
-    Configuration("ddpm", "256, 1000 steps", _pixel_diffusion("ddpm"), ("unet.forward",), {"steps": 2}, 500.0),
-    Configuration("ddim", "256, 50 steps", _pixel_diffusion("ddim"), ("unet.forward",), {"steps": 2}, 25.0),
-    Configuration("pndm", "256, 50 steps", _pixel_diffusion("pndm"), ("unet.forward",), {"steps": 2, "skip_prk_steps": True}, 51 / 3),
-    Configuration("ldm", "256, 200 steps", _ldm, ("unet.forward", "first_stage.decode"), {"steps": 4}, 50.0),
+    Configuration("progan", "256", _progan("progan-celebahq-256"), official="progan_256"),
+    Configuration("progan", "256 as pytorch_GAN_zoo", _progan("progan-celebahq-256"), official="progan_zoo_256"),
+    Configuration("progan", "1024", _progan("progan-celebahq-1024"), official="progan_1024"),
+    Configuration("projected_gan", "256 FastGAN", _fastgan("fastgan-256"), official="fastgan_256"),
+    Configuration("projected_gan", "256 FastGAN-lite", _fastgan("fastgan-lite-256"), official="fastgan_lite_256"),
+    Configuration("vqgan", "256", _vqgan, network=("transformer.forward", "first_stage.decode"), official="vqgan"),
+    Configuration("simswap", "224", _simswap("fs_networks", 224), ("network.forward", "arcface.forward"), official="simswap_224"),
+    Configuration("simswap", "512", _simswap("fs_networks_512", 512), ("network.forward", "arcface.forward")),
+    Configuration("inswapper", "128", networks.inswapper, ("session.run",)),
+    Configuration("ddpm", "256, 1000 steps", networks.pixel_diffusion("ddpm"), ("unet.forward",), {"steps": 2}, 500.0),
+    Configuration("ddim", "256, 50 steps", networks.pixel_diffusion("ddim"), ("unet.forward",), {"steps": 2}, 25.0),
+    Configuration(
+        "pndm", "256, 50 steps", networks.pixel_diffusion("pndm"), ("unet.forward",), {"steps": 2, "skip_prk_steps": True}, 51 / 3
+    ),
+    Configuration("ldm", "256, 200 steps", networks.ldm, ("unet.forward", "first_stage.decode"), {"steps": 4}, 50.0),
+    Configuration(
+        "stable_diffusion",
+        "512, 50 steps",
+        networks.stable_diffusion,
+        ("pipeline.unet.forward", "pipeline.vae.decode", "pipeline.text_encoder.forward"),
+        {"steps": 1, "safety": "off"},
+        50.0,
+    ),
+    Configuration(
+        "diffface",
+        "256, 75 steps of 4 candidates",
+        networks.diffface,
+        ("unet.forward", "guidance.losses"),
+        times=300.0,
+        official="diffface_step",
+        turn=networks.diffface_step,
+        needs_gradients=True,
+    ),
 ]

@@ -1,11 +1,14 @@
 """How fast each generator is: images per second, memory, and the share of time spent outside its network.
 
-    python benchmarks/generators.py --only stylegan2 --batch 8
-    python benchmarks/generators.py --device cuda --dtype float16 --json speed.json
-    python benchmarks/generators.py --only "stylegan2 256" --batch 8 --official ~/clones    # and the authors' code, in turns
+    python benchmarks/generators.py --only "stylegan2 256" --batch 8
+    python benchmarks/generators.py --device cuda --dtype float16 --compile --json speed.json
+    python benchmarks/generators.py --only simswap --batch 8 --official ~/clones --json speed.json    # and the authors' code, in turns
+    python benchmarks/generators.py --table speed.json                                                # as Markdown
 
 Every configuration and batch size runs in a process of its own, so that memory is its own and threads begin afresh. Weights are random,
-which changes no time. With --official both networks are in one process and take turns, so that a busy machine slows both alike.
+which changes no time. With --official both networks are in one process and take turns, so that a busy machine slows both alike; wall
+clock and CPU time (of all threads) are kept for each turn. With --json what the file already holds of the same configuration is added to,
+so that a long measurement can be made in pieces.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +31,13 @@ if __package__ in (None, ""):  # run as a file, whose own name would hide the pa
     sys.path[0] = str(ROOT)
 
 import torch  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
 
 from benchmarks import official as official_networks  # noqa: E402
 from benchmarks.configurations import CONFIGURATIONS, Configuration  # noqa: E402
+from generators.loading import compile_networks  # noqa: E402
 
-COLUMNS = {
-    "name": "generator",
-    "batch": "batch",
-    "images_per_second": "images/s",
-    "seconds_per_image": "s/image",
-    "outside_share": "outside network",
-    "memory_mib": "peak MiB",
-    "ratio": "x official",
-}
+LONG = 20.0  # seconds: a first batch that takes longer counts, because what it warms up is lost in it
+SAME = ("name", "batch", "images", "device", "dtype", "compiled", "torch")  # of results that measure the same thing
 
 
 class Stopwatch:
@@ -76,65 +72,85 @@ class Stopwatch:
         setattr(owner, name, timed)
 
 
+@dataclass
+class Turns:
+    """Seconds of each turn: of the wall clock, of all CPU threads together, and of the wall clock inside the watched calls. `first` are
+    the turns that nothing was warm for."""
+
+    first: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    network: list[float] = field(default_factory=list)
+
+    def take(self, make: Callable[[], Any], watch: Stopwatch) -> None:
+        """One turn. A short first one is not timed with the others."""
+        inside, wall, cpu = watch.seconds, watch.now(), time.process_time()
+        make()
+        spent = watch.now() - wall
+        if not self.first:
+            self.first.append(spent)
+            if spent < LONG:
+                return
+        self.wall.append(spent)
+        self.cpu.append(time.process_time() - cpu)
+        self.network.append(watch.seconds - inside)
+
+
 def measure(
-    configuration: Configuration, batch: int, device: torch.device, dtype: torch.dtype, rounds: int, clones: Path | None
+    configuration: Configuration,
+    batch: int,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    rounds: int = 4,
+    clones: Path | None = None,
+    images: int | None = None,
+    compiled: bool = False,
 ) -> dict[str, Any]:
-    """One configuration at one batch size: the median of `rounds` batches after one that is not counted."""
+    """One configuration at one batch size: the seconds of `rounds` turns of `images` images (one batch if None), and of as many of the
+    authors' code if `clones` holds it."""
     generator = configuration.make(device, dtype)
+    if compiled:
+        compile_networks(generator)
     generator.batch_size = batch
-    request = configuration.request(generator, batch)
+    images = images or batch
+    once = configuration.once(generator, images)
     watch = Stopwatch(device)
     for name in configuration.network:
-        watch.watch(generator, name)
-
-    def ours() -> None:
-        generator.run(request, **configuration.parameters)
-
+        watch.watch(generator, name.replace("forward", "_compiled_call_impl") if compiled else name)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    ours()
-    watch.seconds = 0.0
-    times = [_time(ours, watch)]
+    ours, theirs = Turns(), Turns()
+    ours.take(once, watch)
     memory = _peak_mib(device)  # before the authors' network takes any
-    theirs = _official(configuration, batch, clones)
-    if theirs:
-        theirs()
-    official_times = []
-    for _ in range(rounds - 1):
-        if theirs:
-            official_times.append(_time(theirs, watch))
-        times.append(_time(ours, watch))
-    seconds = statistics.median(times)
-    result = {
+    other = _official(configuration, batch, clones)
+    if other:
+        theirs.take(other, watch)
+    while len(ours.wall) < rounds:
+        ours.take(once, watch)
+        if other:
+            theirs.take(other, watch)
+    return {
         "name": configuration.name,
         "method": configuration.method,
         "batch": batch,
-        "images_per_second": batch / seconds / configuration.times,
-        "seconds_per_image": seconds / batch * configuration.times,
-        "outside_share": max(0.0, 1 - watch.seconds / sum(times)),
-        "memory_mib": memory,
+        "images": images,
+        "times": configuration.times,
         "measured": dict(configuration.parameters),
+        "memory_mib": memory,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
         "dtype": str(dtype).removeprefix("torch."),
+        "compiled": compiled,
         "torch": torch.__version__,
+        "seconds": asdict(ours),
+        "official_seconds": asdict(theirs) if other else None,
     }
-    if official_times:
-        result["official_seconds_per_image"] = statistics.median(official_times) / batch
-        result["ratio"] = statistics.median(official_times) / statistics.median(times)
-    return result
 
 
 def _official(configuration: Configuration, batch: int, clones: Path | None) -> Callable[[], Any] | None:
     if clones is None or configuration.official is None:
         return None
     make = getattr(official_networks, configuration.official)(clones, batch)
-    return torch.inference_mode()(make)
-
-
-def _time(make: Callable[[], Any], watch: Stopwatch) -> float:
-    started = watch.now()
-    make()
-    return watch.now() - started
+    return make if configuration.needs_gradients else torch.inference_mode()(make)
 
 
 def _peak_mib(device: torch.device) -> int:
@@ -144,11 +160,65 @@ def _peak_mib(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
+def extend(known: list[dict[str, Any]], new: dict[str, Any]) -> None:
+    """Puts `new` into `known`, its turns after those of the same measurement if that is there."""
+    for one in known:
+        if all(one[key] == new[key] for key in SAME):
+            for whose in ("seconds", "official_seconds"):
+                if new[whose] and one[whose]:
+                    for clock, values in new[whose].items():
+                        one[whose][clock] += values
+                else:
+                    one[whose] = new[whose] or one[whose]
+            one["memory_mib"] = max(one["memory_mib"], new["memory_mib"])
+            return
+    known.append(new)
+
+
+def ratios(result: dict[str, Any]) -> dict[str, float] | None:
+    """How many times as long as ours the authors' code takes, by both clocks, of the medians and of the shortest turns."""
+    ours, theirs = result["seconds"], result["official_seconds"]
+    if not theirs:
+        return None
+    pick = {"median": statistics.median, "min": min}
+    return {f"{clock} {how}": of(theirs[clock]) / of(ours[clock]) for clock in ("wall", "cpu") for how, of in pick.items()}
+
+
+def speed(result: dict[str, Any]) -> float:
+    """Images a second at the official settings, by the median turn."""
+    return result["images"] / statistics.median(result["seconds"]["wall"]) / result["times"]
+
+
+def outside(result: dict[str, Any]) -> float:
+    """The share of the time that is spent outside the network's calls, by the median turn."""
+    turns = result["seconds"]
+    return max(0.0, statistics.median(1 - inside / wall for inside, wall in zip(turns["network"], turns["wall"], strict=True)))
+
+
+def markdown(results: list[dict[str, Any]]) -> str:
+    """The table, one line for each configuration and batch size."""
+    alone = {result["name"]: speed(result) for result in results if result["batch"] == 1}
+    compared = any(result["official_seconds"] for result in results)
+    titles = ["generator", "batch", "images/s", "s/image", "x batch of one", "outside network", "peak MiB", "turns"]
+    titles += ["x official: wall, median (shortest)", "CPU, median (shortest)"] if compared else []
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+    for result in results:
+        rate, found = speed(result), ratios(result)
+        gain = f"{rate / alone[result['name']]:.2f}" if result["name"] in alone and result["batch"] > 1 else ""
+        cells = [result["name"], str(result["batch"]), f"{rate:.3g}", f"{1 / rate:.3g}", gain]
+        cells += [f"{outside(result):.1%}", str(result["memory_mib"]), str(len(result["seconds"]["wall"]))]
+        if compared:
+            cells += [f"{found[f'{clock} median']:.2f} ({found[f'{clock} min']:.2f})" if found else "" for clock in ("wall", "cpu")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def _in_own_process(arguments: argparse.Namespace, name: str, batch: int) -> dict[str, Any] | None:
     command = [sys.executable, str(Path(__file__).resolve()), "--one", name, "--batch", str(batch), "--rounds", str(arguments.rounds)]
-    command += ["--device", arguments.device, "--dtype", arguments.dtype]
-    command += ["--threads", str(arguments.threads)] if arguments.threads else []
+    command += ["--device", arguments.device, "--dtype", arguments.dtype, "--threads", str(arguments.threads)]
     command += ["--official", str(arguments.official)] if arguments.official else []
+    command += ["--images", str(arguments.images)] if arguments.images else []
+    command += ["--compile"] if arguments.compile else []
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         print(f"{name}, batch {batch}: failed with exit code {done.returncode}", file=sys.stderr)
@@ -156,50 +226,53 @@ def _in_own_process(arguments: argparse.Namespace, name: str, batch: int) -> dic
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _table(results: list[dict[str, Any]]) -> Table:
-    table = Table(title=f"{results[0]['device']}, {results[0]['dtype']}, torch {results[0]['torch']}")
-    shown = {key: title for key, title in COLUMNS.items() if any(key in result for result in results)}
-    for key, title in shown.items():
-        table.add_column(title, justify="left" if key == "name" else "right")
-    formats = {"outside_share": "{:.1%}", "images_per_second": "{:.3g}", "seconds_per_image": "{:.3g}", "ratio": "{:.2f}"}
-    for result in results:
-        table.add_row(*(formats.get(key, "{}").format(result[key]) if key in result else "" for key in shown))
-    return table
-
-
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="configurations whose name contains this")
     parser.add_argument("--batch", type=int, action="append", help="images at once; may be given several times (default 1 and 8)")
+    parser.add_argument("--images", type=int, help="images in one turn (default: one batch); more of them show whether memory grows")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's)")
-    parser.add_argument("--rounds", type=int, default=4, help="batches timed, at least 2, of which the median counts")
+    parser.add_argument("--compile", action="store_true", help="networks through torch.compile")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
+    parser.add_argument("--rounds", type=int, default=4, help="turns timed")
     parser.add_argument("--official", type=Path, help="folder with clones of the authors' repositories, to run in turns with ours")
-    parser.add_argument("--json", type=Path, help="write the results here too")
+    parser.add_argument("--json", type=Path, help="add the results to this file")
+    parser.add_argument("--table", type=Path, help="measure nothing, print this file's results as Markdown")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # measure this configuration in this process and print JSON
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = _parse()
+    if arguments.table:
+        print(markdown(json.loads(arguments.table.read_text())))
+        return
     batches = arguments.batch or [1, 8]
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(arguments.threads)
     if arguments.one:
         (configuration,) = [one for one in CONFIGURATIONS if one.name == arguments.one]
-        device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
-        print(json.dumps(measure(configuration, batches[0], device, dtype, arguments.rounds, arguments.official)))
+        settings = {"rounds": arguments.rounds, "clones": arguments.official, "images": arguments.images, "compiled": arguments.compile}
+        print(json.dumps(measure(configuration, batches[0], torch.device(arguments.device), getattr(torch, arguments.dtype), **settings)))
         return
     chosen = [one for one in CONFIGURATIONS if arguments.only in one.name]
     if not chosen:
         raise SystemExit(f"No configuration is called {arguments.only!r}. There are: {', '.join(one.name for one in CONFIGURATIONS)}")
-    results = [result for one in chosen for batch in batches if (result := _in_own_process(arguments, one.name, batch))]
+    results: list[dict[str, Any]] = []
+    failed = False
+    for one in chosen:
+        for batch in batches:
+            result = _in_own_process(arguments, one.name, batch)
+            failed |= result is None
+            results += [result] if result else []
     if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+        known = json.loads(arguments.json.read_text()) if arguments.json.exists() else []
+        for result in results:
+            extend(known, result)
+        arguments.json.write_text(json.dumps(known, indent=1) + "\n")
     if results:
-        Console(width=120).print(_table(results))
-    raise SystemExit(0 if len(results) == len(chosen) * len(batches) else 1)
+        print(f"{results[0]['device']}, {results[0]['dtype']}, torch {results[0]['torch']}\n\n{markdown(results)}")
+    raise SystemExit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.configurations import CONFIGURATIONS, Configuration
-from benchmarks.generators import Stopwatch, measure
+from benchmarks.generators import Stopwatch, extend, markdown, measure, outside, ratios, speed
 from generators import registry
 
 
@@ -41,14 +41,37 @@ def test_measures_a_small_generator() -> None:
         return registry.get("stylegan2")(Generator(8, 0, 8, 16, channel_base=64, channel_max=8), device, dtype)
 
     configuration = Configuration("stylegan2", "16", make, parameters={"noise_mode": "none"}, times=2.0)
-    result = measure(configuration, 2, torch.device("cpu"), torch.float32, 3, None)
-    assert result["images_per_second"] * result["seconds_per_image"] == pytest.approx(1)
-    assert 0 < result["outside_share"] < 1
+    result = measure(configuration, 2, torch.device("cpu"), rounds=3, images=5)
+    assert (len(result["seconds"]["first"]), len(result["seconds"]["wall"])) == (1, 3)
+    assert speed(result) == pytest.approx(5 / sorted(result["seconds"]["wall"])[1] / 2.0)
+    assert 0 < outside(result) < 1
     assert result["memory_mib"] > 50
-    assert "ratio" not in result
+    assert ratios(result) is None
 
 
-@pytest.mark.parametrize("configuration", [pytest.param(one, id=one.name) for one in CONFIGURATIONS])
+def measured(batch: int, wall: list[float], official: list[float] | None = None) -> dict[str, Any]:
+    clocks = [
+        None if values is None else {"first": [9.0]} | {clock: list(values) for clock in ("wall", "cpu", "network")}
+        for values in (wall, official)
+    ]
+    same = {"name": "a", "device": "CPU", "dtype": "float32", "compiled": False, "torch": "2", "memory_mib": 100, "times": 1.0}
+    return {**same, "batch": batch, "images": batch, "seconds": clocks[0], "official_seconds": clocks[1]}
+
+
+def test_pieces_of_a_measurement_come_together() -> None:
+    known = [measured(1, [1.0]), measured(8, [3.0, 4.0], [6.0, 7.0])]
+    extend(known, measured(8, [2.0], [8.0]))
+    assert len(known) == 2
+    assert known[1]["seconds"]["wall"] == [3.0, 4.0, 2.0]
+    assert ratios(known[1]) == {"wall median": 7 / 3, "wall min": 3.0, "cpu median": 7 / 3, "cpu min": 3.0}
+    extend(known, measured(4, [1.0]))
+    lines = markdown(known).splitlines()
+    assert "| a | 8 | 2.67 | 0.375 | 2.67 |" in lines[3]
+    assert lines[3].endswith("| 2.33 (3.00) | 2.33 (3.00) |")
+    assert len(lines) == 5
+
+
+@pytest.mark.parametrize("configuration", [pytest.param(one, id=one.name) for one in CONFIGURATIONS if one.method != "inswapper"])
 def test_configurations_can_be_built(configuration: Configuration) -> None:
     """At their full size, but without memory for the weights."""
     with torch.device("meta"):
