@@ -29,7 +29,7 @@ REVIVE_EVERY = 25  # steps after which codes that the last batch did not use are
 class LatentScale(nn.Module):
     """What makes the latents' variance one. A module, so that it is kept with the state of a run."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.register_buffer("factor", torch.ones(()))
 
@@ -46,7 +46,7 @@ class LDMTrainer(Trainer):
         self.schedule = build_schedule(clip_sample=False)
         self.vq_optimizer = torch.optim.AdamW(self.vqvae.parameters(), lr=AUTOENCODER_LR, betas=(0.9, 0.99), weight_decay=1e-4)
         self.optimizer = torch.optim.AdamW(self.unet.parameters(), lr=UNET_LR, betas=(0.9, 0.99), weight_decay=1e-3)
-        self.last_images: torch.Tensor | None = None
+        self.last_images: Any = None  # of the last batch, once there was one
 
     def state(self) -> dict[str, Any]:
         return {
@@ -65,18 +65,18 @@ class LDMTrainer(Trainer):
             if self.scale.factor == 1:  # the first step of the second part
                 self.scale.factor.copy_(1 / latents.std())
         loss = velocity_loss(self.unet, self.schedule, latents * self.scale.factor)
-        _descend(loss, self.unet, self.optimizer)
+        descend(loss, self.unet, self.optimizer)
         update_ema(self.ema, self.unet, step)
         return {"denoising": loss.item()}
 
     def _learn_autoencoder(self, images: torch.Tensor, step: int) -> dict[str, float]:
         latents = self.vqvae.encode(images).latents
         if step % REVIVE_EVERY == 0:
-            _revive(self.vqvae.quantize, latents.detach(), everything=step == 0)
+            revive(self.vqvae.quantize, latents.detach(), everything=step == 0)
         decoded = self.vqvae.decode(latents)
         error = decoded.sample - images[:, : decoded.sample.shape[1]]
         reconstruction = error.abs().mean() + error.square().mean()
-        _descend(reconstruction + decoded.commit_loss, self.vqvae, self.vq_optimizer)
+        descend(reconstruction + decoded.commit_loss, self.vqvae, self.vq_optimizer)
         return {"reconstruction": reconstruction.item(), "commitment": decoded.commit_loss.item()}
 
     @torch.no_grad()
@@ -110,7 +110,7 @@ def build_autoencoder(size: int, out_channels: int) -> nn.Module:
     )  # fmt: skip
 
 
-def _descend(loss: torch.Tensor, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def descend(loss: torch.Tensor, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -118,7 +118,7 @@ def _descend(loss: torch.Tensor, model: nn.Module, optimizer: torch.optim.Optimi
 
 
 @torch.no_grad()
-def _revive(quantize: nn.Module, latents: torch.Tensor, everything: bool) -> None:
+def revive(quantize: nn.Module, latents: torch.Tensor, everything: bool) -> None:
     """Moves codes that no latent is nearest to (or all) onto latents drawn at random."""
     vectors = latents.permute(0, 2, 3, 1).reshape(-1, latents.shape[1])
     codes = quantize.embedding.weight

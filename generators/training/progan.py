@@ -32,7 +32,7 @@ STAGE = 0.12  # of the steps for each resolution below the last one; half of the
 
 
 class Equalized(nn.Module):
-    """A weight stored as N(0, 1) and multiplied by He's constant when it is used (section 4.1); through a doubling, as the kernel of both."""
+    """A weight stored as N(0, 1) and multiplied by He's constant when used (section 4.1); of a doubling, the kernel of both."""
 
     def __init__(self, weight: torch.Tensor, gain: float, doubles: bool):
         super().__init__()

@@ -33,6 +33,7 @@ RECIPES = {
     "stylegan2": Recipe("stylegan2:StyleGAN2Trainer", "faces", 3000),
     "progan": Recipe("progan:ProGANTrainer", "faces", 2400),
     "diff_stylegan2": Recipe("diff_stylegan2:DiffStyleGAN2Trainer", "faces", 2400),
+    "vqgan": Recipe("vqgan:VQGANTrainer", "photos", 3000),
     "ddpm": Recipe("ddpm:DDPMTrainer", "photos", 5000),
     "ldm": Recipe("ldm:LDMTrainer", "faces", 6000),
     "stable_diffusion": Recipe("stable_diffusion:StableDiffusionTrainer", "photos", 6000),
