@@ -44,16 +44,16 @@ def hull_mask(landmarks: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def soft_mask(mask: np.ndarray, draw: BlendDraw) -> np.ndarray:
-    """The mask with soft edges, float `[H, W]` in [0, 1]: blurred, cut to where the blur left it whole, and blurred again.
+    """The mask with soft edges, float `[H, W]` in [0, 1]: what a first blur leaves whole, blurred again so that its peak is 1.
 
     A `uint8` mask of 0 and 1 (what the official code passes) stays nearly as large, since its first blur rounds; a float one is eroded.
     """
-    out = cv2.GaussianBlur(cv2.resize(mask, (draw.width, draw.height)), (draw.kernel_1, draw.kernel_1), 0)
-    out = out / max(out.max(), np.finfo(np.float32).tiny)  # a hull wholly outside the picture leaves an empty mask
-    out[out < 1] = 0
-    out = cv2.GaussianBlur(out, (draw.kernel_2, draw.kernel_2), draw.sigma)
-    out = out / max(out.max(), np.finfo(np.float32).tiny)
-    return cv2.resize(out, mask.shape[::-1])
+    first = cv2.GaussianBlur(cv2.resize(mask, (draw.width, draw.height)), (draw.kernel_1,) * 2, 0)
+    whole = (first == first.max()) & (first > 0)
+    if not whole.any():  # the hull lies outside the picture
+        return np.zeros(mask.shape, np.float32)
+    second = cv2.GaussianBlur(whole.astype(np.float32), (draw.kernel_2,) * 2, draw.sigma)
+    return cv2.resize(second / second.max(), mask.shape[::-1])
 
 
 def blend(source: np.ndarray, target: np.ndarray, mask: np.ndarray, draw: BlendDraw) -> np.ndarray:
@@ -63,28 +63,34 @@ def blend(source: np.ndarray, target: np.ndarray, mask: np.ndarray, draw: BlendD
 
 
 def self_blend(image: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A real face and its pseudo-fake, both `uint8` `[H, W, 3]`, from one real face.
+    """A face and its pseudo-fake, both `uint8` `[H, W, 3]`, from one real face (section 3.2).
 
-    Colour and sharpness are changed in either the copy that is pasted or the face that it is pasted on; the copy and the mask are also
-    shifted, scaled and bent, so that the blend leaves a border.
+    Of two copies one gets other colours and another sharpness. Either may be the source, which is moved a little, or the target, which
+    the source is blended into through the hull of the landmarks (a quarter of the time without the forehead), moved with it and bent.
     """
-    points = landmarks[:68] if rng.random() < 0.25 else landmarks
-    mask = hull_mask(points, image.shape)
-    source = image.copy()
-    if rng.random() < 0.5:
-        source = change_source(source, rng)
-    else:
-        image = change_source(image, rng)
-    source, mask = bend(source, mask, rng)
-    return image, blend(source, image, mask, draw_blend(rng))
+    changed = change_statistics(image, rng)
+    source, target = (changed, image) if rng.random() < 0.5 else (image, changed)
+    outline = landmarks if rng.random() < 0.75 else landmarks[:68]
+    height, width = image.shape[:2]
+    move = draw_move(height, width, rng)
+    mask = cv2.warpAffine(hull_mask(outline, image.shape), move, (width, height), flags=cv2.INTER_NEAREST)
+    mask = bend_mask(mask, alpha=50, sigma=7, rng=rng)
+    return target, blend(cv2.warpAffine(source, move, (width, height)), target, mask, draw_blend(rng))
 
 
-def change_source(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The statistics of one copy: colour shift (30 %), saturation, brightness and contrast, then a loss of resolution or a sharpening."""
+def change_statistics(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Other colours (a shift in 30 % of cases, always saturation, brightness and contrast), then less resolution or more sharpness."""
     out = shift_colours(image, 20, rng) if rng.random() < 0.3 else image
-    out = change_hsv(out, 0.3, rng)
-    out = change_brightness_contrast(out, 0.1, rng)
+    out = change_brightness_contrast(change_hsv(out, 0.3, rng), 0.1, rng)
     return downscale(out, int(rng.choice([2, 4])), rng) if rng.random() < 0.5 else sharpen(out, rng)
+
+
+def draw_move(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Scaled about the middle by 0.95 to 1/0.95 and shifted by up to 3 % across and 1.5 % down: an affine matrix `[2, 3]`."""
+    scale = rng.uniform(0.95, 1 / 0.95)
+    shift = rng.uniform(-1, 1, 2) * [0.03 * width, 0.015 * height]
+    middle = np.array([width, height]) / 2
+    return np.column_stack([scale * np.eye(2), (1 - scale) * middle + shift])
 
 
 def augment_pair(real: np.ndarray, fake: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -134,17 +140,6 @@ def sharpen(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     same = np.zeros((3, 3), np.float32)
     same[1, 1] = 1
     return cv2.filter2D(image, -1, (1 - alpha) * same + alpha * strong)
-
-
-def bend(source: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Shifted by up to 3 % across and 1.5 % down, scaled by 0.95 to 1/0.95; then the mask alone is bent by a smooth random field."""
-    height, width = mask.shape
-    scale = rng.uniform(0.95, 1 / 0.95)
-    dx, dy = rng.uniform(-0.03, 0.03) * width, rng.uniform(-0.015, 0.015) * height
-    matrix = np.array([[scale, 0, (1 - scale) * width / 2 + dx], [0, scale, (1 - scale) * height / 2 + dy]])
-    moved = cv2.warpAffine(source, matrix, (width, height))
-    moved_mask = cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_NEAREST)
-    return moved, bend_mask(moved_mask, alpha=50, sigma=7, rng=rng)
 
 
 def bend_mask(mask: np.ndarray, alpha: float, sigma: float, rng: np.random.Generator) -> np.ndarray:

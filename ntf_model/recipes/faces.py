@@ -75,15 +75,12 @@ def crop_bounds(
     factors: tuple[float, float, float, float] = (1, 1, 1, 1),
 ) -> tuple[int, int, int, int]:
     """(top, bottom, left, right) of the box with its margins times `factors`, cut to an image of `shape` (H, W, ...)."""
-    left, top, right, bottom = box
-    extra = margins.times(factors)
-    width, height = right - left, bottom - top
-    return (
-        max(0, int(top - height * extra.top)),
-        min(shape[0], int(bottom + height * extra.bottom) + 1),
-        max(0, int(left - width * extra.left)),
-        min(shape[1], int(right + width * extra.right) + 1),
-    )
+    low, high = np.asarray(box).reshape(2, 2)
+    extra = np.array(margins.times(factors)).reshape(2, 2)  # left, right and top, bottom
+    before, after = (high - low) * extra.T
+    left, top = (int(value) for value in np.maximum(low - before, 0))
+    right, bottom = (int(value) + 1 for value in high + after)
+    return top, min(shape[0], bottom), left, min(shape[1], right)
 
 
 def five_points(landmarks: np.ndarray) -> np.ndarray:
