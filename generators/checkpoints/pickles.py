@@ -19,6 +19,7 @@ from typing import Any
 MAX_OPCODES = 10_000_000
 MAX_NAME = 1_000  # characters of one text argument
 MAX_INTEGER = 16  # bytes of one integer
+WINDOW = 65_536  # bytes of a line that are looked at together
 VIEWED = 4_096  # byte strings from this length on are views of the file, not copies
 # What Python and torch hold, under Python 2's names too, is called through `calls` alone, and never taken for somebody's class.
 OWN_MODULES = sys.stdlib_module_names | {name.partition(".")[0] for name in _compat_pickle.IMPORT_MAPPING} | {"nt", "torch"}
@@ -86,6 +87,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
         self.globals: set[Global] = set()
         self.spent = 0
+        self.paid: dict[int, bytes] = {}  # byte strings that a call made and nothing has used yet, by id
 
     def run(self) -> Any:
         for _ in range(MAX_OPCODES):
@@ -119,6 +121,19 @@ class _Machine:
             raise MalformedError("is cut short, or has an overlong name")
         self.position += length + 1
         return window[:length].decode("utf-8")
+
+    def value_line(self) -> bytes:
+        """The bytes up to the next newline, of a value as protocol 0 writes it, which may be as long as the file."""
+        end, found = self.position, -1
+        while found < 0:
+            window = bytes(self.data[end : end + WINDOW])
+            if not window:
+                raise MalformedError("is cut short")
+            found = window.find(b"\n")
+            end += len(window) if found < 0 else found
+        line = bytes(self.data[self.position : end])
+        self.position = end + 1
+        return line
 
     def byte_string(self, count: int) -> bytes | memoryview:
         part = self.take(count)
@@ -177,14 +192,22 @@ class _Machine:
         known = self.calls.get((target.module, target.name))
         if known is not None:
             self.spend(args)
-            return known(*args, **kwargs)
+            made = known(*args, **kwargs)
+            if isinstance(made, bytes):
+                self.paid[id(made)] = made
+            return made
         if not is_class(target.module.partition(".")[0], target.name.rpartition(".")[2]):
             raise RefusedError(f"wants {target} called, which could run anything")
         return Record(target, args, kwargs or None)
 
     def spend(self, args: Any) -> None:
-        """Counts what a call may copy: all calls together no more than the file is long, so that no file makes more of itself."""
-        self.spent += sum(len(value) for value in args if isinstance(value, (str, bytes, memoryview, list, tuple, dict, set, frozenset)))
+        """Counts what a call may copy: all calls together no more than the file is long, so that no file makes more of itself.
+
+        Protocols 0 to 2 write bytes as a text and a call that encodes it. That call counts them; what takes them first does not again.
+        """
+        for value in args:
+            if isinstance(value, (str, bytes, memoryview, list, tuple, dict, set, frozenset)) and self.paid.pop(id(value), None) is None:
+                self.spent += len(value)
         if self.spent > len(self.data) + MAX_NAME:
             raise MalformedError("repeats itself beyond its own length")
 
@@ -240,15 +263,15 @@ def _python2_text(machine: _Machine, count: int) -> None:
 
 
 def _escaped_text(machine: _Machine) -> None:
-    text = machine.line().encode("latin-1", "backslashreplace").decode("raw-unicode-escape")
+    text = machine.value_line().decode("raw-unicode-escape")
     machine.push(text.encode("utf-8", "replace").decode())  # without lone surrogates, which nothing could write again
 
 
 def _quoted(machine: _Machine) -> None:
-    body = machine.line()
-    if len(body) < 2 or body[0] != body[-1] or body[0] not in "'\"":
+    body = machine.value_line()
+    if len(body) < 2 or body[0] != body[-1] or body[:1] not in (b"'", b'"'):
         raise ValueError("string")
-    machine.push(codecs.escape_decode(body[1:-1].encode("latin-1"))[0].decode("latin-1"))
+    machine.push(codecs.escape_decode(body[1:-1])[0].decode("latin-1"))
 
 
 def _integer_line(machine: _Machine) -> None:

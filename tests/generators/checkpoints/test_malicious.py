@@ -199,6 +199,11 @@ def test_file_that_multiplies_is_refused(file: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 30_000_000
+    encoded = b"\x80\x02(X" + struct.pack("<I", 50_000) + b"a" * 50_000 + b"q\x00c_codecs\nencode\nq\x01"
+    assert "repeats itself" in refusal(file, encoded + b"h\x01h\x00X\x06\x00\x00\x00latin1\x86R0" * 5_000 + b"tN.")
+    once = b"cnumpy.core.multiarray\n_reconstruct\nq\x02h\x01h\x00X\x06\x00\x00\x00latin1\x86Rq\x03"
+    state = b"h\x02)R(K\x01M\x50\xc3\x85cnumpy\ndtype\nX\x02\x00\x00\x00u1\x85R\x89h\x03tb0"
+    assert "repeats itself" in refusal(file, encoded + once + state * 3 + b"tN.")
     assert time.process_time() - started < 20
 
 

@@ -175,6 +175,16 @@ def test_tensors_of_every_kind(tmp_path: Path, is_zip: bool, dtype: torch.dtype)
     assert same(read(tmp_path / "t.pth").tensors, saved), "writing to a tensor reached the file"
 
 
+@pytest.mark.parametrize("protocol", range(6))
+def test_arrays_of_every_protocol(tmp_path: Path, protocol: int) -> None:
+    """Protocols 0 to 2 write an array's bytes as text that a call encodes, which is longer than the bytes, or nearly as long."""
+    rng = np.random.default_rng(0)
+    arrays = {"noise": rng.normal(size=(300, 20)), "zeros": np.zeros((64, 64), np.float32), "bytes": rng.integers(0, 256, 9_000, np.uint8)}
+    arrays |= {"turned": np.asfortranarray(rng.normal(size=(40, 60)).astype(np.float32)), "lines": np.full(70_000, 10, np.uint8)}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(arrays, protocol))
+    assert same(read(tmp_path / "a.pkl").tensors, {name: torch.from_numpy(array) for name, array in arrays.items()})
+
+
 def test_inspect_and_convert_keep_names_and_configuration(tmp_path: Path) -> None:
     weights = {"a.weight": torch.randn(2, 3), "b.weight": torch.randn(3).half()}
     write_nvidia_pickle(tmp_path / "n.pkl", {"G_ema": ("Generator", weights, {"z_dim": 5, "synthesis_kwargs": {"conv_clamp": None}})})
