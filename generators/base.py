@@ -14,6 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -49,8 +50,10 @@ class Request:
     targets: np.ndarray | None = None
 
     def part(self, rows: slice) -> Request:
-        cut = [value if value is None else value[rows] for value in (self.prompts, self.sources, self.targets)]
-        return Request(self.step, self.seeds[rows], *cut)
+        prompts = None if self.prompts is None else self.prompts[rows]
+        sources = None if self.sources is None else self.sources[rows]
+        targets = None if self.targets is None else self.targets[rows]
+        return Request(self.step, self.seeds[rows], prompts, sources, targets)
 
 
 @dataclass
@@ -132,7 +135,7 @@ class Generator(ABC):
         start = 0
         while start < len(request.seeds):
             part = request.part(slice(start, start + self.batch_size))
-            made = self._within_memory(lambda part=part: self._run_batch(part, settings))
+            made = self._within_memory(partial(self._run_batch, part, settings))
             if made is None:
                 continue  # the batch was halved: cut again
             check_images(made.images, len(part.seeds), self.name)
@@ -157,11 +160,13 @@ class Generator(ABC):
     def _run_batch(self, request: Request, settings: Any) -> Result:
         """One batch. A generator that rejects images of its own or has columns to give overrides this."""
         seeds = list(request.seeds)
+        sources: Any = request.sources  # there, as `targets` are, for the steps that work on images
+        targets: Any = request.targets
         make: dict[str, Callable[[], np.ndarray]] = {
             "sample": lambda: self._sample(seeds, settings),
             "prompt": lambda: self._prompt(list(request.prompts or ()), seeds, settings),
-            "swap": lambda: self._swap(request.sources, request.targets, seeds, settings),
-            "edit": lambda: self._edit(request.targets, seeds, settings),
+            "swap": lambda: self._swap(sources, targets, seeds, settings),
+            "edit": lambda: self._edit(targets, seeds, settings),
         }
         with torch.inference_mode():
             return Result(make[request.step]())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -61,7 +61,7 @@ class DetectionData:
     dataset: ItemDataset
     labels: np.ndarray
     subsets: np.ndarray
-    real_of: dict[str, str | tuple[str, ...]]
+    real_of: Mapping[str, str | tuple[str, ...]]
     families: dict[str, str]
     digest: str
     ids: np.ndarray | None = None

@@ -65,7 +65,7 @@ class Detector(ABC):
     def fit(
         cls,
         splits: DetectionSplits,
-        config: DetectorConfig | None = None,
+        config: Any = None,
         output: Path | None = None,
         *,
         resume: bool = False,

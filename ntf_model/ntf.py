@@ -64,7 +64,8 @@ class NTFDetector(Detector):
         with torch.random.fork_rng(devices=[accelerator.device] if accelerator.device.type == "cuda" else []):
             torch.manual_seed(config.seed)
             options: dict[str, Any] = {"resume": resume, "on_progress": on_progress}
-            history, teacher, trace = [], None, None
+            history: list[dict[str, Any]] = []
+            teacher = trace = None
             if config.stage2.from_stage1:
                 teacher, history = _teacher(splits, config, accelerator, output, stage1, options)
                 trace = find_trace(teacher, splits.train, config, accelerator.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,11 @@ OPERATIONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 }
 
 
+def degraded(image: np.ndarray, operation: str, strength: float) -> np.ndarray:
+    """One picture after one of `OPERATIONS`."""
+    return OPERATIONS[operation](image, strength)
+
+
 def robustness(
     detector: Detector,
     data: DetectionData,
@@ -89,7 +95,7 @@ def robustness(
                 detector,
                 data,
                 validation,
-                transform=lambda image, apply=OPERATIONS[operation], strength=strength: apply(image, strength),
+                transform=partial(degraded, operation=operation, strength=strength),
                 threshold=plain.threshold,
                 bootstrap=bootstrap,
             )

@@ -151,9 +151,8 @@ def _samples(shard: Path) -> dict[str, dict[str, tuple[int, int, bytes]]]:
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
-                if member.isfile():
-                    path = Path(member.name)
-                    data = tar.extractfile(member).read()
+                if member.isfile() and (stream := tar.extractfile(member)):
+                    path, data = Path(member.name), stream.read()
                     samples.setdefault(str(path.with_suffix("")), {})[path.suffix.lower()] = (member.offset_data, member.size, data)
     except (OSError, tarfile.TarError) as error:
         raise InputError(f"the shard {shard} cannot be read ({error})", "Check the path, or make the shard again") from None

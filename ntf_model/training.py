@@ -68,7 +68,8 @@ def run_stage(
     optimizer = make_optimizer(learning, stage.settings)
     model, optimizer = accelerator.prepare(model, optimizer)
     folder = output / "checkpoint" / stage.name if output else None
-    state, best = State(), {}
+    state: State = State()
+    best: dict[str, Any] = {}
     if folder and resume and (folder / "state.json").is_file():
         state, best = load_checkpoint(folder, accelerator, model, optimizer)
     writer = _writer(output, stage.name) if output and accelerator.is_main_process else None

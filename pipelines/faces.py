@@ -181,7 +181,7 @@ class FaceSwaps:
         """Soft masks of the targets' faces, or Nones where the manifest names no parser."""
         if self._parser is None or not pairs:
             return [None] * len(pairs)
-        return face_mask(self._parser.labels(np.stack([pair.target.crop for pair in pairs])), crop.size)
+        return list(face_mask(self._parser.labels(np.stack([pair.target.crop for pair in pairs])), crop.size))
 
     def _put_back(self, pair: _Pair, made: np.ndarray, mask: np.ndarray | None, crop: Crop) -> None:
         swap, target = pair.swap, pair.target

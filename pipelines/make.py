@@ -21,7 +21,7 @@ from pipelines.images import decode, encode, fit, perceptual_hash
 from pipelines.manifest import Codec
 from pipelines.models import Models
 from pipelines.pairs import Drawn, NobodyLeft
-from pipelines.plan import INTERMEDIATE_CODEC, Plan, Shard, image_id, image_seed, image_split, part_seed, prompts_of
+from pipelines.plan import INTERMEDIATE_CODEC, Plan, Role, Shard, image_id, image_seed, image_split, part_seed, prompts_of
 from pipelines.quality import sharpness
 from pipelines.store import Row, Store
 
@@ -124,7 +124,7 @@ class Maker:
         above: dict[int, Picture] = {}
         last = len(row.chain) - 1
         for step, link in enumerate(row.chain):
-            role = row.role if step == last else "intermediate"
+            role: Role = "final" if step == last and row.role == "final" else "intermediate"
             shard = Shard(role, row.subset, row.part, step, row.index, row.index + 1, row.shard_key)
             above = self._run(shard, [row.index], link["attempt"], above)
             if above[row.index].pixels is None:
@@ -209,7 +209,7 @@ class Maker:
             return pictures
         seeds = [self._seed(shard, index, attempt) for index in drawn]
         step = self._plan.step(shard)
-        prompts = [_pick(prompts_of(step), seed) for seed in seeds] if step.prompts is not None else [None] * len(seeds)
+        prompts: list[str | None] = [_pick(prompts_of(step), seed) if step.prompts is not None else None for seed in seeds]
         made = self._swaps(shard, seeds, drawn, inputs) if step.kind == "swap" else self._images(shard, seeds, prompts, drawn, inputs)
         for index, prompt, one in zip(drawn, prompts, made, strict=True):
             above = inputs.get(index)
@@ -237,7 +237,8 @@ class Maker:
         targets = None
         if step.kind == "edit":
             targets = np.stack([fit(_target(each, inputs.get(index))(), generator.resolution) for index, each in drawn.items()])
-        result = generator.run(Request(step.kind, seeds, prompts if step.kind == "prompt" else None, None, targets), **step.parameters)
+        texts = [prompt or "" for prompt in prompts] if step.kind == "prompt" else None
+        result = generator.run(Request(step.kind, seeds, texts, None, targets), **step.parameters)
         size = self._final_size(shard)
         for place, pixels in enumerate(result.images):
             reason = result.rejected.get(place) or checks.reason_against(pixels)

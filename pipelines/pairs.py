@@ -70,7 +70,7 @@ class Pairing:
                 return None
             if not self._step.repeat_pairs:
                 tried.add(person(found))
-        return {"source": found}
+        return {"source": found} if found else None
 
     def _draw_pairs(self, attempt: int) -> None:
         """The pairs of all images at one attempt, in the order of their index."""

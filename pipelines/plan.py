@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from generators import registry
@@ -257,7 +258,7 @@ def _first_draws(pairings: list[Pairing], index: int) -> Drawn:
 
 def prompts_of(step: ChainStep) -> list[str]:
     """The prompts of a step: the list in the manifest, or the non-empty lines of its file."""
-    if not hasattr(step.prompts, "read_text"):
+    if not isinstance(step.prompts, Path):
         return list(step.prompts or ())
     try:
         found = [line.strip() for line in step.prompts.read_text(encoding="utf-8").splitlines() if line.strip()]

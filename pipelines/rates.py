@@ -23,8 +23,8 @@ def remember(device: str, made: Iterable[tuple[Shard, int, float]]) -> None:
     if not totals:
         return
     known = _read()
-    for key, (seconds, images) in totals.items():
-        rate = seconds / images
+    for key, (spent, count) in totals.items():
+        rate = spent / count
         known[key] = rate if key not in known else SMOOTHING * rate + (1 - SMOOTHING) * known[key]
     try:
         file = _file()

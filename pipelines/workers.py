@@ -16,6 +16,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
+from typing import Any
 
 import torch
 
@@ -40,6 +41,9 @@ class Worker:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
+        self._pipe: Connection
+        self._listener: threading.Thread
+        self._waiting: dict[int, Future[Produced]] = {}
 
     def make(self, shard: Shard) -> Produced:
         """Has the shard made and written. Raises InputError, what the generator said as a RuntimeError, or WorkerDied."""
@@ -48,7 +52,8 @@ class Worker:
                 raise WorkerDied("the build is ending")
             if self._process is None or self._process.poll() is not None:
                 self._start()
-            number, answer = next(self._numbers), Future()
+            number = next(self._numbers)
+            answer: Future[Produced] = Future()
             self._waiting[number] = answer
             try:
                 self._pipe.send((number, shard))
@@ -79,10 +84,10 @@ class Worker:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         command = [sys.executable, "-m", "pipelines.workers", str(theirs.fileno())]
         # In a group of its own, so that a terminal's Ctrl-C reaches the parent alone, which decides what it means.
-        options = {"env": environment, "pass_fds": (theirs.fileno(),), "stdin": subprocess.DEVNULL, "process_group": 0}
+        options: dict[str, Any] = {"env": environment, "pass_fds": (theirs.fileno(),), "stdin": subprocess.DEVNULL, "process_group": 0}
         self._process = subprocess.Popen(command, **options)
         theirs.close()
-        self._waiting: dict[int, Future[Produced]] = {}
+        self._waiting = {}
         self._pipe.send_bytes(self._job)
         self._listener = threading.Thread(target=self._listen, args=(self._pipe, self._waiting), name="worker-answers", daemon=True)
         self._listener.start()

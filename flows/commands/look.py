@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -45,7 +45,7 @@ def demo(
 def generators(as_json: JsonOption = False) -> None:
     """The generators, what each can do, and which of its known checkpoints are on this machine."""
     catalogue = Catalogue.shipped()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in registry.names():
         kind = registry.get(name)
         known = [each for each, entry in catalogue.entries.items() if name in entry.generators]

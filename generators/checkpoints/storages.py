@@ -196,7 +196,7 @@ class StreamStorages:
         for name in names:
             root, dtype = self.roots.get(check_key(name), (None, None))
             start = position + 8
-            if root is None or start > len(data):
+            if root is None or dtype is None or start > len(data):
                 raise MalformedError("is cut short, or lists a storage that no tensor uses")
             (count,) = struct.unpack_from("<q", data, position)
             position = start + root.length

@@ -53,7 +53,9 @@ class Detector(ABC):
         x, y = round(image.shape[1] * self.padding), round(image.shape[0] * self.padding)
         faces = self._find(cv2.copyMakeBorder(image, y, y, x, x, cv2.BORDER_CONSTANT))
         move = np.array([x, y, x, y])
-        moved = [replace(face, box=_box(np.array(face.box) - move), landmarks=face.landmarks - np.float32([x, y])) for face in faces]
+        moved = [
+            replace(face, box=_box(np.array(face.box) - move), landmarks=face.landmarks - np.array([x, y], np.float32)) for face in faces
+        ]
         return [face for face in moved if _overlaps(face.box, image)]
 
     @abstractmethod

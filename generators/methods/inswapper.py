@@ -26,6 +26,7 @@ class INSwapper(Generator):
     title = "INSwapper"
     family = "GAN"
     steps = ("swap",)
+    crop: Crop  # set by `load`
     licence = "InsightFace-non-commercial-research"
     networks = ()  # it is onnxruntime that runs it
     components = ("identity",)

@@ -51,9 +51,9 @@ class LDM(Denoiser):
     ):
         super().__init__(unet, schedule, device, dtype)
         self.first_stage = to_device(first_stage, device, dtype)
-        self.text_encoder = None if text_encoder is None else to_device(text_encoder, device, dtype)
+        self.text_encoder: Any = None if text_encoder is None else to_device(text_encoder, device, dtype)
         self.tokenizer = tokenizer
-        self.steps = ("sample", "edit") if text_encoder is None else ("prompt", "edit")
+        self.steps = ("sample", "edit") if text_encoder is None else ("prompt", "edit")  # type: ignore[misc]  # narrower than the class's
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> LDM:
@@ -65,7 +65,8 @@ class LDM(Denoiser):
         if folder is not None:
             schedule = dict(load_part(folder, "scheduler", DDIMScheduler).config)
             if (folder / "bert").is_dir():
-                return cls(*_text_guided_parts(folder), schedule, device, dtype, *_text_parts(folder))
+                unet, first_stage = _text_guided_parts(folder)
+                return cls(unet, first_stage, schedule, device, dtype, *_text_parts(folder))
             return cls(load_part(folder, "unet", UNet2DModel), load_part(folder, "vqvae", VQModel), schedule, device, dtype)
         contents = read(checkpoint.path)
         if "unet" in contents.config:

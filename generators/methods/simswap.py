@@ -13,6 +13,7 @@ checkpoint's options, or from the JSON under "config" in a safetensors header:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ class SimSwap(Generator):
     title = "SimSwap"
     family = "GAN"
     steps = ("swap",)
+    crop: Crop  # set by `load`
     licence = "CC-BY-NC-4.0"
     networks = ("network", "arcface")
     components = ("arcface",)
@@ -86,7 +88,7 @@ class SimSwap(Generator):
         return to_uint8(self.swap_pixels(targets, self.identities(sources)), 0.0, 1.0, "nearest")
 
 
-def _form(state: dict[str, torch.Tensor], stated: str | None, source: str) -> Form:
+def _form(state: Mapping[str, torch.Tensor], stated: str | None, source: str) -> Form:
     """Which official generator file `state` belongs to: from its keys where they tell (a stage 0), else as stated."""
     has_stage_0 = "down0.0.weight" in state
     if stated is not None and stated not in FORMS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ def load_pixel_unet(checkpoint: Checkpoint) -> tuple[Any, dict[str, Any]]:
     )
 
 
-def original_state(contents: Contents) -> dict[str, torch.Tensor]:
+def original_state(contents: Contents) -> Mapping[str, torch.Tensor]:
     """The network's tensors in a file of the original repositories.
 
     A released file is the bare state dict; one saved in training is a list [model, optimizer, epoch, step, EMA], of which the last

@@ -88,6 +88,7 @@ class Mapping(nn.Module):
         training: it moves the mean towards this batch's."""
         x = normalize_2nd_moment(z.float())
         if self.c_dim:
+            assert c is not None
             x = torch.cat([x, normalize_2nd_moment(self.embed(c.float()))], 1)
         for index in range(self.num_layers):
             x = getattr(self, f"fc{index}")(x)
@@ -246,10 +247,12 @@ class Block(nn.Module):
             x = self.const.to(dtype).expand(len(ws[0]), -1, -1, -1).contiguous(memory_format=torch.channels_last)
             x = self.conv1(x, next(styles), **noise)
         elif self.is_residual:
+            assert x is not None
             x = x.to(dtype)
             past = self.skip(x, gain=math.sqrt(0.5))
             x = past + self.conv1(self.conv0(x, next(styles), **noise), next(styles), gain=math.sqrt(0.5), **noise)
         else:
+            assert x is not None
             x = self.conv1(self.conv0(x.to(dtype), next(styles), **noise), next(styles), **noise)
         if img is not None:
             img = upsample2(img, self.resample_filter)

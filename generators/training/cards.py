@@ -45,7 +45,7 @@ small, not fake: its images come from learned weights. It says nothing about how
 def _data(pictures: Sequence[Picture], collection: str | None) -> str:
     if collection is None:
         return f"{len(pictures)} pictures of the user's own."
-    sources = {(picture.licence, picture.attribution): [] for picture in pictures}
+    sources: dict[tuple[str, str], list[str]] = {(picture.licence, picture.attribution): [] for picture in pictures}
     for picture in pictures:
         names = sources[picture.licence, picture.attribution]
         if picture.photograph not in names:

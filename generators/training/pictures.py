@@ -132,7 +132,8 @@ def distinct_crops(pictures: Sequence[Picture], count: int, seed: int, size: int
 
     Raises InputError when the pictures do not have that many.
     """
-    rng, seen, found = numpy_rng(seed, "crops"), set(), []
+    rng, seen = numpy_rng(seed, "crops"), set()
+    found: list[tuple[Picture, np.ndarray]] = []
     for attempt in range(50 * count + 1):
         if len(found) == count:
             return found
@@ -166,6 +167,7 @@ def _faces() -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
         faces.append(Picture(_enlarged(Image.fromarray(pixels.astype(np.float32) * 255)), name, name, _LFW_LICENCE, _LFW_ATTRIBUTION))
     known = {}
     for photograph in (_ASTRONAUT, _GRACE_HOPPER):
+        assert photograph.face is not None
         left, top, side = photograph.face
         grey = photograph.read().convert("L").convert("F").crop((left, top, left + side, top + side))
         image = _enlarged(grey.resize((FACE_SOURCE, FACE_SOURCE), Image.Resampling.BOX))

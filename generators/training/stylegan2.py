@@ -26,7 +26,7 @@ class StyleGAN2Trainer(Trainer):
 
     def __init__(self, size: int, pictures: Sequence[Picture], channel_max: int = 128):
         self.channels = channels_of(pictures)
-        self.config = {
+        self.config: dict[str, Any] = {
             "z_dim": 64, "c_dim": 0, "w_dim": 128, "img_resolution": size, "img_channels": self.channels,
             "mapping_kwargs": {"num_layers": 2}, "channel_base": 8 * channel_max, "channel_max": channel_max,
             "use_noise": False,  # at this size it has no hair or pores to place, and a short run leaves its pattern in every image

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from ntf_model.networks.efficientnet import EfficientNet
 from ntf_model.networks.resnet import ResNet
 from ntf_model.networks.resnet import official_key as resnet_key
 
-INPUT_SIZE = 224  # the four maps of the module, 7, 5, 3 and 1 pixels wide, need exactly this
+INPUT_SIZE: Final = 224  # the four maps of the module, 7, 5, 3 and 1 pixels wide, need exactly this
 BACKBONES = ("resnet34", "efficientnet-b3", "efficientnet-b4")
 RATIOS = 2  # shapes of anchor at each position: high and wide
 IMAGENET_CLASSES = 1000  # the backbones keep their ImageNet classifier, which nothing uses

@@ -62,7 +62,7 @@ def parquet(selection: Selection, output: Path, marked: Marked) -> Written:
     """`data/SPLIT-00000-of-00003.parquet`, ...: Hugging Face's form, with the image as the feature that `datasets` decodes."""
     columns = [column for column in SCHEMA if column.name not in ("image", "label")]
     image_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    features = {column.name: {"dtype": str(column.type), "_type": "Value"} for column in columns}
+    features: dict[str, dict[str, Any]] = {column.name: {"dtype": str(column.type), "_type": "Value"} for column in columns}
     features |= {"label": {"names": ["real", "fake"], "_type": "ClassLabel"}, "image": {"_type": "Image"}}
     schema = pa.schema([*columns, ("label", pa.int64()), ("image", image_type)])
     schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})

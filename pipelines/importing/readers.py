@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -193,7 +193,7 @@ def _image_column(file: Path, schema: pa.Schema, column: str | None) -> str:
     return found[0]
 
 
-def _bounded(name: str, stream: BinaryIO, size: int) -> Found:
+def _bounded(name: str, stream: IO[bytes], size: int) -> Found:
     """Reads at most one byte more than is allowed, whatever the package says of the size."""
     if size > MAX_BYTES:
         return Found(name, None, refusal=_too_long(size))

@@ -45,6 +45,9 @@ SCHEMA = pa.schema([*_COLUMNS, ("image", pa.large_binary())], metadata={"ntf.sch
 LIGHT_COLUMNS = [name for name, _ in _COLUMNS]
 
 
+Encoded = bytes  # Row has a field `bytes`, which would hide the type
+
+
 @dataclass
 class Row:
     """One image, or one rejection (`image` empty and `reason` set)."""
@@ -76,7 +79,7 @@ class Row:
     bytes: int | None = None
     sha256: str | None = None
     phash: str | None = None
-    image: bytes | None = None
+    image: Encoded | None = None
 
 
 def to_table(rows: list[Row]) -> pa.Table:
