@@ -38,7 +38,9 @@ UPDATE_EVERY = 2.0  # seconds between updates of the progress bar in Prefect's p
 
 
 def build_version(plan: Plan, source: Source, shares: int = 1) -> BuildReport:
-    """Makes the missing shards, one task each, and commits them. Progress shows in the terminal, in Prefect's page, or both.
+    """Makes the missing shards, one task each, commits and audits them. Progress shows in the terminal, in Prefect's page, or both.
+
+    CheckFailed, with the version committed, if its audit fails and the manifest does not allow that.
 
     A flow with a cluster's task runner makes them on the cluster. With several `shares` that many runs of the deployment `make-shards`
     make them, wherever the workers of its pool are; what a lost worker left undone is then made here.
@@ -54,6 +56,10 @@ def build_version(plan: Plan, source: Source, shares: int = 1) -> BuildReport:
         built = build.report(build.commit())
     create_table_artifact(_ledger(built), key="ledger", description=f"What the build of {plan.manifest.dataset} did")
     create_image_artifact(jobs.sample_sheet(dataset), key="sheet", description=f"The first fakes of each subset of {dataset.name}")
+    if built.audit is not None:
+        logger.info("audit: %s", built.audit.gate.reason)
+    if plan.manifest.audit.gate:
+        built.require_gate()
     return built
 
 

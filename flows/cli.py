@@ -12,7 +12,7 @@ from types import FrameType
 
 import typer
 
-from flows.commands import build, checkpoints, detect, exporting, importing, look, operate, store
+from flows.commands import audit, build, checkpoints, detect, exporting, importing, look, operate, store
 from flows.console import err
 from generators.errors import InputError
 from ntf_model.errors import InputError as DetectorInputError
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 look.add_to(app)
 build.add_to(app)
+audit.add_to(app)
 store.add_to(app)
 exporting.add_to(app)
 importing.add_to(app)

@@ -19,6 +19,7 @@ import torch
 
 from generators.errors import InputError
 from pipelines import rates
+from pipelines.audit import Audit, audit_version, write_audit
 from pipelines.devices import held, parse_devices
 from pipelines.errors import CheckFailed
 from pipelines.make import Made, Maker, Outcome
@@ -54,7 +55,7 @@ class Failure:
 
 @dataclass
 class BuildReport:
-    """What a build did. `version` is None when there was nothing to do."""
+    """What a build did. `version` and `audit` are None when there was nothing to do."""
 
     version: Version | None
     made: int
@@ -65,6 +66,15 @@ class BuildReport:
     rejected: dict[str, dict[str, int]] = field(default_factory=dict)
     short: dict[str, int] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    audit: Audit | None = None
+
+    def require_gate(self) -> None:
+        """CheckFailed if the audit of the new version failed. The version stays: it can be looked at, and the next build mends it."""
+        if self.version is not None and self.audit is not None and not self.audit.gate.passed:
+            raise CheckFailed(
+                f"version {self.version.number} is kept, but its audit failed: {self.audit.gate.reason}. Change the manifest and build "
+                f"again, or set `audit: {{gate: false}}` to let such versions pass"
+            )
 
 
 def status(plan: Plan, store: Store) -> Status:
@@ -143,7 +153,8 @@ class Build:
         """
         make = make or self.make
         if lost := next((key for key in shard.inputs if key in self.failures), None):
-            return self.fail(shard, f"its input {self.failures[lost].shard.title} failed")
+            self.fail(shard, f"its input {self.failures[lost].shard.title} failed")
+            return None
         for pause in (*RETRY_AFTER, None):
             try:
                 return make(shard)
@@ -200,7 +211,11 @@ class Build:
         return self.store.commit(self.plan.keys - set(self.failures), self.run_id, facts)
 
     def report(self, version: Version | None) -> BuildReport:
-        """What this build did, once it has committed."""
+        """What this build did, once it has committed. Audits the new version, and keeps what it found beside it."""
+        audit = None
+        if version is not None:
+            audit = audit_version(self.store, version.number)
+            write_audit(self.store, audit)
         shards = {shard.key: shard for shard in self.plan.shards}
         titles = {key: shard.subset or f"real {shard.part}" for key, shard in shards.items()}
         rates.remember(self.devices[0], ((shards[note.key], note.written, note.seconds) for note in self.notes()))
@@ -221,6 +236,7 @@ class Build:
             rejected={name: dict(counts) for name, counts in rejected.items() if counts},
             short={name: count for name, count in short.items() if count},
             failures=list(self.failures.values()),
+            audit=audit,
         )
 
     def _spread(self, call: Callable[[Attempt, Shard], Outcome | None], finish: Callable[[Shard, Outcome | None], None]) -> None:

@@ -170,6 +170,12 @@ class Faces(Strict):
         return tuple((key, name) for key, name in named.items() if name not in (None, CASCADE))
 
 
+class AuditPolicy(Strict):
+    """Whether a build fails when the audit of its version does. It is audited in any case."""
+
+    gate: bool = True
+
+
 class DetectorPolicy(Strict):
     """What `build-multistep` trains after the build; `config` overrides single settings of the preset.
 
@@ -195,6 +201,7 @@ class Manifest(Strict):
     codec: Codec = Codec()
     splits: Splits = Splits()
     faces: Faces = Faces()
+    audit: AuditPolicy = AuditPolicy()
     detector: DetectorPolicy = DetectorPolicy()
     checkpoints: dict[Name, CheckpointEntry] = Field(default_factory=dict)
     reals: dict[Name, RealSource]
@@ -349,6 +356,7 @@ def _explain(error: ValidationError, path: Path, lines: dict[yaml_lines.KeyPath,
             "codec": Codec,
             "splits": Splits,
             "faces": Faces,
+            "audit": AuditPolicy,
             "detector": DetectorPolicy,
         }
         model = model or known.get(str(at[0]))

@@ -60,7 +60,7 @@ def plan(manifest: ManifestArgument, store: StoreOption = Path("store"), limit: 
 def build(
     manifest: ManifestArgument, store: StoreOption = Path("store"), device: DevicesOption = "auto", limit: LimitOption = None
 ) -> None:
-    """Makes the shards that are missing and commits them as one version. Says so if nothing is to be done."""
+    """Makes the shards that are missing, commits them as one version, and audits it. Says so if nothing is to be done."""
     found = jobs.plan_of(manifest, limit)
     for warning in found.warnings:
         console.err.print(f"[yellow]warning:[/yellow] {warning}")
@@ -80,6 +80,10 @@ def build(
         console.out.print(f"  failed: {failure.shard.title}: {failure.reason}", markup=False)
     for subset, reasons in result.rejected.items():
         console.out.print(f"  {subset}: rejected " + ", ".join(f"{count} x {reason}" for reason, count in reasons.items()))
+    if result.audit is not None:
+        console.out.print(f"audit: {result.audit.gate.reason} ({result.audit.seconds:.1f} s)", soft_wrap=True, markup=False)
+    if found.manifest.audit.gate:
+        result.require_gate()
 
 
 def _show_subsets(found: Plan, state: Status) -> None:
@@ -131,8 +135,9 @@ def _as_data(found: Plan, state: Status, stale: list[StaleShards]) -> dict[str, 
 
 
 def _bytes(count: int) -> str:
+    size = float(count)
     for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
+        if size < 1024 or unit == "GiB":
             break
-        count /= 1024
-    return f"{count:,.1f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} {unit}"
