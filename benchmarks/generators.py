@@ -228,7 +228,7 @@ def _in_own_process(arguments: argparse.Namespace, name: str, batch: int) -> dic
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="configurations whose name contains this")
+    parser.add_argument("--only", default="", help="the configuration of this name, or those whose name contains this")
     parser.add_argument("--batch", type=int, action="append", help="images at once; may be given several times (default 1 and 8)")
     parser.add_argument("--images", type=int, help="images in one turn (default: one batch); more of them show whether memory grows")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -255,7 +255,7 @@ def main() -> None:
         settings = {"rounds": arguments.rounds, "clones": arguments.official, "images": arguments.images, "compiled": arguments.compile}
         print(json.dumps(measure(configuration, batches[0], torch.device(arguments.device), getattr(torch, arguments.dtype), **settings)))
         return
-    chosen = [one for one in CONFIGURATIONS if arguments.only in one.name]
+    chosen = [one for one in CONFIGURATIONS if arguments.only == one.name] or [one for one in CONFIGURATIONS if arguments.only in one.name]
     if not chosen:
         raise SystemExit(f"No configuration is called {arguments.only!r}. There are: {', '.join(one.name for one in CONFIGURATIONS)}")
     results: list[dict[str, Any]] = []
