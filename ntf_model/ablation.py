@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from ntf_model.config import NTFConfig, merge
-from ntf_model.data import DetectionData, DetectionSplits
+from ntf_model.data import REAL, DetectionData, DetectionSplits
 from ntf_model.detector import Progress, silent
 from ntf_model.errors import InputError
 from ntf_model.evaluate import Evaluation, Measure, bootstrap_counts, evaluate
@@ -126,7 +126,7 @@ def ablate(
         trained_on[name] = part.train.fake_subsets
         settings = merge(config, {"seed": seed, **_plain(variant.changes)})
         folder = Path(output) / name.replace(":", "-") / str(seed)
-        key = _stage1_key(settings, part)
+        key = _stage1_key(settings, splits.train, part.train)
         if (folder / EVALUATION_FILE).is_file():
             found = Evaluation.load(folder / EVALUATION_FILE)
             _check_same(found, splits, settings, folder)
@@ -241,10 +241,11 @@ def _interval(value: float, drawn: np.ndarray) -> Measure:
     return Measure(value=value, low=float(low), high=float(high))
 
 
-def _stage1_key(config: NTFConfig, splits: DetectionSplits) -> str:
-    """What decides the weights of stage 1."""
+def _stage1_key(config: NTFConfig, whole: DetectionData, part: DetectionData) -> str:
+    """What decides the weights of stage 1: the settings and the reals, whatever fakes `part` of the training split has beside them."""
     values = config.model_dump(mode="json", exclude={"stage2", "test_crops", "threads", "checkpoint_every"})
-    return hashlib.sha256(json.dumps([values, splits.train.digest], sort_keys=True).encode()).hexdigest()
+    real = (whole.labels == REAL) & np.isin(whole.subsets, part.subsets[part.labels == REAL])
+    return hashlib.sha256(json.dumps([values, whole.digest, np.flatnonzero(real).tolist()], sort_keys=True).encode()).hexdigest()
 
 
 def _check_same(found: Evaluation, splits: DetectionSplits, config: NTFConfig, folder: Path) -> None:

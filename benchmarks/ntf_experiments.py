@@ -1,0 +1,133 @@
+"""What NTF gains over cross-entropy alone on subsets that it has not seen, and which setting decides it, as Markdown tables.
+
+    python benchmarks/ntf_experiments.py sources faces --store store --train-on StyleGAN2,LDM --seeds 3
+    python benchmarks/ntf_experiments.py sweep faces --store store --train-on StyleGAN2 --seeds 2 --only tau,gamma
+
+`sources` trains NTF, cross-entropy alone, and cross-entropy after stage 1 on each subset by itself, tests them on all the others, and
+prints the mean AP over the unseen subsets of the test split. `sweep` changes one setting of the preset at a time and judges on the unseen
+subsets of the **validation** split, so that a preset can be chosen by it and the test split is left for `sources`. Data are a dataset of
+the store, built with `ntf build MANIFEST`, or folders. Runs that are in `--output` already are taken over: an interrupted call goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if __package__ in (None, ""):  # run as a file: a neighbour of that name would hide the package `generators`
+    sys.path[0] = str(ROOT)
+
+import numpy as np  # noqa: E402
+
+from flows.commands.options import settings_of  # noqa: E402
+from flows.jobs import configuration, splits_of  # noqa: E402
+from ntf_model.ablation import BASE, LINE_TO_BEAT, VARIANTS, Result, Variant, ablate  # noqa: E402
+from ntf_model.data import DetectionSplits  # noqa: E402
+from ntf_model.tables import percent  # noqa: E402
+
+AFTER_STAGE1 = "cross-entropy-stage1"
+
+# Each is one change to the preset. The first word names the group, for `--only`.
+SWEEP: dict[str, dict] = {
+    "tau-0.07": {"stage2": {"temperature": 0.07}},
+    "tau-0.1": {"stage2": {"temperature": 0.1}},
+    "tau-0.2": {"stage2": {"temperature": 0.2}},
+    "tau-1.0": {"stage2": {"temperature": 1.0}},
+    "gamma-0.5": {"stage2": {"gamma": 0.5}},
+    "gamma-1.0": {"stage2": {"gamma": 1.0}},
+    "gamma-5.0": {"stage2": {"gamma": 5.0}},
+    "gamma-20": {"stage2": {"gamma": 20.0}},
+    "paper-loss": {"stage2": {"temperature": 0.07, "gamma": 0.5}},
+    "batch-16": {"stage2": {"batch_size": 16}},
+    "batch-64": {"stage2": {"batch_size": 64}},
+    "soft": VARIANTS["soft"].changes,
+    "trace-images": VARIANTS["trace-images"].changes,
+    "trace-prototype": VARIANTS["trace-prototype"].changes,
+    "epochs-30": {"stage2": {"epochs": 30, "patience": 15}},
+    "stage1-no-hom": {"stage1": {"terms": ("het",)}},
+    "stage1-no-het": {"stage1": {"terms": ("hom", "ort")}},
+    "stage1-anchors": {"stage1": {"hom_over": "anchors"}},
+    "stage1-tau-0.5": {"stage1": {"temperature": 0.5}},
+    "stage1-batch-128": {"stage1": {"batch_size": 128}},
+    "stage1-epochs-60": {"stage1": {"epochs": 60}},
+    "crop-24": {"image_size": 24},
+    "blur-jpeg": {"augmentation": {"blur": 0.5, "jpeg": 0.5}},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", choices=["sources", "sweep"])
+    parser.add_argument("data", help="a dataset of the store, or folders")
+    parser.add_argument("--store", type=Path, default=Path("store"))
+    parser.add_argument("--train-on", default=None, help="subsets, by commas: each is trained on by itself; all if not given")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--preset", default="demo")
+    parser.add_argument("--set", action="append", default=[], help="a setting as NAME=VALUE; may be repeated")
+    parser.add_argument("--only", default=None, help="beginnings of the names of the sweep's variants, by commas")
+    parser.add_argument("--output", type=Path, default=Path("runs/experiments"))
+    options = parser.parse_args()
+    splits = splits_of(options.data, options.store)
+    settings = {"preset": options.preset, **settings_of(options.set)}
+    names = options.train_on.split(",") if options.train_on else splits.train.fake_subsets
+    chosen = tuple(options.only.split(",")) if options.only else ("",)
+    for name in names:
+        start = time.perf_counter()
+        if options.experiment == "sources":
+            variants = {key: VARIANTS[key] for key in (BASE, LINE_TO_BEAT, AFTER_STAGE1)}
+            judged = splits
+        else:
+            swept = {key: Variant(key, changes) for key, changes in SWEEP.items() if key.startswith(chosen)}
+            variants = {BASE: VARIANTS[BASE], LINE_TO_BEAT: VARIANTS[LINE_TO_BEAT], AFTER_STAGE1: VARIANTS[AFTER_STAGE1], **swept}
+            judged = splits._replace(test=splits.validation)
+        print_results(options, settings, judged, name, variants)
+        print(f"\n{time.perf_counter() - start:.0f} s\n", flush=True)
+
+
+def print_results(
+    options: argparse.Namespace, settings: Mapping, splits: DetectionSplits, name: str, variants: Mapping[str, Variant]
+) -> None:
+    """One table: every variant trained on the subset `name` alone."""
+    folder = options.output / options.experiment / name
+    found = ablate(splits, folder, configuration("ntf", dict(settings)), variants=variants, train_on=[name], seeds=range(options.seeds))
+    split = "test" if options.experiment == "sources" else "validation"
+    pictures = {label: int((splits.train.only([name]).labels == label).sum()) for label in (0, 1)}
+    print(f"Trained on {name} ({pictures[1]} fakes, {pictures[0]} reals), {options.seeds} seeds; AP on the {split} split, per cent\n")
+    print(
+        "| variant | seen subset | unseen subsets | gain over cross-entropy | worst unseen | spread of z_hom |\n|---|---|---|---|---|---|"
+    )
+    for result in found.results:
+        runs = [folder / result.variant.replace(":", "-") / str(seed) for seed in result.seeds]
+        print(row_of(result, name, runs))
+
+
+def row_of(result: Result, name: str, runs: Sequence[Path]) -> str:
+    precisions = [by_subset(run) for run in runs]
+    unseen = {subset: np.mean([one[subset] for one in precisions]) for subset in precisions[0] if subset != name}
+    worst = min(unseen, key=unseen.__getitem__)
+    seen = f"{100 * np.mean([one[name] for one in precisions]):.1f}"
+    gain = "" if result.gain is None else percent(result.gain["ap"], True)
+    cells = [result.title, seen, percent(result.unseen["ap"], True), gain, f"{worst} {100 * unseen[worst]:.1f}", spread_of(runs)]
+    return "| " + " | ".join(cells) + " |"
+
+
+def by_subset(run: Path) -> dict[str, float]:
+    """The AP of each subset."""
+    found = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+    return {row["name"]: row["measures"]["ap"]["value"] for row in found["subsets"]}
+
+
+def spread_of(runs: Sequence[Path]) -> str:
+    """The standard deviation of z_hom at the first and the last epoch of stage 1, of the runs that trained one themselves."""
+    histories = [json.loads((run / "metrics.json").read_text(encoding="utf-8"))["stage1"] for run in runs]
+    ends = [(history[0]["hom_std"], history[-1]["hom_std"]) for history in histories if history]
+    return "{:.4f} to {:.4f}".format(*np.mean(ends, axis=0)) if ends else ""
+
+
+if __name__ == "__main__":
+    main()
