@@ -1,7 +1,7 @@
 """Training throughput: stage 2 of NTF on pictures from the store, and from folders, against a bare loop with the same network and cores.
 
     python benchmarks/training.py --encoder small --size 32
-    python benchmarks/training.py --encoder resnet50 --size 224 --batch 16 --steps 6 --threads 2
+    python benchmarks/training.py --encoder resnet50 --size 224 --batch 16 --warm 1 --steps 3 --repeats 2 --threads 2
     python benchmarks/training.py --parts            # what the rest of the step costs
 
 The bare loop has no data, no augmentation and no validation: forward, cross-entropy, backward, step on one synthetic batch. Stage 2 is
@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 if __package__ in (None, ""):  # run as a file: a neighbour of that name would hide the package `generators`
@@ -45,8 +46,14 @@ from ntf_model.stages import Trace, learn_detection  # noqa: E402
 from ntf_model.training import make_accelerator, make_optimizer  # noqa: E402
 from pipelines.store import Row, Store  # noqa: E402
 
-WARM = 3  # steps that are not timed
 VALIDATION = 8  # pictures, and as many for the test split
+
+
+class Timing(NamedTuple):
+    """Steps that are not timed, and steps that are."""
+
+    warm: int
+    steps: int
 
 
 def main() -> None:
@@ -56,24 +63,26 @@ def main() -> None:
     parser.add_argument("--stored", type=int, default=None, help="side of the stored pictures, pixels (the crop x 8 / 7 if not given)")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=30, help="steps that are timed, in each epoch")
+    parser.add_argument("--warm", type=int, default=3, help="steps that are not timed, before them")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=4, help="that read and crop pictures")
     parser.add_argument("--device", default=None)
     parser.add_argument("--parts", action="store_true", help="time the parts of a step instead")
     options = parser.parse_args()
     device = best_device(options.device)
+    timing = Timing(options.warm, options.steps)
     stage2 = {"batch_size": options.batch, "epochs": 2, "patience": 9}
     config = preset("demo", encoder=options.encoder, image_size=options.size, threads=options.threads, stage2=stage2)
     with tempfile.TemporaryDirectory() as folder:
-        made = make_data(Path(folder), options.batch * (options.steps + WARM), options.stored or options.size * 8 // 7)
+        made = make_data(Path(folder), options.batch * (options.steps + options.warm), options.stored or options.size * 8 // 7)
         if options.parts:
-            print_parts(config, made["store"], options.steps, device)
+            print_parts(config, made["store"], timing, device)
             return
         rates: dict[str, list[float]] = {}
         for _ in range(options.repeats):
-            rates.setdefault("bare loop", []).append(bare_loop(config, options.steps, device))
+            rates.setdefault("bare loop", []).append(bare_loop(config, timing, device))
             for name, splits in made.items():
-                first, second = stage2_loop(config, splits, options.steps, device)
+                first, second = stage2_loop(config, splits, timing, device)
                 rates.setdefault(f"{name}, first epoch", []).append(first)
                 rates.setdefault(f"{name}, later epochs", []).append(second)
     machine = f"{torch.get_num_threads()} threads of torch, {options.threads} that read"
@@ -119,7 +128,7 @@ def new_network(config: NTFConfig, device: torch.device) -> DetectionNetwork:
     return DetectionNetwork(build_encoder(config.encoder), config.projection_dim).to(device).train()
 
 
-def bare_loop(config: NTFConfig, steps: int, device: torch.device) -> float:
+def bare_loop(config: NTFConfig, timing: Timing, device: torch.device) -> float:
     """Images a second with one synthetic batch, used again and again."""
     network = new_network(config, device)
     optimizer = make_optimizer(list(network.parameters()), config.stage2)
@@ -131,10 +140,10 @@ def bare_loop(config: NTFConfig, steps: int, device: torch.device) -> float:
         F.binary_cross_entropy_with_logits(network(pixels)[1], labels).backward()
         optimizer.step()
 
-    return len(pixels) / seconds_each(step, steps, device)
+    return len(pixels) / seconds_each(step, timing, device)
 
 
-def stage2_loop(config: NTFConfig, splits: DetectionSplits, steps: int, device: torch.device) -> tuple[float, float]:
+def stage2_loop(config: NTFConfig, splits: DetectionSplits, timing: Timing, device: torch.device) -> tuple[float, float]:
     """Images a second of stage 2: in its first epoch, and in the second."""
     network = new_network(config, device)
     features = F.normalize(torch.randn(len(splits.train), config.projection_dim, device=device), dim=1)
@@ -147,12 +156,12 @@ def stage2_loop(config: NTFConfig, splits: DetectionSplits, steps: int, device: 
         ends.append(time.perf_counter())
 
     learn_detection(network, trace, kept, config, make_accelerator(config, device), None, resume=False, on_progress=on_progress)
-    epochs = ends[: steps + WARM], ends[steps + WARM :]
-    first, second = (config.stage2.batch_size * steps / (each[-1] - each[WARM - 1]) for each in epochs)
+    epochs = ends[: timing.warm + timing.steps], ends[timing.warm + timing.steps :]
+    first, second = (config.stage2.batch_size * timing.steps / (each[-1] - each[timing.warm - 1]) for each in epochs)
     return first, second
 
 
-def print_parts(config: NTFConfig, splits: DetectionSplits, steps: int, device: torch.device) -> None:
+def print_parts(config: NTFConfig, splits: DetectionSplits, timing: Timing, device: torch.device) -> None:
     """Milliseconds of each part of a step of stage 2 by itself, one after the other, reading included."""
     network = new_network(config, device)
     parameters = list(network.parameters())
@@ -194,18 +203,18 @@ def print_parts(config: NTFConfig, splits: DetectionSplits, steps: int, device: 
     }
     print("| part of a step | ms |\n|---|---|")
     for name, part in parts.items():
-        print(f"| {name} | {1000 * seconds_each(part, steps, device):.2f} |")
+        print(f"| {name} | {1000 * seconds_each(part, timing, device):.2f} |")
 
 
-def seconds_each(step: Callable[[], object], steps: int, device: torch.device) -> float:
-    """Seconds for one of `steps` steps, after some that warm up."""
-    for count in range(steps + WARM):
-        if count == WARM:
+def seconds_each(step: Callable[[], object], timing: Timing, device: torch.device) -> float:
+    """Seconds for one step."""
+    for count in range(timing.warm + timing.steps):
+        if count == timing.warm:
             synchronise(device)
             start = time.perf_counter()
         step()
     synchronise(device)
-    return (time.perf_counter() - start) / steps
+    return (time.perf_counter() - start) / timing.steps
 
 
 def synchronise(device: torch.device) -> None:
