@@ -10,12 +10,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from generators.base import Generator
+from generators.base import Generator, Step
 from generators.checkpoints import Checkpoint, Contents
 from generators.errors import CheckpointError, InputError
 from generators.images import to_float, to_uint8
@@ -50,7 +50,7 @@ def diffusers_folder(checkpoint: Checkpoint) -> Path | None:
         ) from None
 
 
-def load_part(folder: Path, name: str, cls: type, **overrides: Any) -> Any:
+def load_part(folder: Path, name: str, cls: Any, **overrides: Any) -> Any:
     """A part of a saved pipeline (`unet`, `vqvae`) from its own sub-folder, or from `folder` itself, where older repositories keep it."""
     place = folder / name if (folder / name).is_dir() else folder
     try:
@@ -60,7 +60,7 @@ def load_part(folder: Path, name: str, cls: type, **overrides: Any) -> Any:
         raise CheckpointError(f"{place} holds no {cls.__name__} ({reason})", "Save the pipeline again with `save_pretrained`") from None
 
 
-def build_part(contents: Contents, name: str, cls: type, path: Path) -> Any:
+def build_part(contents: Contents, name: str, cls: Any, path: Path) -> Any:
     """A part of a single-file checkpoint: `cls` from the header's configuration, with the tensors under `name.`, cast to float32."""
     config = contents.config.get(name)
     if not isinstance(config, Mapping):
@@ -98,6 +98,11 @@ def original_timesteps(train_steps: int, steps: int) -> torch.Tensor:
     return torch.arange(0, train_steps, train_steps // steps).flip(0)
 
 
+def luminance(images: torch.Tensor) -> torch.Tensor:
+    """`[N, 1, H, W]` of RGB float `[N, 3, H, W]`."""
+    return torch.tensordot(images, torch.tensor(LUMA, device=images.device), dims=([1], [0])).unsqueeze(1)
+
+
 def require_size(images: np.ndarray, size: int, name: str) -> None:
     """InputError if `images` are not `size` pixels a side: how to resize is the pipeline's choice, because it decides pixels."""
     if images.shape[1:3] != (size, size):
@@ -108,8 +113,8 @@ class Denoiser(Generator):
     """A noise-predicting UNet and the configuration of its noise schedule. A method gives the scheduler and its settings."""
 
     family = "DM"
-    steps = ("sample", "edit")
-    networks = ("unet",)
+    steps: ClassVar[tuple[Step, ...]] = ("sample", "edit")
+    networks: ClassVar[tuple[str, ...]] = ("unet",)
 
     def __init__(self, unet: Any, schedule: Mapping[str, Any], device: str | torch.device, dtype: torch.dtype):
         self.unet = to_device(unet, device, dtype)
@@ -139,7 +144,7 @@ class Denoiser(Generator):
     def encode(self, images: torch.Tensor, rngs: list[torch.Generator]) -> torch.Tensor:
         """Images in [-1, 1], `[N, 3, H, W]`, to what the UNet denoises. For a one-channel network that is their luminance."""
         if self.unet.config.in_channels == 1:
-            return torch.tensordot(images, torch.tensor(LUMA, device=images.device), dims=([1], [0])).unsqueeze(1)
+            return luminance(images)
         return images
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

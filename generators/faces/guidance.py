@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 
+from generators.faces.masks import ellipse_mask
 from generators.images import imagenet_normalise
 from generators.networks.arcface import ArcFace
 from generators.networks.bisenet import CLASSES, BiSeNet
@@ -24,6 +26,7 @@ PARSER_SIZE, LOGIT_SIZE = 512, 256  # pixels: what the parser sees, and at which
 EYE_MARGIN_X, EYE_MARGIN_Y = 5, 9  # pixels around the corners of an eye, in an image of EYE_SCALE pixels
 EYE_SCALE = 256
 
+Mask = Literal["parser", "ellipse"]
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
@@ -39,44 +42,58 @@ class Weights:
 
 @dataclass(frozen=True)
 class Scene:
-    """The constant side of the guidance, one row for each image: target pixels in [-1, 1] `[N, 3, S, S]`, the face's mask `[N, 1, S, S]`,
-    the source's unit identity `[N, D]`, the target's parsing logits `[N, 9, 256, 256]`, and for each row its eyes' boxes and gaze."""
+    """The constant side of the guidance, one row for each image: target pixels in [-1, 1] `[N, 3, S, S]` (or one channel, grey), the face's
+    mask `[N, 1, S, S]`, the source's unit identity `[N, D]`, the target's parsing logits `[N, 9, 256, 256]` (None without a face parser),
+    and for each row its eyes' boxes and gaze (none without a face parser and a gaze network)."""
 
     targets: torch.Tensor
     masks: torch.Tensor
     identities: torch.Tensor
-    logits: torch.Tensor
+    logits: torch.Tensor | None
     boxes: Sequence[Sequence[Box]]
     gazes: Sequence[Sequence[torch.Tensor]]
 
     def rows(self, index: Sequence[int]) -> Scene:
         """The rows `index`, which may repeat."""
-        picked = [getattr(self, item.name) for item in fields(self)]
-        return Scene(*(value[list(index)] if isinstance(value, torch.Tensor) else [value[row] for row in index] for value in picked))
+
+        def pick(value: Any) -> Any:
+            if value is None:
+                return None
+            return value[list(index)] if isinstance(value, torch.Tensor) else [value[row] for row in index]
+
+        return Scene(*(pick(getattr(self, item.name)) for item in fields(self)))
 
 
 class FaceGuidance:
-    """The three networks of the guidance; `gaze` normalises by the crop.
+    """The networks of the guidance; `gaze` normalises by the crop. Without a face parser there is no parsing term and a `prepare`d scene
+    needs an ellipse for its mask; without it or without `gaze` there is no gaze term.
 
     Their BatchNorms are not folded: the sign of every pixel's parsing error enters the gradient, so that another rounding of the logits
     is another gradient (6e-4 of it instead of 1e-4), and the time of these networks is little beside the UNet's.
     """
 
-    def __init__(self, arcface: ArcFace, parser: BiSeNet, gaze: GazeNet, copies: int = 8):
+    def __init__(self, arcface: ArcFace, parser: BiSeNet | None, gaze: GazeNet | None, copies: int = 8):
         self.arcface, self.parser, self.gaze = arcface, parser, gaze
         self.copies = copies  # of the face that the identity network sees: one as it is, the others warped
         for network in (arcface, parser, gaze):
-            network.eval().requires_grad_(False)
+            if network is not None:
+                network.eval().requires_grad_(False)
 
-    def prepare(self, sources: torch.Tensor, targets: torch.Tensor) -> Scene:
-        """`sources` and `targets`: float `[N, 3, S, S]` in [-1, 1]."""
-        logits = self.parse(targets)
-        sized = F.interpolate(logits, targets.shape[2:], mode="bilinear", align_corners=False)
-        labels = sized.argmax(1)
-        masks = torch.isin(labels, torch.tensor(FACE, device=labels.device)).unsqueeze(1).to(targets)
-        boxes = [eye_boxes(row) for row in labels]
-        gazes = [[self.gaze_in(target, box) for box in row] for target, row in zip(targets, boxes, strict=True)]
-        return Scene(targets, masks, self.identify(sources), logits[:, FACE], boxes, gazes)
+    def prepare(self, sources: torch.Tensor, targets: torch.Tensor, mask: Mask = "parser") -> Scene:
+        """`sources` and `targets`: float `[N, 3, S, S]` in [-1, 1]. The mask is what the face parser calls the target's face, or
+        the ellipse that a face fills in a tight crop."""
+        masks = ellipse_mask(targets.shape[-1]).to(targets).expand(len(targets), -1, -1, -1)
+        logits, boxes, gazes = None, [[] for _ in targets], [[] for _ in targets]
+        if self.parser is not None:
+            parsed = self.parse(targets)
+            labels = F.interpolate(parsed, targets.shape[2:], mode="bilinear", align_corners=False).argmax(1)
+            logits = parsed[:, FACE]
+            if mask == "parser":
+                masks = torch.isin(labels, torch.tensor(FACE, device=labels.device)).unsqueeze(1).to(targets)
+            if self.gaze is not None:
+                boxes = [eye_boxes(row) for row in labels]
+                gazes = [[self.gaze_in(target, box) for box in row] for target, row in zip(targets, boxes, strict=True)]
+        return Scene(targets, masks, self.identify(sources), logits, boxes, gazes)
 
     def identify(self, images: torch.Tensor) -> torch.Tensor:
         """Unit identity `[N, D]` of images in [-1, 1]."""

@@ -1,6 +1,7 @@
-"""Where a swapped face replaces the target: soft masks from the crop's square, and from face parsing.
+"""Where a swapped face replaces the target: soft masks from the crop's square, from face parsing, and from the place that a face has in a
+tight crop.
 
-The numbers are SimSwap's.
+The numbers of the first two are SimSwap's.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import torch
 
 from generators.faces.align import unwarp
 
@@ -29,6 +31,13 @@ def crop_mask(
     white[white > threshold] = 255
     white = cv2.erode(white, np.ones((erode, erode), np.uint8))
     return cv2.GaussianBlur(white, (blur, blur), 0) / 255
+
+
+def ellipse_mask(size: int) -> torch.Tensor:
+    """`[1, 1, size, size]`, 1 inside the upright ellipse that a face fills in a tight crop, falling softly to 0 outside."""
+    axis = torch.linspace(-1, 1, size)
+    distance = ((axis[None, :] / 0.72).square() + ((axis[:, None] - 0.05) / 0.88).square()).sqrt()
+    return ((1.1 - distance) / 0.2).clamp(0, 1)[None, None]
 
 
 def face_mask(

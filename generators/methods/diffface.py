@@ -1,14 +1,19 @@
 """DiffFace (Kim et al. 2022): face swapping by a diffusion model that knows the source's identity, guided at every step.
 
 A checkpoint is the identity-conditional guided-diffusion UNet (`Model.pt`, or safetensors under the same names) with three components:
-`arcface` (SimSwap's ArcFace), `face_parser` (BiSeNet) and `gaze` (`GazeEstimator.pt`). What no shape tells comes from the checkpoint's
-options, by default as released: `num_head_channels` (64; or `num_heads`), `image_size` (256), `crop` ("ffhq", or "aligned").
+`arcface` (SimSwap's ArcFace), `face_parser` (BiSeNet) and `gaze` (`GazeEstimator.pt`); or one safetensors file with the UNet under `unet.`
+and its ArcFace under `arcface.`. The face parser and the gaze network may be left out by whoever asks for nothing of theirs: `mask:
+ellipse`, `parsing: 0`, `gaze: 0`. A UNet of one channel makes grey images, of the targets' luminance.
+
+What no shape tells comes from the checkpoint's options, or from the JSON under "config" in a safetensors header, by default as released:
+`num_head_channels` (64; or `num_heads`), `norm_num_groups` (32), `image_size` (256), `crop` ("ffhq", or "aligned"), and
+`arcface_input_size` (112) of an ArcFace in the same file.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,12 +25,12 @@ from torch import nn
 from generators import base
 from generators.base import Crop, Generator, Request, Result
 from generators.checkpoints import Checkpoint, read
-from generators.diffusion import require_size, to_device
+from generators.diffusion import luminance, require_size, to_device
 from generators.errors import CheckpointError, InputError
-from generators.faces.guidance import FaceGuidance, Scene, Weights, total
+from generators.faces.guidance import FaceGuidance, Mask, Scene, Weights, total
 from generators.images import to_float, to_uint8
 from generators.networks import openai_names
-from generators.networks.arcface import load_arcface
+from generators.networks.arcface import ArcFace, load_arcface
 from generators.networks.bisenet import BiSeNet
 from generators.networks.gaze import load_gaze
 from generators.networks.respaced import Respaced
@@ -37,7 +42,7 @@ Guide = Callable[[torch.Tensor, int], torch.Tensor]  # x in the place of x_0 and
 Draw = Callable[[], torch.Tensor]  # standard normal noise for all rows
 GAZE_STEPS = range(11, 50)  # of the 100 steps, those at which the official code guides the gaze
 GAZE_OF = 100
-SOURCES = {
+COMPONENTS = {
     "arcface": "Arcface.tar of hxngiee/DiffFace, or SimSwap's arcface_checkpoint.tar",
     "face_parser": "FaceParser.pth of hxngiee/DiffFace, or 79999_iter.pth of zllrunning/face-parsing.PyTorch",
     "gaze": "GazeEstimator.pt of hxngiee/DiffFace",
@@ -49,6 +54,7 @@ class DiffFace(Generator):
     title = "DiffFace"
     family = "DM"
     steps = ("swap",)
+    crop: Crop  # set by `load`
     licence = "CC-BY-NC-4.0"
     networks = ("unet",)
     components = ("arcface", "face_parser", "gaze")
@@ -64,6 +70,7 @@ class DiffFace(Generator):
         parsing: float = Field(Weights.parsing, ge=0, description="weight of the face parsing term")
         gaze: float = Field(Weights.gaze, ge=0, description="weight of the gaze term")
         preservation: float = Field(Weights.preservation, ge=0, description="weight of the distance to the target's pixels")
+        mask: Mask = "parser"  # what is swapped: the target's face as the face parser sees it, or the ellipse of a face in a tight crop
 
     def __init__(
         self, unet: nn.Module, id_embed: nn.Module, guidance: FaceGuidance, crop: Crop, device: str | torch.device, dtype: torch.dtype
@@ -78,19 +85,22 @@ class DiffFace(Generator):
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> DiffFace:
-        for role, source in SOURCES.items():
-            if role not in checkpoint.components:
-                raise CheckpointError(
-                    f"diffface needs a component {role!r} beside {checkpoint.path.name}", f"Give {source} under `components`"
-                )
         contents = read(checkpoint.path)
         settings = {**contents.config, **checkpoint.options}
-        unet, id_embed = load_networks(contents.tensors, settings, checkpoint.path.name)
-        parser_file = checkpoint.components["face_parser"].path
+        name = checkpoint.path.name
+        unet, id_embed = load_networks(contents.under("unet.") or contents.tensors, settings, name)
+        inside = contents.under("arcface.")
+        if inside:
+            arcface = ArcFace.from_state(inside, int(settings.get("arcface_input_size", 112)), name)
+        elif "arcface" in checkpoint.components:
+            arcface = load_arcface(checkpoint.components["arcface"])
+        else:
+            raise CheckpointError(f"diffface needs a component 'arcface' beside {name}", f"Give {COMPONENTS['arcface']} under `components`")
+        parser, gaze = checkpoint.components.get("face_parser"), checkpoint.components.get("gaze")
         guidance = FaceGuidance(
-            load_arcface(checkpoint.components["arcface"]).to(device),
-            BiSeNet.from_state(read(parser_file).tensors, parser_file.name).to(device),
-            load_gaze(checkpoint.components["gaze"], crop_statistics=True).to(device),
+            arcface.to(device),
+            BiSeNet.from_state(read(parser.path).tensors, parser.path.name).to(device) if parser else None,
+            load_gaze(gaze, crop_statistics=True).to(device) if gaze else None,
         )
         return cls(unet, id_embed, guidance, Crop(settings.get("crop", "ffhq"), int(unet.config.sample_size)), device, dtype)
 
@@ -156,7 +166,7 @@ class DiffFace(Generator):
         return (mean + (0.5 * log_variance).exp() * noise if k > 0 else mean), start
 
     def make(self, scene: Scene, settings: Parameters, rngs: Sequence[torch.Generator]) -> torch.Tensor:
-        """One candidate for each row of `scene`: float `[N, 3, S, S]` in [-1, 1], not clamped, with the target around the face."""
+        """One candidate for each row of `scene`, of the shape of its targets: in [-1, 1], not clamped, with the target around the face."""
         schedule = Respaced(settings.steps)
         walked = settings.steps - settings.skip
         weights = Weights(settings.identity, settings.parsing, settings.gaze, settings.preservation)
@@ -181,11 +191,15 @@ class DiffFace(Generator):
     def _run_batch(self, request: Request, settings: Parameters) -> Result:
         if settings.skip >= settings.steps:
             raise InputError(f"diffface: skip {settings.skip} leaves none of {settings.steps} steps", "Make skip smaller")
-        for images in (request.sources, request.targets):
+        pair: Any = (request.sources, request.targets)  # a swap has both
+        for images in pair:
             require_size(images, self.resolution, self.name)
+        self._require_networks(settings)
         with torch.no_grad():
-            sources, targets = (to_float(images, device=self.device) for images in (request.sources, request.targets))
-            scene = self.guidance.prepare(sources, targets)
+            sources, targets = (to_float(images, device=self.device) for images in pair)
+            if self.unet.config.in_channels == 1:
+                targets = luminance(targets)
+            scene = self.guidance.prepare(sources, targets, settings.mask)
             pictures = self._candidates(scene, request.seeds, settings)
             faces = to_float(pictures.reshape(-1, *pictures.shape[2:]), device=self.device)
             found = torch.cat([self.guidance.identify(part) for part in faces.split(self.rows_at_once)])
@@ -199,6 +213,19 @@ class DiffFace(Generator):
             {row: "the face parser finds no face in the target" for row in empty},
             {"candidate": best.tolist(), "identity_similarity": similarity[rows, best].tolist()},
         )
+
+    def _require_networks(self, settings: Parameters) -> None:
+        """InputError if `settings` ask for a network that the checkpoint came without."""
+        lacks = {"face_parser": self.guidance.parser is None, "gaze": self.guidance.gaze is None}
+        needs = {
+            "mask: ellipse": (settings.mask == "parser", ("face_parser",)),
+            "parsing: 0": (settings.parsing > 0, ("face_parser",)),
+            "gaze: 0": (settings.gaze > 0, ("face_parser", "gaze")),
+        }
+        for mend, (wanted, roles) in needs.items():
+            for role in roles:
+                if wanted and lacks[role]:
+                    raise InputError(f"diffface has no component {role!r}", f"Give {COMPONENTS[role]} under `components`, or set `{mend}`")
 
     def _candidates(self, scene: Scene, seeds: Sequence[int], settings: Parameters) -> np.ndarray:
         """All candidates of all pairs, `uint8` `[N, candidates, S, S, 3]`, as many at once as fit in memory."""
@@ -217,7 +244,7 @@ class DiffFace(Generator):
         return np.stack(made).reshape(len(seeds), settings.candidates, *made[0].shape)
 
 
-def load_networks(state: dict[str, torch.Tensor], settings: dict[str, Any], source: str) -> tuple[nn.Module, nn.Module]:
+def load_networks(state: Mapping[str, torch.Tensor], settings: dict[str, Any], source: str) -> tuple[nn.Module, nn.Module]:
     """The UNet and the network that embeds the identity. Raises CheckpointError if `state` is not DiffFace's."""
     mark = "id_embed."
     if f"{mark}0.weight" not in state:
@@ -227,8 +254,10 @@ def load_networks(state: dict[str, torch.Tensor], settings: dict[str, Any], sour
     load_exactly(id_embed, {key.removeprefix(mark): value for key, value in state.items() if key.startswith(mark)}, source)
     own = {key: value for key, value in state.items() if not key.startswith(mark)}
     heads = openai_names.heads_of(settings)
+    groups = int(settings.get("norm_num_groups", 32))
     # diffusers adds "class labels" of this type to the time embedding as they are, which is how DiffFace adds its identity.
-    return openai_names.build(own, int(settings.get("image_size", 256)), heads, source, class_embed_type="identity"), id_embed
+    config = {"class_embed_type": "identity", "norm_num_groups": groups, "attn_norm_num_groups": groups}
+    return openai_names.build(own, int(settings.get("image_size", 256)), heads, source, **config), id_embed
 
 
 def mask_strength(k: int, walked: int, threshold: int) -> float:

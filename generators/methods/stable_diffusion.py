@@ -20,7 +20,7 @@ from pydantic import Field
 from generators import base
 from generators.base import Generator, Request, Result
 from generators.checkpoints import Checkpoint, read
-from generators.diffusion import build_part, diffusers_folder, images_at_once, require_size
+from generators.diffusion import build_part, diffusers_folder, images_at_once, require_size, to_device
 from generators.errors import CheckpointError, InputError
 from generators.images import to_float, to_uint8
 from generators.networks.state import load_exactly
@@ -66,7 +66,7 @@ class StableDiffusion(Generator):
 
         folder = diffusers_folder(checkpoint)
         if folder is None and checkpoint.path.suffix == ".safetensors":
-            return cls(_pipeline_in(checkpoint.path).to(dtype=dtype), None, checkpoint.option("size"), device)
+            return cls(_pipeline_in(checkpoint.path, dtype), None, checkpoint.option("size"), device)
         if folder is None or not (folder / "model_index.json").is_file():
             raise CheckpointError(
                 f"{checkpoint.path} is no folder of a diffusers pipeline", "It should hold a model_index.json; or give one safetensors file"
@@ -170,7 +170,7 @@ def build_tokenizer(settings: Mapping[str, Any]) -> Any:
     return CLIPTokenizer(settings["vocab"], merges, model_max_length=settings["model_max_length"])
 
 
-def _pipeline_in(path: Path) -> Any:
+def _pipeline_in(path: Path, dtype: torch.dtype) -> Any:
     """The pipeline of a single safetensors file with its configuration in the header."""
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -181,11 +181,14 @@ def _pipeline_in(path: Path) -> Any:
         raise CheckpointError(f"{path} has no configuration of its {missing[0]!r}", 'The header\'s "config" must hold one for each part')
     config = contents.config
     text_encoder = CLIPTextModel(CLIPTextConfig(**config["text_encoder"]))
+    networks = {
+        "vae": build_part(contents, "vae", AutoencoderKL, path),
+        "unet": build_part(contents, "unet", UNet2DConditionModel, path),
+        "text_encoder": load_exactly(text_encoder, contents.under("text_encoder."), path.name),
+    }
     return StableDiffusionPipeline(
-        vae=build_part(contents, "vae", AutoencoderKL, path),
-        text_encoder=load_exactly(text_encoder, contents.under("text_encoder."), path.name).eval(),
+        **{name: to_device(network, "cpu", dtype) for name, network in networks.items()},
         tokenizer=build_tokenizer(config["tokenizer"]),
-        unet=build_part(contents, "unet", UNet2DConditionModel, path),
         scheduler=DDIMScheduler.from_config(config["scheduler"]),
         safety_checker=None,
         feature_extractor=None,

@@ -134,7 +134,7 @@ def build(state: Mapping[str, torch.Tensor], sample_size: int, heads: Heads, sou
             "transformer_layers_per_block": depth,
             "attention_head_dim": tuple(heads.of(width, up=False) for width in layout.widths),  # diffusers means the number of heads
         }
-        return load_exactly(UNet2DConditionModel(**settings, **config), translate(state, layout, heads), source)
+        return load_exactly(UNet2DConditionModel(**(settings | config)), translate(state, layout, heads), source)
     plain = "ResnetDownsampleBlock2D" if layout.residual_resampling else "DownBlock2D"
     down = tuple("AttnDownBlock2D" if attention else plain for attention in layout.attended)
     resampling = "resnet" if layout.residual_resampling else "conv"
@@ -146,7 +146,7 @@ def build(state: Mapping[str, torch.Tensor], sample_size: int, heads: Heads, sou
         "attention_head_dim": heads.channels,
         "attn_norm_num_groups": 32,  # without it diffusers leaves out the middle attention's norm
     }
-    unet = load_exactly(UNet2DModel(**settings, **config), translate(state, layout, heads), source)
+    unet = load_exactly(UNet2DModel(**(settings | config)), translate(state, layout, heads), source)
     if heads.channels is None:  # diffusers fixes the width of a head, the original their number
         for name, module in unet.named_modules():
             if hasattr(module, "to_q"):
@@ -182,6 +182,39 @@ def translate(state: Mapping[str, torch.Tensor], layout: Layout, heads: Heads) -
     return translated
 
 
+def openai_state(state: Mapping[str, torch.Tensor], heads: Heads) -> dict[str, torch.Tensor]:
+    """The tensors of a UNet2DModel under guided-diffusion's names: what `translate` undoes."""
+    layers = count(state, r"down_blocks\.0\.resnets\.(\d+)\.")
+    whole_names, residual = ({new: old for old, new in names.items()} for names in (WHOLE, RESIDUAL))
+    named: dict[str, torch.Tensor] = {}
+    for key, value in state.items():
+        whole, _, leaf = key.rpartition(".")
+        if whole in whole_names:
+            named[f"{whole_names[whole]}.{leaf}"] = value
+            continue
+        found = re.fullmatch(r"(down|up|mid)_blocks?(?:\.(\d+))?\.(resnets|attentions|\w+samplers)\.(\d+)\.(.+)", whole)
+        side, kind, part = found[1], found[3], found[5]
+        level, block = int(found[2] or 0), layers if "samplers" in kind else int(found[4])
+        if side == "mid":
+            place = f"middle_block.{1 if kind == 'attentions' else 2 * block}"
+        elif side == "down":
+            place = f"input_blocks.{1 + level * (layers + 1) + block}.{1 if kind == 'attentions' else 0}"
+        else:
+            attended = f"up_blocks.{level}.attentions.0.to_q.weight" in state
+            index = {"resnets": 0, "attentions": 1, "upsamplers": 1 + attended}[kind]
+            place = f"output_blocks.{level * (layers + 1) + block}.{index}"
+        if kind != "attentions":
+            named[f"{place}.{residual.get(part, 'op' if side == 'down' else 'conv')}.{leaf}"] = value
+        elif part == "group_norm":
+            named[f"{place}.norm.{leaf}"] = value
+        elif part == "to_out.0":
+            named[f"{place}.proj_out.{leaf}"] = value.unsqueeze(-1) if leaf == "weight" else value
+        elif part == "to_q":
+            fused = _fuse_qkv([state[f"{whole[:-1]}{letter}.{leaf}"] for letter in "qkv"], heads, side == "up")
+            named[f"{place}.qkv.{leaf}"] = fused.unsqueeze(-1) if leaf == "weight" else fused
+    return named
+
+
 def _place(side: str, number: int, rest: str, layout: Layout) -> tuple[str, str]:
     """The diffusers module that a key under `input_blocks.N` or `output_blocks.N` belongs to, and the key's remainder within it."""
     index, rest = rest.split(".", 1)
@@ -206,3 +239,11 @@ def _split_qkv(fused: torch.Tensor, heads: int, qkv_first: bool) -> tuple[torch.
         return flat.chunk(3)
     grouped = flat.reshape(heads, 3, -1, *flat.shape[1:])
     return tuple(grouped[:, which].reshape(-1, *flat.shape[1:]) for which in range(3))
+
+
+def _fuse_qkv(pieces: Sequence[torch.Tensor], heads: Heads, up: bool) -> torch.Tensor:
+    """The inverse of `_split_qkv`, of weights `[C, C]` or biases `[C]`."""
+    if heads.qkv_first:
+        return torch.cat(list(pieces))
+    grouped = torch.stack([piece.unflatten(0, (heads.of(len(piece), up), -1)) for piece in pieces], 1)
+    return grouped.flatten(0, 2)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from generators.faces.masks import ellipse_mask
 from generators.networks.arcface import ArcFace, identity_vectors
 from generators.training.pictures import Picture
 
@@ -47,17 +48,10 @@ class IdentityLearner(nn.Module):
         return F.cross_entropy(SCALE * torch.where(own, (cosine.acos() + MARGIN).cos(), cosine), classes)
 
 
-def face_mask(size: int) -> torch.Tensor:
-    """`[1, 1, size, size]`, 1 inside the upright ellipse that a face fills in a tight crop, falling softly to 0 outside."""
-    axis = torch.linspace(-1, 1, size)
-    distance = ((axis[None, :] / 0.72).square() + ((axis[:, None] - 0.05) / 0.88).square()).sqrt()
-    return ((1.1 - distance) / 0.2).clamp(0, 1)[None, None]
-
-
 def vary(images: torch.Tensor) -> torch.Tensor:
     """Each image `[N, C, size, size]` in [-1, 1] as another photograph of the same person might be; everything drawn for each alone."""
     count, _, size, _ = images.shape
-    mask = face_mask(size) * (torch.rand(count, 1, 1, 1) < 0.7)
+    mask = ellipse_mask(size) * (torch.rand(count, 1, 1, 1) < 0.7)
     others = images.roll(1, 0)
     lit = ((images + 1) / 2).clamp_min(1e-3) ** torch.empty(count, 1, 1, 1).uniform_(-0.4, 0.4).exp() * 2 - 1
     lit = lit * torch.empty(count, 1, 1, 1).uniform_(0.7, 1.2) + torch.empty(count, 1, 1, 1).uniform_(-0.2, 0.2)

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from generators.faces.masks import ellipse_mask
 from generators.images import to_float, to_uint8
 from generators.networks.simswap import SimSwapGenerator
 from generators.training.discriminator import Discriminator, DiscriminatorLearner
-from generators.training.identity import EMBEDDING, IdentityLearner, classes_of, face_mask, margin_accuracy, vary
+from generators.training.identity import EMBEDDING, IdentityLearner, classes_of, margin_accuracy, vary
 from generators.training.loop import Batch, Trainer, cosine, half, set_lr, update_ema
 from generators.training.pictures import Picture, channels_of, distinct_crops
 
@@ -48,7 +49,7 @@ class SimSwapTrainer(Trainer):
         self.discriminator = DiscriminatorLearner(Discriminator(size, self.channels, 64))
         self.identity_optimizer = torch.optim.AdamW(self.identity.parameters(), lr=IDENTITY_LR, weight_decay=5e-3)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=LR, betas=(0.5, 0.99))
-        self.mask = face_mask(size)
+        self.mask = ellipse_mask(size)
 
     def state(self) -> dict[str, Any]:
         return {

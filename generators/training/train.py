@@ -32,11 +32,13 @@ class Recipe:
 RECIPES = {
     "stylegan2": Recipe("stylegan2:StyleGAN2Trainer", "faces", 3000),
     "progan": Recipe("progan:ProGANTrainer", "faces", 2400),
-    "diff_stylegan2": Recipe("diff_stylegan2:DiffStyleGAN2Trainer", "faces", 2400),
-    "vqgan": Recipe("vqgan:VQGANTrainer", "photos", 3000),
+    "diff_stylegan2": Recipe("diff_stylegan2:DiffStyleGAN2Trainer", "faces", 2000),
+    "projected_gan": Recipe("projected_gan:ProjectedGANTrainer", "faces", 2000),
+    "vqgan": Recipe("vqgan:VQGANTrainer", "photos", 3600),
     "ddpm": Recipe("ddpm:DDPMTrainer", "photos", 5000),
     "ldm": Recipe("ldm:LDMTrainer", "faces", 6000),
     "stable_diffusion": Recipe("stable_diffusion:StableDiffusionTrainer", "photos", 6000),
+    "diffface": Recipe("diffface:DiffFaceTrainer", "faces", 4000),
     "simswap": Recipe("simswap:SimSwapTrainer", "faces", 4000),
 }
 

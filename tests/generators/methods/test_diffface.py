@@ -14,6 +14,7 @@ from generators.checkpoints import Checkpoint
 from generators.errors import CheckpointError, InputError
 from generators.faces import guidance
 from generators.faces.guidance import Weights, eye_boxes, total
+from generators.faces.masks import ellipse_mask
 from generators.images import to_float
 from generators.methods.diffface import DiffFace, mask_strength
 from generators.networks.arcface import ArcFace
@@ -153,11 +154,50 @@ def test_the_network_is_evaluated_once_a_step(model: DiffFace, pictures: np.ndar
     assert len(Respaced(SHORT["steps"]).timesteps) == SHORT["steps"]
 
 
+def test_without_parser_and_gaze_only_what_needs_neither_can_be_asked_for(checkpoint: Checkpoint, pictures: np.ndarray) -> None:
+    bare = DiffFace.load(Checkpoint(checkpoint.path, checkpoint.options, {"arcface": checkpoint.components["arcface"]}))
+    bare.guidance.copies = 3
+    wanted = {"mask": "ellipse", "parsing": 0, "gaze": 0}
+    pair = pictures[:2], pictures[8:10], [1, 2]
+    for name, missing in (("mask", "face_parser"), ("parsing", "face_parser"), ("gaze", "face_parser")):
+        left = {key: value for key, value in wanted.items() if key != name}
+        with pytest.raises(InputError, match=rf"no component '{missing}'.*DiffFace.*`{name}: {wanted[name]}`"):
+            bare.swap(*pair, candidates=1, **left, **SHORT)
+    swapped = bare.swap(*pair, candidates=1, **wanted, **SHORT)
+    outside = ellipse_mask(SIZE)[0, 0].numpy() == 0
+    assert 0.1 < outside.mean() < 0.6
+    assert np.abs(swapped[:, outside].astype(int) - pictures[8:10][:, outside]).max() <= 1
+    assert not np.array_equal(swapped, bare.swap(*pair, candidates=1, **wanted, **SHORT, identity=0))
+
+
+def test_the_ellipse_does_not_ask_the_parser(model: DiffFace, pictures: np.ndarray) -> None:
+    sources, targets = to_float(pictures[:2]), to_float(pictures[8:10])
+    with torch.no_grad():
+        parsed, ellipse = model.guidance.prepare(sources, targets), model.guidance.prepare(sources, targets, "ellipse")
+    assert torch.equal(ellipse.masks, ellipse_mask(SIZE).expand(2, -1, -1, -1))
+    assert not torch.equal(parsed.masks, ellipse.masks)
+    assert torch.equal(parsed.logits, ellipse.logits)
+    assert parsed.boxes == ellipse.boxes
+
+
+def test_identities_of_faces_are_those_that_swaps_are_judged_by(model: DiffFace, pictures: np.ndarray) -> None:
+    vectors = model.embed_faces(pictures)
+    assert vectors.shape[0] == 16
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    alone = np.concatenate([model.embed_faces(pictures[row : row + 1]) for row in range(16)])
+    np.testing.assert_allclose(vectors, alone, atol=1e-5)
+    with torch.no_grad():
+        scene = model.guidance.prepare(to_float(pictures[:2]), to_float(pictures[8:10]))
+    np.testing.assert_allclose(vectors[:2], scene.identities.numpy(), atol=1e-5)
+    result = model.run(Request("swap", [5], sources=pictures[:1], targets=pictures[8:9]), candidates=1, **SHORT)
+    similarity = float(model.embed_faces(result.images)[0] @ vectors[0])
+    assert result.columns["identity_similarity"] == [pytest.approx(similarity, abs=1e-4)]
+
+
 def test_what_is_wrong_is_named(checkpoint: Checkpoint, model: DiffFace, pictures: np.ndarray) -> None:
-    for role in ROLES:
-        left = {name: part for name, part in checkpoint.components.items() if name != role}
-        with pytest.raises(CheckpointError, match=rf"component '{role}'.*DiffFace"):
-            DiffFace.load(Checkpoint(checkpoint.path, checkpoint.options, left))
+    with pytest.raises(CheckpointError, match=r"component 'arcface'.*DiffFace"):
+        DiffFace.load(Checkpoint(checkpoint.path, checkpoint.options))
     with pytest.raises(CheckpointError, match=r"Arcface\.tar is not DiffFace's UNet"):
         DiffFace.load(Checkpoint(checkpoint.components["arcface"].path, {}, checkpoint.components))
     with pytest.raises(InputError, match="skip 8"):
