@@ -63,7 +63,7 @@ class DiffusedLearner(DiscriminatorLearner):
 class DiffStyleGAN2Trainer(StyleGAN2Trainer):
     name = "diff_stylegan2"
 
-    def __init__(self, size: int, pictures: Sequence[Picture], channel_max: int = 96):
+    def __init__(self, size: int, pictures: Sequence[Picture], channel_max: int = 64):
         super().__init__(size, pictures, channel_max)
 
     def make_discriminator(self, size: int, channel_max: int) -> DiscriminatorLearner:

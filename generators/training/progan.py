@@ -95,7 +95,7 @@ class ProGANTrainer(Trainer):
     name = "progan"
     batch_size = 16
 
-    def __init__(self, size: int, pictures: Sequence[Picture], widths: tuple[int, ...] = (96, 96, 64, 32), z_dim: int = 64):
+    def __init__(self, size: int, pictures: Sequence[Picture], widths: tuple[int, ...] = (64, 64, 32, 16), z_dim: int = 64):
         levels = int(math.log2(size)) - 1
         widths = (widths + widths[-1:] * levels)[:levels]
         self.channels = channels_of(pictures)

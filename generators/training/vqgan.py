@@ -51,7 +51,7 @@ class PatchDiscriminator(nn.Module):
 
 class VQGANTrainer(Trainer):
     name = "vqgan"
-    batch_size = 16
+    batch_size = 8
 
     def __init__(self, size: int, pictures: Sequence[Picture], n_embed: int = 256, n_layer: int = 4, n_embd: int = 96):
         self.size, self.channels = size, channels_of(pictures)
@@ -132,7 +132,7 @@ class VQGANTrainer(Trainer):
     def sheet(self) -> np.ndarray:
         """Samples; until the transformer learns, pictures of the last batch, each above what its codes make of it."""
         if self.last_images is not None:
-            images = self.last_images[:16]
+            images = self.last_images
             made = self._decode(self.first_stage.quantize(self.first_stage.encode(images))).expand(-1, 3, -1, -1)
             return np.concatenate([to_uint8(rows) for pair in zip(images.split(8), made.split(8), strict=True) for rows in pair])
         shape = (self.side**2, self.transformer.tok_emb.num_embeddings)
@@ -150,7 +150,7 @@ class VQGANTrainer(Trainer):
         return {
             "measured on": f"{len(images)} pictures",
             "mean absolute error of decoded codes": f"{error:.1f} grey levels",
-            "nats for a code": f"{self._surprise(images).item():.2f} (a uniform guess: {np.log(self.transformer.tok_emb.num_embeddings):.2f})",
+            "nats for a code": f"{self._surprise(images).item():.2f}, {np.log(self.transformer.tok_emb.num_embeddings):.2f} being a guess",
         }
 
     def checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
