@@ -34,7 +34,7 @@ class CADDMConfig(BaselineConfig):
     epochs: int = Field(200, ge=0)
     batch_size: int = Field(128, ge=2)
     learning_rate: float = Field(3.6e-4, gt=0)
-    backbone: Literal["resnet34", "efficientnet-b3", "efficientnet-b4"] = "resnet34"
+    backbone: Literal["resnet18", "resnet34", "efficientnet-b3", "efficientnet-b4"] = "resnet34"
     landmarks: str | None = None  # a JSON file {picture id: 68 or 81 points}; None: the template of an aligned face
 
 
@@ -65,6 +65,10 @@ class CADDMDetector(Baseline):
         elif config.init:
             load_into(network.base_model, read_state(config.init), config.init)
         return network
+
+    @property
+    def note(self) -> str:
+        return "a ResNet-18, not one of the released networks" if self.config.backbone == "resnet18" else ""
 
     @property
     def preprocess(self) -> Preprocess:

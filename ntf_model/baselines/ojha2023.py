@@ -76,6 +76,7 @@ class Ojha2023(Baseline):
         "init": None,
         "tower": {"width": 128, "layers": 3, "patch": 8, "size": 32, "embedding": 64},
     }
+    SCRATCH: ClassVar[dict[str, Any]] = {"init": None}
     batch_pixels = 16 * 224 * 224
 
     @classmethod
@@ -95,11 +96,11 @@ class Ojha2023(Baseline):
 
     @property
     def note(self) -> str:
-        return (
-            ""
-            if self.config.init
-            else f"CLIP is a small random tower ({self.config.tower.width} wide, {self.config.tower.layers} layers), not ViT-L/14"
-        )
+        if self.config.init:
+            return ""
+        if self.config.tower == Tower():
+            return "CLIP ViT-L/14 is random"
+        return f"CLIP is a small random tower ({self.config.tower.width} wide, {self.config.tower.layers} layers), not ViT-L/14"
 
     @property
     def preprocess(self) -> Preprocess:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -23,15 +23,20 @@ from ntf_model.recipes.meter import Meter
 from ntf_model.recipes.transforms import IMAGENET, Preprocess
 from ntf_model.runs import load_weights, save_weights, write_run
 
-RANDOM_VIT = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128, "patch_size": 8}
+RANDOM_VITS: dict[str, dict[str, int]] = {  # what they change in ViT-B/16
+    "small": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128, "patch_size": 8},
+    "base": {},
+}
 BATCH = 16
 
 
 class ProbeConfig(DetectorConfig):
-    """`model` is a folder that transformers saved, or an id in its cache; without it the features are those of a small random ViT, which is
-    only good for trying things out. Of the strengths of regularisation (scikit-learn's C) the best on validation is taken."""
+    """`model` is a folder that transformers saved, or an id in its cache; without it the features are those of a random ViT of the size
+    `random`, which is only good for trying things out. Of the strengths of regularisation (scikit-learn's C) the best on validation is
+    taken."""
 
     model: str | None = None
+    random: Literal["small", "base"] = "small"
     size: int = Field(224, ge=16)
     strengths: tuple[float, ...] = Field((1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0), min_length=1)
 
@@ -59,6 +64,7 @@ class FeatureProbe(NetworkDetector):
     title = "Frozen-feature probe"
     Config = ProbeConfig
     DEMO: ClassVar[dict[str, Any]] = {"size": 32}
+    SCRATCH: ClassVar[dict[str, Any]] = {"random": "base"}
     batch_pixels = 16 * 224 * 224
 
     def __init__(
@@ -77,7 +83,7 @@ class FeatureProbe(NetworkDetector):
 
     @property
     def note(self) -> str:
-        return "" if self.config.model else "its features are those of a small random ViT"
+        return "" if self.config.model else f"its features are those of a {self.config.random} random ViT"
 
     @property
     def preprocess(self) -> Preprocess:
@@ -158,7 +164,7 @@ def _load_model(config: ProbeConfig) -> nn.Module:
     from transformers import AutoModel, ViTConfig, ViTModel
 
     if config.model is None:
-        return _image_tower(ViTModel(ViTConfig(image_size=config.size, **RANDOM_VIT)))
+        return _image_tower(ViTModel(ViTConfig(image_size=config.size, **RANDOM_VITS[config.random])))
     try:
         model = AutoModel.from_pretrained(config.model, use_safetensors=True)
     except (OSError, ValueError) as error:

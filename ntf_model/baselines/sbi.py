@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import cv2
 import numpy as np
@@ -30,6 +30,7 @@ class SBIConfig(BaselineConfig):
     """SAM over SGD 1e-3 with momentum 0.9, 16 real faces and their 16 blends a batch, 100 epochs, the rate falling from the 75th on.
     The authors start from EfficientNet-B4's AdvProp weights (`init`)."""
 
+    backbone: Literal["efficientnet-b0", "efficientnet-b1", "efficientnet-b2", "efficientnet-b3", "efficientnet-b4"] = "efficientnet-b4"
     size: int = Field(380, ge=32)
     batch_size: int = Field(16, ge=2)  # real faces: the network sees twice as many pictures
     learning_rate: float = Field(1e-3, gt=0)
@@ -52,11 +53,16 @@ class SelfBlendedImages(Baseline):
 
     @classmethod
     def build(cls, config: SBIConfig) -> nn.Module:
-        network = EfficientNet("efficientnet-b4", outputs=2, image_size=config.size)
+        network = EfficientNet(config.backbone, outputs=2, image_size=config.size)
         if config.init:
             fresh = {key: value for key, value in network.state_dict().items() if key.startswith("_fc.")}
             load_into(network, {**read_state(config.init), **fresh}, config.init)
         return network
+
+    @property
+    def note(self) -> str:
+        name = self.config.backbone.removeprefix("efficientnet-").upper()
+        return "" if name == "B4" else f"a small EfficientNet-{name}, not B4"
 
     @property
     def preprocess(self) -> Preprocess:

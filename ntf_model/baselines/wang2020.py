@@ -46,6 +46,11 @@ class Wang2020(Baseline):
         return network
 
     @property
+    def note(self) -> str:
+        depth = self.config.backbone.removeprefix("resnet")
+        return "" if depth == "50" else f"a ResNet-{depth}, not ResNet-50"
+
+    @property
     def preprocess(self) -> Preprocess:
         """The middle of the picture as it is, never resized (section 3.3: resizing wipes out the traces)."""
         return Preprocess(crop=self.config.size, stats=IMAGENET)

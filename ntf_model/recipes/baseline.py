@@ -30,6 +30,7 @@ class BaselineConfig(DetectorConfig):
     batch_size: int = Field(64, ge=2)
     learning_rate: float = Field(1e-4, gt=0)
     init: str | None = None  # a file (for ResNets also a transformers folder) of ImageNet weights to start from; None: random
+    precise_bn: int = Field(0, ge=0)  # batches by which BatchNorm's statistics are measured after each epoch; 0: the running averages
     mixed_precision: Literal["no", "bf16"] = "no"
     threads: int = Field(4, gt=0)  # that read and augment pictures while the network works
 
@@ -38,6 +39,7 @@ class NetworkDetector(Detector):
     """A detector that is one network and one way of preparing pictures for it: scoring in batches, saving and loading."""
 
     DEMO: ClassVar[dict[str, Any]] = {}  # what the preset "demo" changes in the defaults, which are the authors' recipe
+    SCRATCH: ClassVar[dict[str, Any]] = {}  # what the preset "default" changes in them: random weights instead of any that must be fetched
     batch_pixels: ClassVar[int] = 32 * 256 * 256  # in one batch when scoring
     config: Any  # an instance of the class's own Config
 
@@ -47,8 +49,9 @@ class NetworkDetector(Detector):
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Any:
-        """The configuration "paper" (the authors' recipe) or "demo" (minutes on two cores), with `changes`."""
-        presets = {"paper": {}, "demo": cls.DEMO}
+        """The configuration "paper" (the authors' recipe), "default" (the same network, nothing fetched) or "demo" (minutes on two cores),
+        with `changes`."""
+        presets = {"paper": {}, "default": cls.SCRATCH, "demo": cls.DEMO}
         if name not in presets:
             raise InputError(f"{cls.name} has no preset {name!r}", f"It has: {', '.join(presets)}")
         return cls.parse_config({**presets[name], **changes})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +16,7 @@ import torch
 from sklearn.metrics import average_precision_score
 from torch import nn
 
-from ntf_model.data import DetectionData, DetectionSplits, ItemDataset
+from ntf_model.data import DetectionData, DetectionSplits, ItemDataset, items_of
 from ntf_model.detector import Progress, silent
 from ntf_model.errors import InputError
 from ntf_model.evaluate import score_data
@@ -76,11 +77,10 @@ class Plateau:
 def read_ahead(detector: Baseline, dataset: ItemDataset, batches: Iterable[list[Draw]], threads: int) -> Iterator[Batch]:
     """The batches of a baseline's training views, in order, made by threads before they are needed. All randomness is the draws' seeds."""
 
-    def view(draw: Draw) -> tuple[torch.Tensor, ...]:
-        return detector.view(dataset[draw.row], np.random.default_rng(draw.seed))
-
     def read(draws: list[Draw]) -> Batch:
-        return [torch.stack(column) for column in zip(*map(view, draws), strict=True)]
+        items = items_of(dataset, [draw.row for draw in draws])
+        views = [detector.view(item, np.random.default_rng(draw.seed)) for item, draw in zip(items, draws, strict=True)]
+        return [torch.stack(column) for column in zip(*views, strict=True)]
 
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque = deque()
@@ -158,6 +158,8 @@ def _learn(
         started = time.perf_counter()
         set_rate(optimizer, rate)
         loss = _epoch(detector, network, optimizer, splits.train, epoch, accelerator, on_progress)
+        if config.precise_bn:
+            measure_batch_norm(detector, splits.train, epoch, config.precise_bn)
         found = validate(detector, splits.validation)
         schedule.record(found.accuracy)
         row = {"epoch": epoch, "loss": loss, "validation_ap": found.ap, "validation_accuracy": found.accuracy, "learning_rate": rate}
@@ -169,6 +171,28 @@ def _learn(
             _write_checkpoint(output, {"network": state, "optimizer": optimizer.state_dict(), "log": log, "best": best})
     accelerator.unwrap_model(network, keep_fp32_wrapper=False)  # takes the mixed-precision forward off again
     return log, best
+
+
+def measure_batch_norm(detector: Baseline, data: DetectionData, epoch: int, count: int) -> None:
+    """Sets the statistics of every BatchNorm to their means over `count` training batches at the present weights.
+
+    The running averages lag behind weights that move fast, and with a momentum of 0.01 (EfficientNet's) they are still near their start
+    after a hundred steps, so that a network which has learnt answers at random in testing ("precise BatchNorm", Wu and Johnson 2021).
+    """
+    layers = [module for module in detector.network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [layer.momentum for layer in layers]
+    if not layers:
+        return
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # the plain mean over batches
+    batches = itertools.islice(BalancedBatches(data, detector.config.batch_size, detector.config.seed, epoch, detector.labels), count)
+    detector.network.train()
+    with torch.no_grad():
+        for batch in read_ahead(detector, data.dataset, batches, detector.config.threads):
+            detector.network(batch[0].to(detector.device).flatten(0, -4))
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
 
 
 def validate(detector: Baseline, data: DetectionData) -> Validation:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ntf_model.data import single_split
+from ntf_model.images import read_image
 from tests.flows.conftest import Answer
 from tests.ntf_model.conftest import write_folders
 
@@ -40,6 +43,21 @@ def test_compare_then_evaluate_the_same_runs_beside_scores_from_elsewhere(ntf: N
 
     alone = ntf("evaluate", "data", "--scores", "perfect=theirs.csv", "--output", "alone", "--json")
     assert json.loads(alone.out)["detectors"][0]["name"] == "perfect"
+
+
+def test_no_picture_is_decoded_twice_for_training_and_judging_several_detectors(
+    ntf: Ntf, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: Counter = Counter()
+
+    def counting(file: Path) -> np.ndarray:
+        read[file.name, file.parent.parent.name] += 1
+        return read_image(file)
+
+    monkeypatch.setattr("ntf_model.data.read_image", counting)
+    assert ntf("compare", "data", "--detectors", "probe,ojha2023,ntf", "--limit", "8").code == 0
+    assert len(read) == 3 * 8
+    assert set(read.values()) == {1}
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,8 @@ def test_the_registry_knows_every_baseline() -> None:
         cls = get_detector(name)
         assert cls.name == name
         assert cls.title
-        cls.preset("paper")
+        for preset in ("paper", "default"):
+            cls.preset(preset)
         with pytest.raises(InputError, match=f"{name} has no preset 'other'"):
             cls.preset("other")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,15 @@ import pytest
 import torch
 
 from ntf_model.baselines.caddm import degrade, jitter
-from ntf_model.data import Item
+from ntf_model.baselines.wang2020 import Wang2020
+from ntf_model.data import DetectionSplits, Item
 from ntf_model.errors import InputError
 from ntf_model.recipes import blending, facial_swap, transforms
 from ntf_model.recipes.faces import five_points, template_landmarks
 from ntf_model.recipes.landmarks import Landmarks
 from ntf_model.recipes.sam import SAM
-from ntf_model.recipes.training import Plateau
+from ntf_model.recipes.training import Plateau, measure_batch_norm, read_ahead
+from ntf_model.sampling import BalancedBatches
 
 
 @pytest.fixture
@@ -165,6 +168,20 @@ def test_the_plateau_divides_the_rate_and_ends() -> None:
     assert rates[4] == pytest.approx(1e-5)
     assert len(rates) == 4 + 3 + 3
     assert min(rates) >= 1e-6 * 0.999
+
+
+def test_batch_norm_is_measured_at_the_present_weights(splits: DetectionSplits) -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4, momentum=0.01), torch.nn.AdaptiveAvgPool2d(1))
+    detector = Wang2020(Wang2020.preset("demo", size=16, batch_size=8), network, "cpu")
+    measure_batch_norm(detector, splits.train, epoch=3, count=2)
+    batches = BalancedBatches(splits.train, 8, detector.config.seed, epoch=3)
+    with torch.no_grad():
+        seen = [network[0](batch[0]) for batch in islice(read_ahead(detector, splits.train.dataset, batches, 1), 2)]
+    mean = torch.stack([part.mean((0, 2, 3)) for part in seen]).mean(0)
+    assert torch.allclose(network[1].running_mean, mean, atol=1e-5)
+    assert network[1].num_batches_tracked == 2
+    assert network[1].momentum == 0.01  # as it was, for the training that goes on
 
 
 def test_sam_moves_the_weights_from_where_they_were() -> None:
