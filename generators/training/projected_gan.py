@@ -70,7 +70,7 @@ class ProjectedGANTrainer(Trainer):
     name = "projected_gan"
     batch_size = 16
 
-    def __init__(self, size: int, pictures: Sequence[Picture], widths: tuple[int, ...] = (96, 96, 48, 24), z_dim: int = 64):
+    def __init__(self, size: int, pictures: Sequence[Picture], widths: tuple[int, ...] = (96, 96, 48, 16), z_dim: int = 64):
         levels = size.bit_length() - 2
         self.size, self.channels = size, channels_of(pictures)
         self.generator = FastGANLite(z_dim, (widths + widths[-1:] * levels)[:levels], self.channels)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils import spectral_norm
 
 FEATURE_WIDTHS = (16, 32, 64, 96)  # channels at the images' size, at half of it, ...
-MIXED = 24  # channels of every mixed feature map
+MIXED = 16  # channels of every mixed feature map
 
 
 class FeatureNetwork(nn.Module):

@@ -18,11 +18,13 @@ from generators.training.pictures import SIZE, Collection, Picture, held_out_pic
 
 @dataclass(frozen=True)
 class Recipe:
-    """Where a trainer is (`module:class`), the demo's pictures for it, and how long the demo's checkpoint was trained."""
+    """Where a trainer is (`module:class`), the demo's pictures for it, and how long the demo's checkpoint was trained. `doubles` says that
+    the network reaches the images' size by doublings of 4 px."""
 
     trainer: str
     collection: Collection
     steps: int
+    doubles: bool = False
 
     def build(self, size: int, pictures: Sequence[Picture]) -> Trainer:
         module, name = self.trainer.split(":")
@@ -30,16 +32,16 @@ class Recipe:
 
 
 RECIPES = {
-    "stylegan2": Recipe("stylegan2:StyleGAN2Trainer", "faces", 3000),
-    "progan": Recipe("progan:ProGANTrainer", "faces", 2400),
-    "diff_stylegan2": Recipe("diff_stylegan2:DiffStyleGAN2Trainer", "faces", 2000),
-    "projected_gan": Recipe("projected_gan:ProjectedGANTrainer", "faces", 2000),
+    "stylegan2": Recipe("stylegan2:StyleGAN2Trainer", "faces", 3000, doubles=True),
+    "progan": Recipe("progan:ProGANTrainer", "faces", 2400, doubles=True),
+    "diff_stylegan2": Recipe("diff_stylegan2:DiffStyleGAN2Trainer", "faces", 2000, doubles=True),
+    "projected_gan": Recipe("projected_gan:ProjectedGANTrainer", "faces", 2000, doubles=True),
     "vqgan": Recipe("vqgan:VQGANTrainer", "photos", 3600),
     "ddpm": Recipe("ddpm:DDPMTrainer", "photos", 5000),
     "ldm": Recipe("ldm:LDMTrainer", "faces", 6000),
     "stable_diffusion": Recipe("stable_diffusion:StableDiffusionTrainer", "photos", 6000),
     "diffface": Recipe("diffface:DiffFaceTrainer", "faces", 4000),
-    "simswap": Recipe("simswap:SimSwapTrainer", "faces", 4000),
+    "simswap": Recipe("simswap:SimSwapTrainer", "faces", 4000, doubles=True),
 }
 
 
@@ -58,8 +60,9 @@ def train_generator(
     """Trains the generator `name` (one of RECIPES) and writes `output` (`.safetensors`) and its model card (`.md`).
 
     `folder` holds the images to learn from; without it, the demo's own pictures are used. `size` is the images' side in pixels, a multiple
-    of 8. `work` (default: `output` without its suffix, with "-training" after it) keeps the state, so that the same call takes a stopped
-    run up again, and sample sheets. Raises InputError for a name, size, folder or number of steps that cannot be trained.
+    of 8, and a power of two for a recipe that `doubles`. `work` (default: `output` without its suffix, with "-training" after it) keeps
+    the state, so that the same call takes a stopped run up again, and sample sheets. Raises InputError for a name, size, folder or number
+    of steps that cannot be trained.
     """
     if name not in RECIPES:
         raise InputError(f"there is no training of {name!r}", f"Known: {', '.join(RECIPES)}")
@@ -70,6 +73,8 @@ def train_generator(
     if steps is not None and steps < 1:
         raise InputError(f"cannot train for {steps} steps", "Give at least 1")
     recipe = RECIPES[name]
+    if recipe.doubles and size & (size - 1):
+        raise InputError(f"cannot train {name} at {size} px", "Its network doubles 4 px: give a power of two, such as 32 or 64")
     if folder is None and size != SIZE:
         raise InputError(f"the demo's pictures are for {SIZE} px, not {size}", "Give a folder of your own")
     pictures = training_pictures(recipe.collection) if folder is None else pictures_in(folder, size)

@@ -34,6 +34,7 @@ def test_a_generator_from_a_folder_with_its_card(tmp_path, monkeypatch):
         ("ddpm", "a.safetensors", 20, "cannot train at 20 px"),
         ("ddpm", "a.pkl", 32, "a safetensors file"),
         ("ddpm", "a.safetensors", 64, "pictures are for 32 px"),
+        ("progan", "a.safetensors", 48, "cannot train progan at 48 px"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(tmp_path, name, output, size, message):
@@ -48,4 +49,4 @@ def test_no_steps_are_refused(tmp_path):
 
 def test_every_demo_checkpoint_has_a_recipe():
     demo = Path(__file__).parents[3] / "generators" / "demo"
-    assert {path.name.removesuffix("-demo-32.safetensors") for path in demo.glob("*.safetensors")} <= set(RECIPES)
+    assert {path.name.removesuffix("-demo-32.safetensors").replace("-", "_") for path in demo.glob("*.safetensors")} <= set(RECIPES)

@@ -13,18 +13,26 @@ from generators.checkpoints import Checkpoint, read
 from generators.errors import InputError
 from generators.seeding import numpy_rng
 from generators.training.ddpm import DDPMTrainer
+from generators.training.diff_stylegan2 import DiffStyleGAN2Trainer
 from generators.training.ldm import LDMTrainer
 from generators.training.loop import Progress, fit
 from generators.training.pictures import Picture
+from generators.training.progan import ProGANTrainer
+from generators.training.projected_gan import ProjectedGANTrainer
 from generators.training.simswap import SimSwapTrainer
 from generators.training.stylegan2 import StyleGAN2Trainer
+from generators.training.vqgan import VQGANTrainer
 
 SIZE = 16
-STEPS = 6  # LDM and SimSwap change from their first part to their second within them
+STEPS = 6  # trainings of two parts change from the first to the second within them
 SMALL = {
     "ddpm": lambda pictures: DDPMTrainer(SIZE, pictures, widths=(8, 16)),
     "ldm": lambda pictures: LDMTrainer(SIZE, pictures, widths=(8, 16)),
     "stylegan2": lambda pictures: StyleGAN2Trainer(SIZE, pictures, channel_max=16),
+    "diff_stylegan2": lambda pictures: DiffStyleGAN2Trainer(SIZE, pictures, channel_max=16),
+    "progan": lambda pictures: ProGANTrainer(SIZE, pictures, widths=(8, 8, 8), z_dim=8),
+    "projected_gan": lambda pictures: ProjectedGANTrainer(SIZE, pictures, widths=(8, 8, 8), z_dim=8),
+    "vqgan": lambda pictures: VQGANTrainer(SIZE, pictures, n_embed=16, n_layer=1, n_embd=16),
     "simswap": lambda pictures: SimSwapTrainer(SIZE, pictures, widths=(8, 16), n_blocks=1),
 }
 
@@ -76,7 +84,7 @@ def test_the_checkpoint_loads_and_makes_grey_images(name, pictures, tmp_path):
         faces = np.stack([picture.image[:SIZE, :SIZE] for picture in pictures[:2]])
         images = generator.swap(faces, faces[::-1].copy(), [0, 1])
     else:
-        images = generator.sample([0, 1], **({} if name == "stylegan2" else {"steps": 3}))
+        images = generator.sample([0, 1], **({"steps": 3} if name in {"ddpm", "ldm"} else {}))
     assert images.shape == (2, SIZE, SIZE, 3)
     assert not np.array_equal(images[0], images[1])
     assert (images == images[..., :1]).all()
