@@ -70,10 +70,14 @@ def load_checkpoint(
                 "Resume with as many, or start afresh",
             )
         accelerator.unwrap_model(model).load_state_dict(_under(tensors, "model."))
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         momenta: dict[int, dict[str, torch.Tensor]] = {}
         for name, value in _under(tensors, "optimizer.").items():
             index, _, key = name.partition(".")
-            momenta.setdefault(int(index), {})[key] = value
+            like = parameters[int(index)]  # in its memory order, or sums come out a little different
+            momenta.setdefault(int(index), {})[key] = (
+                torch.empty_like(like, device="cpu").copy_(value) if value.shape == like.shape else value
+            )
         optimizer.load_state_dict({"state": momenta, "param_groups": optimizer.state_dict()["param_groups"]})
         if accelerator.scaler and kept["scaler"]:
             accelerator.scaler.load_state_dict(kept["scaler"])

@@ -73,7 +73,7 @@ class TransformersEncoder(nn.Module):
 
 
 def build_encoder(name: str, weights: str | None = None, backbone_config: dict[str, Any] | None = None) -> nn.Module:
-    """An encoder with the attribute `dim`.
+    """An encoder with the attribute `dim`, its convolutions in channels-last order, which is faster on a CPU and in half precision.
 
     `name` is "small", "resnet50" or the id or folder of a transformers model. `weights` is the id or folder of pretrained weights in
     safetensors (ImageNet: "microsoft/resnet-50"); without it the network starts at random. `backbone_config` is what `encoder_config` gave
@@ -82,19 +82,19 @@ def build_encoder(name: str, weights: str | None = None, backbone_config: dict[s
     if name == "small":
         if weights:
             raise InputError("there are no pretrained weights for the encoder 'small'", "Leave `encoder_weights` out")
-        return SmallEncoder()
+        return _channels_last(SmallEncoder())
     from transformers import AutoConfig, AutoModel, ResNetConfig, ResNetModel  # seconds to import
 
     if backbone_config is not None:
-        return TransformersEncoder(AutoModel.from_config(AutoConfig.for_model(**backbone_config)))
+        return _channels_last(TransformersEncoder(AutoModel.from_config(AutoConfig.for_model(**backbone_config))))
     if name == "resnet50" and weights is None:
-        return TransformersEncoder(ResNetModel(ResNetConfig()))  # the defaults are ResNet-50
+        return _channels_last(TransformersEncoder(ResNetModel(ResNetConfig())))  # the defaults are ResNet-50
     try:
         config = AutoConfig.from_pretrained(weights or name)
         config = getattr(config, "vision_config", config)  # of a model that has a text tower too
         if weights is None:
-            return TransformersEncoder(AutoModel.from_config(config))
-        return TransformersEncoder(AutoModel.from_pretrained(weights, config=config, use_safetensors=True))
+            return _channels_last(TransformersEncoder(AutoModel.from_config(config)))
+        return _channels_last(TransformersEncoder(AutoModel.from_pretrained(weights, config=config, use_safetensors=True)))
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise InputError(
@@ -116,6 +116,10 @@ def last_feature_map(encoder: nn.Module) -> nn.Module:
     if stages is None:
         raise InputError(f"{type(encoder.backbone).__name__} has no feature maps to explain", "Use a convolutional encoder")
     return stages[-1]
+
+
+def _channels_last(encoder: nn.Module) -> nn.Module:
+    return encoder.to(memory_format=torch.channels_last)
 
 
 def _width(config: Any) -> int:
