@@ -9,7 +9,7 @@ from datetime import datetime
 
 from pipelines.export.selection import Selection
 from pipelines.manifest import Manifest
-from pipelines.report.page import describe_chain
+from pipelines.report.words import describe_chain
 from pipelines.store import Store, Version
 
 

@@ -1,14 +1,18 @@
-"""Small charts as inline SVG: they scale, print, and need no script. Colours come from the page's style sheet."""
+"""Small charts as inline SVG: they scale, print, and need no script. Colours and dashes come from the page's style sheet.
+
+Nothing is told by colour alone: reals are hatched, lines differ by dashes and marks, and every chart has its numbers in a table beside it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 
-SIDE = 180
-MARGIN = 26
+WIDTH, HEIGHT = 260, 200
+LEFT, RIGHT, TOP, BOTTOM = 40, 10, 10, 34
 
 
 def roc(labels: np.ndarray, scores: np.ndarray, title: str) -> str:
@@ -19,9 +23,9 @@ def roc(labels: np.ndarray, scores: np.ndarray, title: str) -> str:
     fakes, reals = np.cumsum(labels == 1)[ends], np.cumsum(labels == 0)[ends]
     xs = np.concatenate([[0.0], reals / max(1, (labels == 0).sum())])
     ys = np.concatenate([[0.0], fakes / max(1, (labels == 1).sum())])
-    points = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in zip(xs, ys, strict=True))
-    body = f'<line class="guide" x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}"/><polyline class="curve" points="{points}"/>'
-    return _frame(body, title, "false positive rate", "true positive rate")
+    points = " ".join(f"{_x(x):.0f},{_y(y):.0f}" for x, y in _corners(xs, ys))
+    body = f'<path class="guide" d="M{_x(0)} {_y(0)} L{_x(1)} {_y(1)}"/><polyline class="line s0" points="{points}"/>'
+    return _frame(body, title, "false positive rate", "true positive rate", [(0, "0"), (1, "1")], [(0, "0"), (1, "1")])
 
 
 def score_histogram(labels: np.ndarray, scores: np.ndarray, threshold: float, title: str, bins: int = 20) -> str:
@@ -30,76 +34,110 @@ def score_histogram(labels: np.ndarray, scores: np.ndarray, threshold: float, ti
     shares = [np.histogram(scores[labels == label], edges)[0] / max(1, (labels == label).sum()) for label in (0, 1)]
     top = max(0.05, *(float(share.max()) for share in shares))
     bars = []
-    for name, share in zip(("real", "fake"), shares, strict=True):
+    for name, share in zip(("fake", "real"), reversed(shares), strict=True):  # the hatched reals over the filled fakes
         for place, value in enumerate(share):
             if value:
-                left, right, height = _x(edges[place]), _x(edges[place + 1]), value / top * (SIDE - 2 * MARGIN)
-                bars.append(
-                    f'<rect class="bar {name}" x="{left:.1f}" y="{_y(0) - height:.1f}" width="{right - left:.1f}" height="{height:.1f}"/>'
-                )
-    line = f'<line class="threshold" x1="{_x(threshold):.1f}" y1="{_y(0)}" x2="{_x(threshold):.1f}" y2="{_y(1)}"/>'
-    return _frame("".join(bars) + line, title, "score (P fake)", f"share, up to {top:.0%}")
+                left, right, height = _x(edges[place]), _x(edges[place + 1]), value / top * (_y(0) - _y(1))
+                box = f'x="{left:.1f}" y="{_y(0) - height:.1f}" width="{right - left:.1f}" height="{height:.1f}"'
+                bars.append(f'<rect class="bar {name}" {box}/>')
+    line = f'<path class="threshold" d="M{_x(threshold):.1f} {_y(0)} V{_y(1)}"/>'
+    return _frame("".join(bars) + line, title, "score, P(fake)", "share of class", [(0, "0"), (1, "1")], [(0, "0"), (1, f"{top:.0%}")])
 
 
-def bars(
-    names: Sequence[str], values: Sequence[float | None], lows: Sequence[float | None], highs: Sequence[float | None], title: str
-) -> str:
-    """One horizontal bar for each name, values in [0, 1] with their intervals."""
-    row, label = 22, 130
-    width, height = 560, row * len(names) + 24
-    span = width - label - 60
-    parts = []
-    for place, (name, value, low, high) in enumerate(zip(names, values, lows, highs, strict=True)):
-        y = place * row + 6
-        parts.append(f'<text x="{label - 8}" y="{y + 12}" text-anchor="end">{escape(name)}</text>')
-        if value is None:
-            parts.append(f'<text x="{label + 4}" y="{y + 12}">not defined</text>')
-            continue
-        parts.append(f'<rect class="bar all" x="{label}" y="{y}" width="{span * value:.1f}" height="14"/>')
-        if low is not None and high is not None:
-            parts.append(f'<line class="interval" x1="{label + span * low:.1f}" y1="{y + 7}" x2="{label + span * high:.1f}" y2="{y + 7}"/>')
-        parts.append(f'<text x="{label + span + 8}" y="{y + 12}">{value * 100:.1f}</text>')
-    chance = label + span * 0.5
-    parts.append(f'<line class="guide" x1="{chance}" y1="0" x2="{chance}" y2="{height - 18}"/>')
-    parts.append(f'<text class="axis" x="{chance}" y="{height - 4}" text-anchor="middle">50</text>')
-    return (
-        f'<svg class="wide" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
-        f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
+def interval(measure: Mapping[str, Any], guide: float = 0.5, *, as_bar: bool = True) -> str:
+    """A value in [0, 1] with its interval, as a bar from 0 or as a point, with a dashed guide. The numbers stand beside it in the table."""
+    width, height = 120, 16
+    value, low, high = measure.get("value"), measure.get("low"), measure.get("high")
+    if value is None:
+        return ""
+    middle = height / 2
+    parts = [f'<path class="axes" d="M0 {height - 0.5} H{width}"/><path class="guide" d="M{guide * width} 0 V{height}"/>']
+    if as_bar:
+        parts.append(f'<rect class="bar all" x="0" y="3" width="{value * width:.1f}" height="{height - 6}"/>')
+    else:
+        parts.append(f'<circle class="dot" cx="{value * width:.1f}" cy="{middle}" r="3.5"/>')
+    if low is not None and high is not None:
+        ends = f"M{low * width:.1f} {middle - 3} v6 m0 -3 H{high * width:.1f} m0 -3 v6"
+        parts.append(f'<path class="interval" d="{ends}"/>')
+    return f'<svg class="inline" viewBox="0 0 {width} {height}" aria-hidden="true" focusable="false">{"".join(parts)}</svg>'
+
+
+def curves(series: Mapping[str, Sequence[Mapping[str, Any]]], ticks: Sequence[str], title: str, x_label: str, y_label: str) -> str:
+    """One line for each name: measures in [0, 1] at evenly spaced `ticks`, their intervals as whiskers."""
+    places = [place / max(1, len(ticks) - 1) for place in range(len(ticks))]
+    body = [f'<path class="guide" d="M{_x(0)} {_y(0.5)} H{_x(1)}"/>']
+    for number, measures in enumerate(series.values()):
+        shift = (number - (len(series) - 1) / 2) * 0.02  # whiskers beside each other
+        drawn = [(_x(place + shift), each) for place, each in zip(places, measures, strict=True) if each["value"] is not None]
+        points = " ".join(f"{x:.1f},{_y(each['value']):.1f}" for x, each in drawn)
+        body.append(f'<polyline class="line s{number % 4}" points="{points}"/>')
+        for x, each in drawn:
+            if each["low"] is not None:
+                body.append(f'<path class="whisker s{number % 4}" d="M{x:.1f} {_y(each["low"]):.1f} V{_y(each["high"]):.1f}"/>')
+            body.append(mark(x, _y(each["value"]), number))
+    x_ticks = list(zip(places, ticks, strict=True))
+    return _frame("".join(body), title, x_label, y_label, x_ticks, [(0, "0"), (0.5, "50"), (1, "100")])
+
+
+def mark(x: float, y: float, number: int) -> str:
+    """The mark of the series `number`: a circle, a square, a diamond or a triangle."""
+    style = f'class="mark s{number % 4}"'
+    shapes = (
+        "m-3.5 0 a3.5 3.5 0 1 0 7 0 a3.5 3.5 0 1 0 -7 0 z",
+        "m-3.5 -3.5 h7 v7 h-7 z",
+        "m0 -4.5 l4.5 4.5 l-4.5 4.5 l-4.5 -4.5 z",
+        "m0 -4.5 l4.5 8 h-9 z",
     )
+    return f'<path {style} d="M{x:.1f} {y:.1f} {shapes[number % 4]}"/>'
 
 
-def pipeline(stages: Sequence[tuple[str, str]], title: str) -> str:
-    """The pipeline as boxes in a row, each a name with what went through it."""
-    box, gap, height = 132, 24, 62
-    width = len(stages) * (box + gap) - gap + 4
-    parts = []
-    for place, (name, fact) in enumerate(stages):
-        x = place * (box + gap) + 2
-        parts.append(f'<rect class="stage" x="{x}" y="2" width="{box}" height="{height - 4}" rx="6"/>')
-        parts.append(f'<text class="strong" x="{x + box / 2}" y="26" text-anchor="middle">{escape(name)}</text>')
-        parts.append(f'<text x="{x + box / 2}" y="46" text-anchor="middle">{escape(fact)}</text>')
-        if place:
-            parts.append(f'<path class="arrow" d="M{x - gap + 3} {height / 2} h{gap - 9} m-5 -4 l5 4 l-5 4"/>')
-    text = "; ".join(f"{name}: {fact}" for name, fact in stages)
-    return (
-        f'<svg class="pipeline" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(text)}">'
-        f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
-    )
+def legend_mark(number: int) -> str:
+    """A short piece of the line of the series `number`, for a legend."""
+    line = f'<path class="line s{number % 4}" d="M1 8 H31"/>'
+    return f'<svg class="key" viewBox="0 0 32 16" aria-hidden="true" focusable="false">{line}{mark(16, 8, number)}</svg>'
+
+
+def cloud(points: np.ndarray) -> str:
+    """Faint dots at `points` `[N, 2]` in [0, 1]: the ground that several maps share."""
+    return "".join(f'<circle cx="{_x(x):.0f}" cy="{_y(y):.0f}" r="1.6"/>' for x, y in points)
+
+
+def embedding(shared: str, reals: np.ndarray, fakes: np.ndarray, title: str) -> str:
+    """A map: the shared cloud of that name, `reals` as rings and `fakes` as crosses, both `[N, 2]` in [0, 1]."""
+    rings = "".join(f'<circle class="ring" cx="{_x(x):.0f}" cy="{_y(y):.0f}" r="3"/>' for x, y in reals)
+    crosses = "".join(f"M{_x(x) - 3:.0f} {_y(y) - 3:.0f} l6 6 m0 -6 l-6 6 " for x, y in fakes)
+    body = f'<use href="#{shared}"/>{rings}<path class="cross" d="{crosses}"/>'
+    return _frame(body, title, "", "", [], [])
+
+
+def _corners(xs: np.ndarray, ys: np.ndarray) -> list[tuple[float, float]]:
+    """The points at which a staircase or a slope turns: the others lie between them."""
+    points = list(zip(xs.tolist(), ys.tolist(), strict=True))
+    kept = points[:1]
+    for before, here, after in zip(points, points[1:], points[2:], strict=False):
+        if (here[0] - before[0]) * (after[1] - here[1]) != (here[1] - before[1]) * (after[0] - here[0]):
+            kept.append(here)
+    return kept + points[-1:]
 
 
 def _x(value: float) -> float:
-    return MARGIN + value * (SIDE - 2 * MARGIN + 16)
+    return LEFT + value * (WIDTH - LEFT - RIGHT)
 
 
 def _y(value: float) -> float:
-    return SIDE - MARGIN - value * (SIDE - 2 * MARGIN)
+    return HEIGHT - BOTTOM - value * (HEIGHT - TOP - BOTTOM)
 
 
-def _frame(body: str, title: str, x_label: str, y_label: str) -> str:
-    axes = f'<path class="axes" d="M{_x(0)} {_y(1)} V{_y(0)} H{_x(1)}"/>'
-    text = (
-        f'<text class="axis" x="{_x(0.5)}" y="{SIDE - 8}" text-anchor="middle">{escape(x_label)}</text>'
-        f'<text class="axis" x="12" y="{_y(0.5)}" text-anchor="middle" transform="rotate(-90 12 {_y(0.5)})">{escape(y_label)}</text>'
-    )
-    name = escape(title)
-    return f'<svg viewBox="0 0 {SIDE + 16} {SIDE}" role="img" aria-label="{name}"><title>{name}</title>{axes}{body}{text}</svg>'
+def _frame(
+    body: str, title: str, x_label: str, y_label: str, x_ticks: Sequence[tuple[float, str]], y_ticks: Sequence[tuple[float, str]]
+) -> str:
+    """Axes, ticks and labels around `body`; `title` is what a screen reader says of it."""
+    parts = [f'<path class="axes" d="M{_x(0)} {_y(1)} V{_y(0)} H{_x(1)}"/>', body]
+    parts += [f'<text x="{_x(at):.0f}" y="{_y(0) + 13:.0f}" text-anchor="middle">{escape(text)}</text>' for at, text in x_ticks]
+    parts += [f'<text x="{_x(0) - 5:.0f}" y="{_y(at) + 4:.0f}" text-anchor="end">{escape(text)}</text>' for at, text in y_ticks]
+    if x_label:
+        parts.append(f'<text x="{_x(0.5):.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
+    if y_label:
+        middle = _y(0.5)
+        parts.append(f'<text x="11" y="{middle:.0f}" text-anchor="middle" transform="rotate(-90 11 {middle:.0f})">{escape(y_label)}</text>')
+    return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'

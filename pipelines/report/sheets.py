@@ -1,4 +1,4 @@
-"""Contact sheets and chain strips as pictures inside the page."""
+"""Pictures as data URIs, and several of them as one sheet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from pipelines.images import fit
 
 GAP = 2
-TILE = 96  # the largest side of a picture on a sheet; smaller images keep their own pixels and are enlarged by the page
+TILE = 96  # the largest side of a picture on a sheet; smaller images keep their own pixels
+LOSSLESS = 101  # as OpenCV says it
 
 
 def contact_sheet(images: Sequence[np.ndarray], columns: int = 8) -> str:
@@ -33,7 +34,7 @@ def difference(image: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.repeat(np.clip(change * 4, 0, 255).astype(np.uint8)[..., None], 3, -1)
 
 
-def data_uri(image: np.ndarray) -> str:
-    """A `uint8` RGB image as a lossless WebP data URI."""
-    _, data = cv2.imencode(".webp", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, 101])
+def data_uri(image: np.ndarray, quality: int = LOSSLESS) -> str:
+    """A `uint8` RGB image as a WebP data URI, lossless or at a `quality` of 1 to 100."""
+    _, data = cv2.imencode(".webp", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, quality])
     return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode()

@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipelines.images import fit
 from pipelines.report import sheets
+from pipelines.report.album import Album, Picture
 from pipelines.store import Row
 
-SIDE = 192  # the largest side of a picture in a strip, in pixels
+SIDE = 160  # the largest side of a picture in a strip, in pixels
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One picture of a strip: what it is, its numbers, and the picture as a data URI."""
+    """One picture of a strip: what it is, its numbers, its id in the store (none for a difference), and the picture."""
 
     caption: str
     numbers: tuple[str, ...]
-    picture: str
+    id: str | None
+    picture: Picture
 
 
-def strip(row: Row, rows: Mapping[str, Row], pixels_of: Callable[[Sequence[str]], dict[str, np.ndarray]]) -> list[Cell]:
-    """The strip of a final image. `rows` are the version's by id; `pixels_of` fetches pictures by id. What is not there is left out."""
-    steps = [_step_id(row, number) for number in range(len(row.chain))]
-    sources = [link["source"] for link in row.chain if "source" in link]
-    first = [link["target"] for link in row.chain[:1] if "target" in link]
-    pixels = pixels_of([*sources, *first, *steps])
-    cells = [_cell(f"source {number}" if len(sources) > 1 else "source", (), pixels.get(each)) for number, each in enumerate(sources, 1)]
-    cells += [_cell("target (real)", _sharpness(rows.get(each)), pixels.get(each)) for each in first]
+def ids_of(row: Row) -> list[str]:
+    """The ids of all pictures that the strip of a final image shows."""
+    return [*_sources(row), *_target(row), *_steps(row)]
+
+
+def strip(row: Row, rows: Mapping[str, Row], pixels: Mapping[str, np.ndarray], album: Album) -> list[Cell]:
+    """The strip of a final image. `rows` are the version's by id, `pixels` the pictures by id. What is not there is left out."""
+    sources, target, steps = _sources(row), _target(row), _steps(row)
+    shown: list[tuple[str, tuple[str, ...], str]] = []
+    shown += [(f"source {number}" if len(sources) > 1 else "source", (), each) for number, each in enumerate(sources, 1)]
+    shown += [("target (real)", _sharpness(rows.get(each)), each) for each in target]
     for link, each in zip(row.chain, steps, strict=True):
         made = rows.get(each)
-        cells.append(_cell(f"{link['kind']}: {link['generator']}", numbers(made) if made else (), pixels.get(each)))
-    before = steps[-2] if len(steps) > 1 else first[0] if first else None
+        shown.append((f"{link['kind']}: {link['generator']}", numbers(made) if made else (), each))
+    cells = [Cell(caption, lines, each, album.add(pixels[each], SIDE)) for caption, lines, each in shown if each in pixels]
+    before = steps[-2] if len(steps) > 1 else target[0] if target else None
     if before in pixels and row.id in pixels:
         side = min(*pixels[row.id].shape[:2], *pixels[before].shape[:2])
         mean = np.abs(fit(pixels[row.id], side).astype(np.int16) - fit(pixels[before], side)).mean()
-        change = sheets.difference(pixels[row.id], pixels[before])
-        cells.append(_cell("last step's difference x 4", (f"mean {mean:.1f} grey levels",), change))
-    return [cell for cell in cells if cell is not None]
+        change = album.add(sheets.difference(pixels[row.id], pixels[before]), SIDE)
+        cells.append(Cell("last step's difference x 4", (f"mean {mean:.1f} grey levels",), None, change))
+    return cells
 
 
 def numbers(row: Row) -> tuple[str, ...]:
@@ -61,11 +67,15 @@ def _sharpness(row: Row | None) -> tuple[str, ...]:
     return (f"sharpness {row.measures['sharpness']:,.0f}",) if row and "sharpness" in row.measures else ()
 
 
-def _step_id(row: Row, number: int) -> str:
-    """The id of the image that a step of this row's chain made, at the attempt that succeeded."""
-    attempt = row.chain[number]["attempt"]
-    return f"{row.group}/{number}" + (f".{attempt}" if attempt else "")
+def _sources(row: Row) -> list[str]:
+    return [link["source"] for link in row.chain if "source" in link]
 
 
-def _cell(caption: str, lines: tuple[str, ...], pixels: np.ndarray | None) -> Cell | None:
-    return None if pixels is None else Cell(caption, lines, sheets.data_uri(fit(pixels, min(SIDE, *pixels.shape[:2]))))
+def _target(row: Row) -> list[str]:
+    return [link["target"] for link in row.chain[:1] if "target" in link]
+
+
+def _steps(row: Row) -> list[str]:
+    """The ids of the images that the steps of this row's chain made, each at the attempt that succeeded."""
+    attempts = [link["attempt"] for link in row.chain]
+    return [f"{row.group}/{number}" + (f".{attempt}" if attempt else "") for number, attempt in enumerate(attempts)]

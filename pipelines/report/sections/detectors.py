@@ -1,0 +1,69 @@
+"""Every detector's table, and behind it the ROC curve and the scores of each subset."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pipelines.report import charts
+from pipelines.report.findings import Data
+from pipelines.report.source import Section, Source
+
+MEASURES = {
+    "ap": "AP",
+    "acc": "ACC",
+    "fpr": "FPR",
+    "fnr": "FNR",
+    "acc_fixed": "ACC at the validation threshold",
+    "auroc": "AUROC",
+    "tpr_at_fpr_1": "TPR at 1 % FPR",
+}
+
+
+def view(source: Source) -> dict[str, Any] | None:
+    if not source.findings.runs:
+        return None
+    return {"measures": MEASURES, "detectors": [_detector(source, run.evaluation) for run in source.findings.runs]}
+
+
+def _detector(source: Source, evaluation: Data) -> dict[str, Any]:
+    averages = [each for family in evaluation["families"].values() for each in family.values()]
+    rows = [*evaluation["subsets"], *averages, *evaluation["overall"].values()]
+    return {
+        "title": evaluation["title"],
+        "threshold": evaluation["threshold"],
+        "worst": evaluation["worst"],
+        "rows": [{**row, "drawn": charts.interval(row["measures"]["ap"])} for row in rows],
+        "cards": _cards(source, evaluation),
+    }
+
+
+def _cards(source: Source, evaluation: Data) -> list[dict[str, Any]]:
+    """ROC curve and histogram of each subset, against all test reals of its sources."""
+    scores = evaluation["scores"]
+    labels, values, names = np.array(scores["label"]), np.array(scores["score"]), np.array(scores["subset"])
+    subsets = source.manifest.subsets
+    cards = []
+    for row in evaluation["subsets"]:
+        reals = subsets[row["name"]].reals if row["name"] in subsets else ()
+        members = ((labels == 1) & (names == row["name"])) | ((labels == 0) & np.isin(names, reals))
+        if not members.any():
+            continue
+        title, ap = f"{evaluation['title']} on {row['name']}", row["measures"]["auroc"]["value"]
+        said = "" if ap is None else f", area {ap:.2f}"
+        own, found = labels[members], values[members]
+        medians = " and ".join(f"{name} median {np.median(found[own == label]):.2f}" for label, name in ((0, "real"), (1, "fake")))
+        cards.append(
+            {
+                "name": row["name"],
+                "roc": charts.roc(own, found, f"ROC curve of {title}{said}"),
+                "histogram": charts.score_histogram(own, found, evaluation["threshold"], f"Scores of {title}: {medians}"),
+            }
+        )
+    return cards
+
+
+SECTION = Section(
+    "detectors", "Detectors", view, "`ntf train {dataset}`, `ntf evaluate {dataset}`, then `ntf report {dataset} --runs runs/ntf`"
+)

@@ -1,0 +1,99 @@
+"""The whole page in a paragraph, and the pipeline with what went through it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from pipelines.audit import read_audit
+from pipelines.report.source import Section, Source
+from pipelines.report.words import count, listed, percent, size, spoken
+
+MADE = ("final", "intermediate")
+
+
+def view(source: Source) -> dict[str, Any]:
+    return {"dataset": _dataset(source), "result": _result(source), "audit": _audit(source), "stages": _stages(source)}
+
+
+def _dataset(source: Source) -> str:
+    """What this is, in three sentences."""
+    manifest = source.manifest
+    families = Counter(rows[0].family for rows in source.finals.values() if rows)
+    steps = [step for _, _, part in manifest.walk() for step in part.chain]
+    fakes = sum(len(rows) for rows in source.finals.values())
+    reals = [f"{len(rows):,} of {name}" for name, rows in source.reals.items()]
+    kinds = listed([f"{number} {family}" for family, number in families.items()])
+    generators = count(len({step.generator for step in steps}), "generator")
+    checkpoints = count(len({step.checkpoint for step in steps}), "checkpoint")
+    return (
+        f"{source.dataset} is a dataset of {count(fakes, 'fake image')} of {manifest.size} × {manifest.size} pixels in "
+        f"{count(len(manifest.subsets), 'subset')} ({kinds}), made by {generators} from {checkpoints}, and of the real images that they "
+        f"are compared with: {listed(reals)}. Fakes and reals went through the same decoder, resize, crop and encoder "
+        f"({manifest.codec.format.upper()})."
+    )
+
+
+def _result(source: Source) -> str:
+    """The first detector's mean result, its weakest subset, and how it compares."""
+    if not source.findings.runs:
+        return "No detector has been judged on it yet."
+    evaluation = source.findings.runs[0].evaluation
+    mean = evaluation["overall"]["unweighted"]["measures"]
+    worst = next(row for row in evaluation["subsets"] if row["name"] == evaluation["worst"])
+    text = (
+        f"{evaluation['title']}, judged on the test split, whose photographs and people no other split shares, reaches a mean average "
+        f"precision (AP) of {spoken(mean['ap'])} over {count(len(evaluation['subsets']), 'subset')}, and an accuracy of "
+        f"{spoken(mean['acc_fixed'])} at the threshold that validation fixed. Its weakest subset is {worst['name']}: AP "
+        f"{spoken(worst['measures']['ap'])}."
+    )
+    comparison = source.findings.comparison
+    if comparison:
+        cells = comparison["cells"]
+        ranked = sorted(comparison["detectors"], key=lambda each: -(cells[each["name"]]["mean"]["ap"]["value"] or 0))
+        best, ap = ranked[0], cells[ranked[0]["name"]]["mean"]["ap"]
+        text += f" Of the {len(ranked)} detectors compared, {best['title']} has the highest mean AP: {spoken(ap)}."
+    return text
+
+
+def _audit(source: Source) -> str:
+    audit = read_audit(source.store, source.version.number)
+    if audit is None:
+        return "The shortcut audit has not been run on this version."
+    return f"The shortcut audit {'passed' if audit['gate']['passed'] else 'failed'}: {audit['gate']['reason'].rstrip('.')}."
+
+
+def _stages(source: Source) -> list[dict[str, Any]]:
+    """The boxes of the pipeline, each with the section that says more."""
+    manifest, rows, runs = source.manifest, source.rows, source.findings.runs
+    roles = Counter(row.role for row in rows)
+    planned = sum(subset.count for subset in manifest.subsets.values())
+    first = sum(row.step == 0 and row.role in MADE for row in rows)
+    later = sum(row.step > 0 and row.role in MADE for row in rows)
+    stages = [
+        ("Manifest", "subsets", [count(len(manifest.subsets), "subset"), count(planned, "fake") + " planned", f"seed {manifest.seed}"]),
+        (
+            "Generate",
+            "ledger",
+            [f"{first:,} first steps", f"{later:,} later steps", count(roles["rejected"], "try", "tries") + " rejected"],
+        ),
+        (
+            "Store",
+            "versions",
+            [f"version {source.version.number}", count(len(rows), "row"), size(sum(row.bytes or 0 for row in rows)) + " of images"],
+        ),
+    ]
+    if runs:
+        evaluation = runs[0].evaluation
+        learnt = (runs[0].record or {}).get("dataset", {}).get("train")
+        mean = evaluation["overall"]["unweighted"]["measures"]["ap"]
+        taught = [f"{learnt['images']:,} images", f"{learnt['fakes']:,} of them fake"] if learnt else []
+        stages.append(("Train", "detectors", [evaluation["title"], *taught]))
+        judged = count(len(evaluation["scores"]["score"]), "test image")
+        stages.append(("Evaluate", "detectors", [judged, f"mean AP {percent(mean['value'])} %", count(len(runs), "detector")]))
+    else:
+        stages += [("Train", "detectors", ["no detector yet"]), ("Evaluate", "detectors", ["not judged yet"])]
+    return [{"name": name, "section": section, "facts": facts} for name, section, facts in stages]
+
+
+SECTION = Section("overview", "Overview", view)

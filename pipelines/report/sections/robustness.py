@@ -1,0 +1,54 @@
+"""How the detectors hold when images are degraded: curves, and the numbers behind them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.report import charts
+from pipelines.report.findings import Data
+from pipelines.report.source import Section, Source
+
+UNITS = {"blur": "sigma, px", "jpeg": "quality", "noise": "standard deviation, grey levels", "scaling": "factor"}
+NAMES = {"blur": "Blur", "jpeg": "JPEG", "noise": "Noise", "scaling": "Scaling"}
+
+
+def view(source: Source) -> dict[str, Any] | None:
+    found = [run.robustness for run in source.findings.runs if run.robustness]
+    if not found:
+        return None
+    operations = list(dict.fromkeys(point["operation"] for point in found[0]["points"] if point["operation"] != "none"))
+    titles = _titles([each["title"] for each in found])
+    series = {title: {operation: _curve(each, operation) for operation in operations} for title, each in zip(titles, found, strict=True)}
+    return {
+        "panels": [_panel(operation, {title: curves[operation] for title, curves in series.items()}) for operation in operations],
+        "legend": [(charts.legend_mark(number), title) for number, title in enumerate(titles)],
+        "thresholds": [(title, each["threshold"]) for title, each in zip(titles, found, strict=True)],
+    }
+
+
+def _titles(titles: list[str]) -> list[str]:
+    """With a number behind those that several detectors share."""
+    return [f"{title} ({titles[: place + 1].count(title)})" if titles.count(title) > 1 else title for place, title in enumerate(titles)]
+
+
+def _curve(found: Data, operation: str) -> list[tuple[float, Data]]:
+    """(strength, mean measures) along one operation, the untouched images first."""
+    return [(point["strength"], point["overall"]) for point in found["points"] if point["operation"] in ("none", operation)]
+
+
+def _panel(operation: str, curves: dict[str, list[tuple[float, Data]]]) -> dict[str, Any]:
+    name, unit = NAMES.get(operation, operation), UNITS.get(operation, "")
+    first = next(iter(curves.values()))
+    ticks = ["none", *(f"{strength:g}" for strength, _ in first[1:])]
+    measures = {title: [overall["ap"] for _, overall in curve] for title, curve in curves.items()}
+    ends = "; ".join(f"{title} from {_said(each[0])} to {_said(each[-1])}" for title, each in measures.items())
+    drawn = charts.curves(measures, ticks, f"Mean AP under {name.lower()}, {unit}: {ends}", unit, "mean AP, %")
+    rows = [(title, tick, overall) for title, curve in curves.items() for tick, (_, overall) in zip(ticks, curve, strict=True)]
+    return {"name": name, "unit": unit, "drawn": drawn, "rows": rows}
+
+
+def _said(measure: Data) -> str:
+    return "unknown" if measure["value"] is None else f"{100 * measure['value']:.0f} %"
+
+
+SECTION = Section("robustness", "Robustness", view, "`ntf robustness {dataset} --run runs/ntf`, then this page again")

@@ -1,0 +1,102 @@
+"""Every subset: a line in a table, and behind it its pictures, its chains, its numbers and where it comes from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.catalogue import Catalogue, CheckpointEntry
+from pipelines.quality import Quality
+from pipelines.report import charts
+from pipelines.report.album import Picture
+from pipelines.report.sheets import TILE
+from pipelines.report.source import Section, Source, anchor, spread
+from pipelines.report.strips import Cell, ids_of, strip
+from pipelines.report.words import describe_chain
+from pipelines.store import Row
+
+
+@dataclass(frozen=True)
+class Used:
+    """A checkpoint that made images of a subset; `licence` is what the catalogue or the manifest states."""
+
+    generator: str
+    name: str
+    sha256: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class SubsetView:
+    """What the page says of one subset. `sheet` and `strips` come with the ids that they show."""
+
+    name: str
+    anchor: str
+    mode: str
+    chains: list[str]
+    reals: list[str]
+    images: int
+    splits: Counter[str]
+    rejected: Counter[str]
+    licences: list[str]
+    checkpoints: list[Used]
+    quality: Quality
+    ap: Mapping[str, Any] | None
+    bar: str
+    sheet: list[tuple[str, Picture]]
+    strips: list[tuple[str, list[Cell]]]
+
+
+def view(source: Source) -> dict[str, Any]:
+    entries = Catalogue.shipped().joined(source.manifest.checkpoints).entries
+    return {"subsets": [_subset(source, name, entries) for name in source.manifest.subsets], "judged": bool(source.findings.runs)}
+
+
+def _subset(source: Source, name: str, entries: Mapping[str, CheckpointEntry]) -> SubsetView:
+    subset, rows, groups = source.manifest.subsets[name], source.finals[name], len(source.manifest.subsets)
+    shown = spread(rows, source.thumbnails(groups))
+    chained = [row for row in shown if row.target_id or row.source_id][: source.strips(groups)]
+    pixels = source.pixels([row.id for row in shown] + [each for row in chained for each in ids_of(row)])
+    ap = _ap(source, name)
+    return SubsetView(
+        name,
+        f"subset-{anchor(name)}",
+        rows[0].mode if rows else "–",
+        list(dict.fromkeys(describe_chain(part.chain) for part in subset.parts)),
+        list(subset.reals),
+        len(rows),
+        Counter(row.split for row in rows),
+        source.rejected[name],
+        sorted({row.licence for row in rows}),
+        _checkpoints(rows, entries),
+        source.qualities[name],
+        ap,
+        charts.interval(ap) if ap else "",
+        [(row.id, source.album.add(pixels[row.id], TILE)) for row in shown if row.id in pixels],
+        [(row.id, strip(row, source.by_id, pixels, source.album)) for row in chained],
+    )
+
+
+def _checkpoints(rows: Sequence[Row], entries: Mapping[str, CheckpointEntry]) -> list[Used]:
+    """Those in the chains of the images themselves, in the order of the steps."""
+    found = {}
+    for row in rows:
+        for link in row.chain:
+            name, sha256 = link["checkpoint"], link["identity"]["sha256"]
+            licence = entries[name].licence if name in entries else "not listed on this machine"
+            found.setdefault((link["generator"], name, sha256), Used(link["generator"], name, sha256, licence))
+    return list(found.values())
+
+
+def _ap(source: Source, name: str) -> Mapping[str, Any] | None:
+    """The first detector's AP."""
+    for run in source.findings.runs[:1]:
+        for row in run.evaluation["subsets"]:
+            if row["name"] == name:
+                return row["measures"]["ap"]
+    return None
+
+
+SECTION = Section("subsets", "Subsets", view)

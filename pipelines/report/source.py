@@ -1,0 +1,138 @@
+"""What every section of the page draws from: one version of a store, what was found about it, and the page's album."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from pipelines.images import decode
+from pipelines.manifest import Manifest
+from pipelines.quality import FeatureNetwork, Quality, subset_quality
+from pipelines.report.album import Album
+from pipelines.report.findings import Findings
+from pipelines.store import Row, Store, Version
+
+BATCH_IMAGES = 64
+ALL_THUMBNAILS, ALL_STRIPS = 432, 72  # on the whole page, so that a hundred subsets still make a page that opens
+
+
+@dataclass
+class Source:
+    """One version with its rows (without their images), the findings about it, and the album that its pictures go to."""
+
+    store: Store
+    version: Version
+    manifest: Manifest
+    rows: Sequence[Row]
+    findings: Findings
+    features: FeatureNetwork | None = None
+    album: Album = field(default_factory=Album)
+
+    @property
+    def dataset(self) -> str:
+        return self.store.name
+
+    @cached_property
+    def by_id(self) -> dict[str, Row]:
+        """Images by id; rejected tries share ids with what came of them and are left out."""
+        return {row.id: row for row in self.rows if row.role != "rejected"}
+
+    @cached_property
+    def finals(self) -> dict[str, list[Row]]:
+        """The finished fakes of each subset of the manifest."""
+        found: dict[str, list[Row]] = {name: [] for name in self.manifest.subsets}
+        for row in self.rows:
+            if row.role == "final" and row.subset in found:
+                found[row.subset].append(row)
+        return found
+
+    @cached_property
+    def reals(self) -> dict[str, list[Row]]:
+        """The images of each real source."""
+        found: dict[str, list[Row]] = {name: [] for name in self.manifest.reals}
+        for row in self.rows:
+            if row.role == "real" and row.subset in found:
+                found[row.subset].append(row)
+        return found
+
+    @cached_property
+    def rejected(self) -> dict[str, Counter[str]]:
+        """The rejected tries of each subset, by reason."""
+        found: dict[str, Counter[str]] = {name: Counter() for name in self.manifest.subsets}
+        for row in self.rows:
+            if row.role == "rejected" and row.subset in found:
+                found[row.subset][row.reason or "no reason given"] += 1
+        return found
+
+    @cached_property
+    def qualities(self) -> dict[str, Quality]:
+        """What was measured of each subset, with FID and KID where there is a feature network."""
+        reals = {name: self._features("real", name) for name in self.manifest.reals}
+        found = {}
+        for name, rows in self.finals.items():
+            compared = [each for real in self.manifest.subsets[name].reals if (each := reals[real]) is not None]
+            joined = np.concatenate(compared) if compared else None
+            measures = [row.measures for row in rows]
+            found[name] = subset_quality(measures, self.rejected[name].total(), self._features("final", name), joined)
+        return found
+
+    def command(self, image: str) -> str:
+        """What to type to see all that is known of an image."""
+        return f"ntf store show {self.dataset} {image} --version {self.version.number}"
+
+    def pixels(self, ids: Iterable[str]) -> dict[str, np.ndarray]:
+        """Pictures by id, `uint8` RGB `[H, W, 3]`; an id that is not in the version is left out."""
+        listed = ", ".join("'" + each.replace("'", "''") + "'" for each in dict.fromkeys(ids))
+        found = self.store.rows(f"id IN ({listed})", self.version.number, images=True) if listed else []
+        return {row.id: decode(row.image, row.id) for row in found if row.image is not None}
+
+    def thumbnails(self, groups: int, most: int = 24) -> int:
+        """How many thumbnails each of so many groups may show."""
+        return max(6, min(most, ALL_THUMBNAILS // max(1, groups)))
+
+    def strips(self, groups: int, most: int = 4) -> int:
+        """How many strips each of so many groups may show."""
+        return max(1, min(most, ALL_STRIPS // max(1, groups)))
+
+    def _features(self, role: str, subset: str) -> np.ndarray | None:
+        """Features `[N, D]` of the images of a subset, read a batch at a time. None without a network or without images."""
+        if self.features is None:
+            return None
+
+        def pictures() -> Iterator[np.ndarray]:
+            where = f"role = '{role}' AND subset = '{subset}'"
+            dataset = self.store.dataset(self.version.number)
+            for batch in dataset.to_batches(columns=["id", "image"], filter=where, batch_size=BATCH_IMAGES):
+                for row in batch.to_pylist():
+                    yield decode(row["image"], row["id"])
+
+        return self.features.embed(pictures())
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section of the page: its anchor (and the name of its template), its title, and what it shows.
+
+    `view` gives None where there is nothing to show; `hint` then says with which command there would be, `{dataset}` being its name.
+    """
+
+    anchor: str
+    title: str
+    view: Callable[[Source], dict[str, Any] | None]
+    hint: str = ""
+
+
+def anchor(name: str) -> str:
+    """A name as part of an address within the page."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", name)
+
+
+def spread(rows: Sequence[Row], most: int) -> list[Row]:
+    """At most so many of the rows, evenly spread."""
+    return list(rows[:: max(1, len(rows) // most)][:most]) if rows else []
