@@ -85,6 +85,7 @@ class Generator(ABC):
     output_version: ClassVar[int] = 1  # raise it when a change of code changes pixels: shards made before become stale
     networks: ClassVar[tuple[str, ...]] = ("network",)  # attributes whose `forward` takes the time, for `torch.compile`
     components: ClassVar[tuple[str, ...]] = ()  # further checkpoints that it needs beside its own, by role ("arcface")
+    reconstruction: ClassVar[dict[str, Any] | None] = None  # parameters of the edit that only encodes and decodes; None: no autoencoder
     Parameters: ClassVar[type[Parameters]] = Parameters
 
     crop: Crop | None = None  # set on load by generators that swap faces

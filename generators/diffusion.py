@@ -180,12 +180,14 @@ class Denoiser(Generator):
         return to_uint8(self.decode(self.denoise(predict, x, scheduler, scheduler.timesteps, self.step_options(settings, rngs))))
 
     def rework(self, images: np.ndarray, seeds: list[int], settings: Any, predict: Predict) -> np.ndarray:
-        """SDEdit (Meng et al. 2022, Algorithm 1): noise to `strength` of the schedule, then denoise."""
+        """SDEdit (Meng et al. 2022, Algorithm 1): noise to `strength` of the schedule, then denoise. At 0 it only encodes and decodes."""
         require_size(images, self.resolution, self.name)
         rngs = [torch_rng(seed) for seed in seeds]
+        start = self.encode(to_float(images, device=self.device), rngs)
+        if settings.strength == 0:
+            return to_uint8(self.decode(start))
         scheduler = self.scheduler(settings)
         timesteps = self.timesteps_from(scheduler, max(1, int(self.step_count(settings) * settings.strength)))
-        start = self.encode(to_float(images, device=self.device), rngs)
         x = scheduler.add_noise(start, self.draw(rngs), timesteps[:1].expand(len(seeds)))
         return to_uint8(self.decode(self.denoise(predict, x, scheduler, timesteps, self.step_options(settings, rngs))))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ class LDM(Denoiser):
     steps = ("sample", "prompt", "edit")
     networks = ("unet", "first_stage.decoder")
     licence = "Apache-2.0"
+    reconstruction: ClassVar[dict[str, Any] | None] = {"strength": 0}
 
     class Parameters(base.Parameters):
         steps: int | None = Field(None, ge=1, le=1000, description="DDIM steps; by default the paper's 200, and 50 with text")
@@ -37,7 +38,9 @@ class LDM(Denoiser):
         guidance_scale: float = Field(5.0, ge=0, description="text: how far beyond the unguided prediction; 1 is no guidance")
         negative_prompt: str = Field("", description="text: what to guide away from")
         prompt: str = Field("", description="edit with text: what all images are to show")
-        strength: float = Field(0.5, gt=0, le=1, description="edit: the part of the schedule that the noise reaches")
+        strength: float = Field(
+            0.5, ge=0, le=1, description="edit: the part of the schedule that the noise reaches; 0 only encodes and decodes"
+        )
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ class StableDiffusion(Generator):
     family = "DM"
     steps = ("prompt", "edit")
     licence = "CreativeML-OpenRAIL-M"
+    reconstruction: ClassVar[dict[str, Any] | None] = {"strength": 0, "safety": "off"}
     networks = ("pipeline.unet", "pipeline.vae.decoder")
     batch_size = 4
 
@@ -47,7 +48,9 @@ class StableDiffusion(Generator):
         negative_prompt: str = Field("", description="what to guide away from")
         safety: Literal["off", "reject"] = "reject"  # whether the pipeline's safety checker is asked; what it flags goes to the ledger
         prompt: str = Field("", description="edit: what all images are to show")
-        strength: float = Field(0.5, gt=0, le=1, description="edit: the part of the schedule that the noise reaches")
+        strength: float = Field(
+            0.5, ge=0, le=1, description="edit: the part of the schedule that the noise reaches; 0 only encodes and decodes"
+        )
 
     def __init__(self, pipeline: Any, safety: SafetyChecker | None, size: int | None, device: str | torch.device):
         pipeline.set_progress_bar_config(disable=True)
@@ -113,9 +116,16 @@ class StableDiffusion(Generator):
             pixels = self.pipeline(**options, height=self.size, width=self.size).images
         else:
             require_size(request.targets, self.size, self.name)
+            if settings.strength == 0:
+                return self._reconstruct(request.targets)
             targets = to_float(request.targets, 0.0, 1.0, self.device)
             pixels = self._image_to_image(**options, image=targets, strength=max(settings.strength, 1 / settings.steps)).images
         return to_uint8(pixels, 0.0, 1.0)
+
+    def _reconstruct(self, images: np.ndarray) -> np.ndarray:
+        vae = self.pipeline.vae
+        latents = vae.encode(to_float(images, device=self.device).to(vae.dtype)).latent_dist.mode()
+        return to_uint8(vae.decode(latents).sample)
 
     def _image_to_image(self, **options: Any) -> Any:
         from diffusers import AutoPipelineForImage2Image

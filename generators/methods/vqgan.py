@@ -7,6 +7,7 @@ starts with), `resolution` (only where `block_size` is not the number of codes o
 from __future__ import annotations
 
 import math
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,6 +42,7 @@ class VQGAN(Generator):
     steps = ("sample", "edit")
     licence = "MIT (code); the authors state none for the weights"
     networks = ("first_stage.decoder",)  # the transformer is bound by reading its weights
+    reconstruction: ClassVar[dict[str, Any] | None] = {}
     Parameters = VQGANParameters
     batch_size = 16
 
