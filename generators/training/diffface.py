@@ -24,7 +24,7 @@ from generators.training.identity import EMBEDDING, IdentityLearner, classes_of,
 from generators.training.loop import Batch, Trainer, cosine, half, set_lr, update_ema
 from generators.training.pictures import Picture, channels_of, distinct_crops
 
-IDENTITY_PART = 0.35  # of the steps
+IDENTITY_PART = 0.45  # of the steps
 IDENTITY_LR = 2e-3
 LR = 1e-3
 VARIANCE_WEIGHT = 1e-3  # of the variational bound (section 3.4: lambda)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from generators.base import Request
-from generators.checkpoints import Checkpoint
+from generators.checkpoints import Checkpoint, read, write_safetensors
 from generators.errors import CheckpointError, InputError
 from generators.methods.stable_diffusion import FLAGGED, StableDiffusion
 from tests.generators.methods import tiny_diffusion as tiny
@@ -47,6 +47,34 @@ def test_texts_and_guidance_decide_pixels(model: StableDiffusion) -> None:
     assert not np.array_equal(first, model.prompt(["of dogs"], [1], steps=3))
     assert not np.array_equal(first, model.prompt(["a cat"], [1], steps=3, negative_prompt="dog"))
     assert not np.array_equal(first, model.prompt(["a cat"], [1], steps=3, guidance_scale=1.0))
+
+
+def test_one_file_holds_the_same_model_as_a_folder(folder: Path, tmp_path: Path) -> None:
+    from diffusers import DDIMScheduler
+
+    of_folder = StableDiffusion.load(Checkpoint(tiny.stable_diffusion_pipeline(tmp_path / "folder", with_checker=False)))
+    of_folder.pipeline.scheduler = DDIMScheduler.from_config(of_folder.pipeline.scheduler.config, clip_sample=False)
+    path = tiny.stable_diffusion_file(tmp_path / "one.safetensors", folder)
+    of_file = StableDiffusion.load(Checkpoint(path))
+    assert of_file.resolution == of_folder.resolution == 16
+    options = {"steps": 3, "safety": "off"}
+    images = of_file.prompt(PROMPTS[:2], [1, 2], **options)
+    assert np.abs(images.astype(int) - of_folder.prompt(PROMPTS[:2], [1, 2], **options)).max() <= 1
+    assert StableDiffusion.load(Checkpoint(path), dtype=torch.float16).pipeline.unet.dtype == torch.float16
+    with pytest.raises(InputError, match=r"no safety checker.*safety: off"):
+        of_file.prompt(PROMPTS[:1], [1], steps=2)
+
+
+def test_a_file_that_lacks_a_part_is_refused(folder: Path, tmp_path: Path) -> None:
+    whole = read(tiny.stable_diffusion_file(tmp_path / "whole.safetensors", folder))
+    for name in ("tokenizer", "vae"):
+        config = {key: value for key, value in whole.config.items() if key != name}
+        write_safetensors(tmp_path / "part.safetensors", whole.tensors, config)
+        with pytest.raises(CheckpointError, match=f"part.safetensors has no configuration of its '{name}'"):
+            StableDiffusion.load(Checkpoint(tmp_path / "part.safetensors"))
+    write_safetensors(tmp_path / "part.safetensors", whole.under("unet."), whole.config)
+    with pytest.raises(CheckpointError, match=r"part\.safetensors does not fit"):
+        StableDiffusion.load(Checkpoint(tmp_path / "part.safetensors"))
 
 
 def test_a_flagged_image_is_rejected_and_not_blackened(folder: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from generators.checkpoints import Checkpoint, write_safetensors
+from generators.training.ddpm import plain_config
 
 BLOCKS = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
 LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
@@ -135,6 +136,27 @@ def stable_diffusion_pipeline(folder: Path, with_checker: bool = True) -> Path:
     networks = {"vae": kl_model(), "text_encoder": text, "tokenizer": tokenizer, "unet": text_unet(), "scheduler": schedule}
     StableDiffusionPipeline(**networks, **safety, requires_safety_checker=with_checker).save_pretrained(folder)
     return folder
+
+
+def stable_diffusion_file(path: Path, folder: Path) -> Path:
+    """The single-file form of the pipeline that `stable_diffusion_pipeline` saved in `folder`."""
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    parts = {
+        "unet": UNet2DConditionModel.from_pretrained(folder / "unet"),
+        "vae": AutoencoderKL.from_pretrained(folder / "vae"),
+        "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder"),
+    }
+    tokenizer = json.loads((folder / "tokenizer" / "tokenizer.json").read_text())["model"]
+    config = {name: plain_config(part.config) for name, part in parts.items() if name != "text_encoder"}
+    config["text_encoder"] = parts["text_encoder"].config.to_diff_dict()
+    config["scheduler"] = plain_config(DDIMScheduler.from_pretrained(folder / "scheduler", clip_sample=False).config)
+    config["tokenizer"] = {"vocab": tokenizer["vocab"], "merges": tokenizer["merges"], "model_max_length": 16}
+    write_safetensors(
+        path, {f"{part}.{name}": value for part, model in parts.items() for name, value in model.state_dict().items()}, config
+    )
+    return path
 
 
 def same_for_all_batch_sizes(model: Any, make: Any) -> None:
