@@ -21,6 +21,7 @@ ADD_EXAMPLES = (
     "Examples: `ntf checkpoint add new.pkl --generator stylegan2 --licence CC-BY-4.0` · "
     "`ntf checkpoint add swap.safetensors --generator simswap --name simswap-demo-32 --licence Apache-2.0`"
 )
+TRAINABLE = "progan, stylegan2, projected_gan, vqgan, diff_stylegan2, simswap, ddpm, ldm, stable_diffusion or diffface."
 app = typer.Typer(no_args_is_help=True, help="Checkpoints: list, inspect, convert, add.")
 
 
@@ -104,12 +105,12 @@ def add(
 
 
 def train_generator(
-    name: Annotated[str, typer.Argument(help="ddpm, ldm, stylegan2 or simswap.")],
+    name: Annotated[str, typer.Argument(help=TRAINABLE)],
     output: Annotated[Path, typer.Argument(help="The checkpoint to write (.safetensors); its model card goes beside it.")],
     folder: Annotated[Path | None, typer.Option("--folder", help="Images to learn from; without it, the demo's own pictures.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Training steps; the demo's number if not given.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="The seed of the whole run.")] = 0,
-    size: Annotated[int, typer.Option("--size", help="Side of the images in pixels, a multiple of 8.")] = 32,
+    size: Annotated[int, typer.Option("--size", help="Side of the images in pixels: a multiple of 8; a power of two for most GANs.")] = 32,
 ) -> None:
     """Trains a small generator. Stop it and run the same command again: it goes on where it was."""
     from generators.training.train import train_generator as train

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import typer
 
 from flows.cli import app
+from generators.training.train import RECIPES
 from tests.flows.conftest import Answer
 from tests.support import write_manifest
 
@@ -32,6 +34,12 @@ def commands() -> list[tuple[str, click.Command]]:
 def test_every_command_says_what_it_does_with_two_examples(name: str, command: click.Command) -> None:
     assert command.help
     assert (command.epilog or "").count("`ntf ") >= 2, f"ntf {name} lacks two examples"
+
+
+def test_help_names_every_generator_that_can_be_trained(ntf: Ntf) -> None:
+    (name, *_) = dict(commands())["train-generator"].params
+    assert set(re.findall(r"[a-z_]+[0-9]?", name.help)) - {"or"} == set(RECIPES)
+    assert all(recipe in ntf("train-generator", "none", "a.safetensors").err for recipe in RECIPES)
 
 
 def test_validate_plan_build_and_build_again(ntf: Ntf, manifest_file: Path) -> None:
