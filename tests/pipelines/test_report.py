@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from pipelines.manifest import load_manifest
 from pipelines.plan import make_plan
 from pipelines.quality import FeatureNetwork, face_distances, feature_distances, fid, kid, sharpness, subset_quality
 from pipelines.report import write_report
-from pipelines.report.strips import strip
+from pipelines.report.album import Album
+from pipelines.report.strips import ids_of, strip
 from pipelines.store import Row, Store
 from tests.support import write_manifest
 
@@ -33,15 +35,14 @@ def store(tmp_path: Path, manifest_data: dict[str, Any]) -> Store:
 def test_a_strip_shows_source_target_each_step_and_the_difference_with_numbers(store: Store) -> None:
     rows = {row.id: row for row in store.rows()}
     final = next(row for row in rows.values() if row.subset == "SimSwap_Style2" and row.role == "final")
-
-    def pixels(ids: Any) -> dict[str, np.ndarray]:
-        return {row.id: decode(row.image, row.id) for row in store.rows(images=True) if row.id in ids}
-
-    cells = strip(final, rows, pixels)
+    wanted = ids_of(final)
+    pixels = {row.id: decode(row.image, row.id) for row in store.rows(images=True) if row.id in wanted}
+    cells = strip(final, rows, pixels, Album())
     assert [cell.caption for cell in cells] == ["source", "sample: stylegan2", "swap: simswap", "last step's difference x 4"]
+    assert [cell.id for cell in cells] == [*wanted, None]
     found = final.measures["similarity"]
     assert cells[2].numbers[:2] == (f"to source {found['source']:.2f}, was {found['before']:.2f}", f"to target {found['target']:.2f}")
-    assert all(cell.picture.startswith("data:image/webp;base64,") for cell in cells)
+    assert all(cell.picture.uri.startswith("data:image/webp;base64,") for cell in cells)
 
 
 def test_a_strip_follows_the_attempts_that_succeeded() -> None:
@@ -50,9 +51,16 @@ def test_a_strip_follows_the_attempts_that_succeeded() -> None:
         {"kind": "edit", "generator": "b", "attempt": 0},
     ]
     row = Row("S/f/000001/1", "final", 1, "S", "f", "", "", 1, "train", "S/f/000001", "", "", step=1, chain=chain)
-    wanted: list[str] = []
-    strip(row, {}, lambda ids: wanted.extend(ids) or {})
-    assert wanted == ["real/x", "real/y", "S/f/000001/0.2", "S/f/000001/1"]
+    assert ids_of(row) == ["real/x", "real/y", "S/f/000001/0.2", "S/f/000001/1"]
+
+
+def test_a_small_picture_keeps_its_pixels_and_is_stored_once() -> None:
+    album, noise = Album(), np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    first, again, large = album.add(noise, 96), album.add(noise.copy(), 160), album.add(np.kron(noise, np.ones((4, 4, 1), np.uint8)), 96)
+    assert first == again
+    assert (first.side, large.side) == (32, 96)
+    assert album.pictures == [first, large]
+    assert np.array_equal(decode(base64.b64decode(first.uri.partition(",")[2]), "picture"), noise)
 
 
 def test_the_page_has_the_numbers_and_no_score_that_was_not_measured(tmp_path: Path, store: Store) -> None:
@@ -60,6 +68,8 @@ def test_the_page_has_the_numbers_and_no_score_that_was_not_measured(tmp_path: P
     assert "to source" in page
     assert "FID" not in page
     assert "sharpness" in page
+    assert "<strong>Not audited.</strong>" in page
+    assert "ntf audit tiny --version 1" in page
 
 
 def test_distances_of_features_are_known_ones() -> None:
