@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import cv2
@@ -120,8 +121,12 @@ class FaceSwaps:
         targets: Sequence[Open],
         parameters: Mapping[str, Any],
         size: int | None = None,
+        prepare: Callable[[int, np.ndarray], np.ndarray] = lambda row, picture: picture,
     ) -> Iterator[Swapped]:
-        """One swap for each seed, in order. With `size`, pictures are brought to that square, as all final images are."""
+        """One swap for each seed, in order. With `size`, pictures are brought to that square, as all final images are.
+
+        `prepare(row, picture)` is what is done to a final picture before that.
+        """
         crop = generator.crop or Crop(ALIGNED, generator.resolution)
         for start in range(0, len(seeds), CHUNK):
             part = range(start, min(start + CHUNK, len(seeds)))
@@ -133,8 +138,8 @@ class FaceSwaps:
                     pairs[row] = pair
             if pairs:
                 self._run(generator, [seeds[row] for row in pairs], list(pairs.values()), parameters, crop)
-            for swap in swaps:
-                yield _stored_at(swap, size)
+            for row, swap in zip(part, swaps, strict=True):
+                yield _stored_at(swap, size, partial(prepare, row))
 
     def _pair(self, source: Open, target: Open, swap: Swapped, crop: Crop) -> _Pair | None:
         """Both pictures aligned, or None with the reason set. The target first: without it no source would help."""
@@ -250,14 +255,14 @@ def _covered(matrix: np.ndarray, size: int, shape: tuple[int, ...]) -> float:
     return float(area) / (shape[0] * shape[1])
 
 
-def _stored_at(swap: Swapped, size: int | None) -> Swapped:
+def _stored_at(swap: Swapped, size: int | None, prepare: Callable[[np.ndarray], np.ndarray]) -> Swapped:
     """The swap with its picture at the stored size, and all places in pixels of that picture."""
     height, width = (0, 0) if swap.picture is None else swap.picture.shape[:2]
     side = min(height, width)
     scale = size / side if size and side else 1.0
     left, top = ((width - side) // 2, (height - side) // 2) if size else (0, 0)
     if swap.picture is not None and size:
-        swap.picture = fit(swap.picture, size)
+        swap.picture = fit(prepare(swap.picture), size)
     if "crop" in swap.measures:
         # Pixel centres lie at whole numbers: x becomes (x - left + 0.5) * scale - 0.5.
         shift = np.array([(0.5 - left) * scale - 0.5, (0.5 - top) * scale - 0.5])

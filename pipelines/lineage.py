@@ -15,7 +15,7 @@ from pipelines.store import Store
 
 Chain = Sequence[dict[str, Any]]
 # Seen in the images' chains, or without a say in their pixels.
-ELSEWHERE = {"dataset", "seed", "attempts", "allow_missing", "detector", "checkpoints", "reals", "subsets"}
+ELSEWHERE = {"dataset", "seed", "attempts", "allow_missing", "audit", "detector", "checkpoints", "reals", "subsets"}
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,14 @@ import numpy as np
 
 from generators import registry
 from generators.base import Request
+from generators.seeding import derive_seed
 from pipelines import checks
 from pipelines.faces import FaceSwaps, Open, Swapped
 from pipelines.images import decode, encode, fit, perceptual_hash
 from pipelines.manifest import Codec
 from pipelines.models import Models
 from pipelines.pairs import Drawn, NobodyLeft
+from pipelines.parity import History, read_history, recompressed, with_history
 from pipelines.plan import INTERMEDIATE_CODEC, Plan, Role, Shard, image_id, image_seed, image_split, part_seed, prompts_of
 from pipelines.quality import sharpness
 from pipelines.store import Row, Store
@@ -152,7 +154,10 @@ class Maker:
                 source_id=real.id,
                 identity=real.identity,
             )
-            pictures.append(Picture(row, fit(real.load(), self._plan.manifest.size)))
+            if real.file is not None and (past := read_history(real.file)).tables:
+                row.measures["history"] = past.as_data()
+            pixels = fit(real.load(), self._plan.manifest.size)
+            pictures.append(Picture(row, self._compressed(pixels, real.id)))
         return pictures
 
     def _steps(self, shard: Shard) -> tuple[list[Picture], int]:
@@ -210,26 +215,65 @@ class Maker:
         seeds = [self._seed(shard, index, attempt) for index in drawn]
         step = self._plan.step(shard)
         prompts: list[str | None] = [_pick(prompts_of(step), seed) if step.prompts is not None else None for seed in seeds]
-        made = self._swaps(shard, seeds, drawn, inputs) if step.kind == "swap" else self._images(shard, seeds, prompts, drawn, inputs)
+        pasts = self._pasts(shard, drawn, inputs)
+        if step.kind == "swap":
+            made = self._swaps(shard, seeds, drawn, inputs, pasts)
+        else:
+            made = self._images(shard, seeds, prompts, drawn, inputs, pasts)
         for index, prompt, one in zip(drawn, prompts, made, strict=True):
             above = inputs.get(index)
             if one.picture is None:
                 pictures[index] = self._rejection(shard, index, attempt, one.reason or checks.BLANK, above, drawn[index], one.measures)
                 continue
             row = self._row(shard, index, attempt, above, drawn[index], prompt)
-            row.measures = one.measures
-            pictures[index] = Picture(row, one.picture)
+            row.measures = one.measures | ({"history": pasts[index].as_data()} if index in pasts else {})
+            pictures[index] = Picture(row, self._compressed(one.picture, row.group) if shard.role == "final" else one.picture)
         return pictures
 
-    def _swaps(self, shard: Shard, seeds: list[int], drawn: dict[int, Drawn], inputs: dict[int, Picture]) -> Iterator[Swapped]:
+    def _pasts(self, shard: Shard, drawn: dict[int, Drawn], inputs: dict[int, Picture]) -> dict[int, History]:
+        """The past that each final image is to get, by its number; of an image whose donor is no file, nothing is known."""
+        found: dict[int, History] = {}
+        if shard.role != "final" or not self._plan.manifest.parity.inherits:
+            return found
+        for index, each in drawn.items():
+            above = inputs.get(index)
+            chain = above.row.chain if above else [{role: image.id for role, image in each.items()}]
+            donor = self._plan.donor(shard, index, chain)
+            if donor is not None and donor.file is not None:
+                found[index] = read_history(donor.file)
+        return found
+
+    def _with_past(self, pixels: np.ndarray, past: History | None) -> np.ndarray:
+        return pixels if past is None else with_history(pixels, past, self._plan.manifest.parity)
+
+    def _compressed(self, pixels: np.ndarray, name: str) -> np.ndarray:
+        """An image of the dataset's size, real or fake, after the compression that the manifest wants all to go through, if any."""
+        manifest = self._plan.manifest
+        asked = manifest.parity.recompress
+        return recompressed(pixels, asked, derive_seed(manifest.seed, name)) if asked else pixels
+
+    def _swaps(
+        self, shard: Shard, seeds: list[int], drawn: dict[int, Drawn], inputs: dict[int, Picture], pasts: dict[int, History]
+    ) -> Iterator[Swapped]:
         step = self._plan.step(shard)
         sources = [each["source"].load for each in drawn.values()]
         targets = [_target(each, inputs.get(index)) for index, each in drawn.items()]
         generator = self._models.get(step.generator, step.checkpoint)
-        return self._faces.swap(generator, seeds, sources, targets, step.parameters, self._final_size(shard))
+        indices = list(drawn)
+
+        def prepare(row: int, picture: np.ndarray) -> np.ndarray:
+            return self._with_past(picture, pasts.get(indices[row]))
+
+        return self._faces.swap(generator, seeds, sources, targets, step.parameters, self._final_size(shard), prepare)
 
     def _images(
-        self, shard: Shard, seeds: list[int], prompts: list[str | None], drawn: dict[int, Drawn], inputs: dict[int, Picture]
+        self,
+        shard: Shard,
+        seeds: list[int],
+        prompts: list[str | None],
+        drawn: dict[int, Drawn],
+        inputs: dict[int, Picture],
+        pasts: dict[int, History],
     ) -> Iterator[Swapped]:
         """What a step that swaps no faces makes: the images of samples, prompts and edits, each with its reason if it must not be used."""
         step = self._plan.step(shard)
@@ -240,10 +284,13 @@ class Maker:
         texts = [prompt or "" for prompt in prompts] if step.kind == "prompt" else None
         result = generator.run(Request(step.kind, seeds, texts, None, targets), **step.parameters)
         size = self._final_size(shard)
-        for place, pixels in enumerate(result.images):
+        for place, (index, pixels) in enumerate(zip(drawn, result.images, strict=True)):
             reason = result.rejected.get(place) or checks.reason_against(pixels)
             measures = {name: values[place] for name, values in result.columns.items()}
-            yield Swapped(None, reason) if reason else Swapped(fit(pixels, size) if size else pixels, None, measures)
+            if reason:
+                yield Swapped(None, reason)
+            else:
+                yield Swapped(fit(self._with_past(pixels, pasts.get(index)), size) if size else pixels, None, measures)
 
     @cached_property
     def _faces(self) -> FaceSwaps:

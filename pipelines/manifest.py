@@ -21,6 +21,7 @@ from pipelines.catalogue import Catalogue, CheckpointEntry
 
 STEP_KINDS: tuple[StepKind, ...] = ("sample", "prompt", "swap", "edit")
 CASCADE = "cascade"  # the face detector that needs no checkpoint
+RECONSTRUCTION = "Reconstruction"  # the subset that `parity.reconstruct` adds
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
@@ -170,6 +171,38 @@ class Faces(Strict):
         return tuple((key, name) for key, name in named.items() if name not in (None, CASCADE))
 
 
+class Recompression(Strict):
+    """A JPEG compression that every image goes through, real or fake: a quality between two bounds, drawn by the image's own seed."""
+
+    quality: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]]
+    chroma: Literal["4:4:4", "4:2:2", "4:2:0"] = "4:2:0"
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Recompression:
+        if self.quality[0] > self.quality[1]:
+            raise ValueError("the lower quality comes first")
+        return self
+
+
+class Parity(Strict):
+    """What is done so that real and fake have the same past; see docs/audit.md for which finding asks for which.
+
+    `jpeg: reals` compresses each fake as a real image of its source was, by the tables in its file; `sizes: reals` takes it through that
+    image's size. `recompress` compresses all images once more, real and fake. `reconstruct: GENERATOR/CHECKPOINT` adds the subset
+    "Reconstruction": real images through that generator's autoencoder.
+    """
+
+    jpeg: Literal["reals"] | None = None
+    sizes: Literal["reals"] | None = None
+    recompress: Recompression | None = None
+    reconstruct: str | None = Field(None, pattern=r"^[^/]+/.+$")
+
+    @property
+    def inherits(self) -> bool:
+        """Whether fakes get the past of real images."""
+        return self.jpeg == "reals" or self.sizes == "reals"
+
+
 class AuditPolicy(Strict):
     """Whether a build fails when the audit of its version does. It is audited in any case."""
 
@@ -201,11 +234,31 @@ class Manifest(Strict):
     codec: Codec = Codec()
     splits: Splits = Splits()
     faces: Faces = Faces()
+    parity: Parity = Parity()
     audit: AuditPolicy = AuditPolicy()
     detector: DetectorPolicy = DetectorPolicy()
     checkpoints: dict[Name, CheckpointEntry] = Field(default_factory=dict)
     reals: dict[Name, RealSource]
     subsets: dict[Name, Subset] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_reconstructions(cls, data: Any) -> Any:
+        """With the subset that `parity.reconstruct` asks for: as many images of each real source as its largest subset has."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("parity"), Mapping) or not isinstance(data.get("subsets"), Mapping):
+            return data
+        generator, _, checkpoint = str(data["parity"].get("reconstruct") or "").partition("/")
+        parameters = registry.get(generator).reconstruction if generator in registry.names() else None
+        if parameters is None or RECONSTRUCTION in data["subsets"]:
+            return data
+        counts: dict[str, int] = {}
+        for subset in data["subsets"].values():
+            for part in subset.get("parts", [subset]) if isinstance(subset, Mapping) else ():
+                if isinstance(part, Mapping) and isinstance(part.get("real"), str) and isinstance(part.get("count"), int):
+                    counts[part["real"]] = max(counts.get(part["real"], 0), part["count"])
+        step = {"edit": generator, "checkpoint": checkpoint, **parameters}
+        parts = [{"count": count, "real": real, "chain": [{**step, "target": real}]} for real, count in counts.items()]
+        return {**data, "subsets": {**data["subsets"], RECONSTRUCTION: {"parts": parts}}}
 
     def limited(self, count: int | None) -> Manifest:
         """The same dataset with at most `count` fakes in each part: for trying a manifest out. None changes nothing."""
@@ -279,6 +332,17 @@ def _impossible(manifest: Manifest, catalogue: Catalogue) -> Iterator[tuple[str,
         if network not in catalogue.entries:
             known = {*catalogue.entries, *([CASCADE] if key == "detector" else [])}
             yield f"faces: there is no checkpoint {network!r} for the {key}", _suggest(network, known), ("faces", key)
+    if manifest.parity.reconstruct is not None:
+        generator, _, checkpoint = manifest.parity.reconstruct.partition("/")
+        able = [name for name in registry.names() if registry.get(name).reconstruction is not None]
+        if generator not in able:
+            yield (
+                f"parity: {generator} has no autoencoder to reconstruct with",
+                f"Those have one: {', '.join(able)}",
+                ("parity", "reconstruct"),
+            )
+        elif checkpoint not in catalogue.entries:
+            yield f"parity: there is no checkpoint {checkpoint!r}", _suggest(checkpoint, catalogue.entries), ("parity", "reconstruct")
     for name, number, part in manifest.walk():
         raw = ("subsets", name) if len(manifest.subsets[name].parts) == 1 else ("subsets", name, "parts", number)
         if part.real not in manifest.reals:
@@ -356,6 +420,7 @@ def _explain(error: ValidationError, path: Path, lines: dict[yaml_lines.KeyPath,
             "codec": Codec,
             "splits": Splits,
             "faces": Faces,
+            "parity": Parity,
             "audit": AuditPolicy,
             "detector": DetectorPolicy,
         }

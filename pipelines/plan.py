@@ -21,7 +21,7 @@ from pipelines.catalogue import Catalogue
 from pipelines.faces import ingredients
 from pipelines.manifest import ChainStep, Codec, Manifest, Part
 from pipelines.pairs import Drawn, Pairing, person
-from pipelines.reals import RealPool, open_pool, splits_without_images
+from pipelines.reals import RealImage, RealPool, open_pool, splits_without_images
 from pipelines.splits import Split, split_of
 
 KEY_RECIPE = 1  # raise it when the meaning of the ingredients changes
@@ -102,6 +102,17 @@ class Plan:
         avoid = {self._people[link[role]] for link in chain for role in ("source", "target") if link.get(role) in self._people}
         return self.pairings[shard.subset, shard.part, shard.step].draw(index, attempt, avoid)
 
+    def donor(self, shard: Shard, index: int, chain: Sequence[dict[str, Any]]) -> RealImage | None:
+        """The real image whose past the final image `index` gets, once `chain` is what was done to it; None if its split has none."""
+        target = chain[0].get("target")
+        if target is not None:
+            return self._reals.get(target)
+        return _drawn_donor(self.manifest, shard.subset, self.part(shard), index, self.pools)
+
+    @cached_property
+    def _reals(self) -> dict[str, RealImage]:
+        return {image.id: image for pool in self.pools.values() for image in pool.images}
+
     @cached_property
     def _people(self) -> dict[str, str]:
         return {image.id: person(image) for pool in self.pools.values() for image in pool.images}
@@ -179,6 +190,7 @@ def _real_shards(manifest: Manifest, pools: dict[str, RealPool]) -> Iterator[Sha
                 "images": [[image.id, image.sha256, image.split] for image in pool.images[start:stop]],
                 "size": manifest.size,
                 "codec": manifest.codec.model_dump(mode="json"),
+                **_compression(manifest),
             }
             yield Shard("real", "", name, 0, start, stop, key_of(ingredients))
 
@@ -212,7 +224,8 @@ def _chain_shards(
                 "final" if last else "intermediate", name, part.real, position, start, stop, "", inputs, step.generator, step.checkpoint
             )
             knowable = identity is not None and all(inputs) and all(r in pools for r in (step.source, step.target) if r is not None)
-            key = key_of(_ingredients(shard, step, identity, faces, manifest, pairings, last)) if knowable else ""
+            past = _past(manifest, name, part, range(start, stop), pools) if last and part.real in pools else {}
+            key = key_of(_ingredients(shard, step, identity, faces, manifest, pairings, last) | past) if knowable else ""
             above[start] = key
             yield Shard(shard.role, name, part.real, position, start, stop, key, inputs, step.generator, step.checkpoint)
 
@@ -240,6 +253,26 @@ def _ingredients(
         "codec": (manifest.codec if last else INTERMEDIATE_CODEC).model_dump(mode="json"),
         **({"faces": faces} if faces else {}),
     }
+
+
+def _compression(manifest: Manifest) -> dict[str, Any]:
+    """What the manifest says of a compression that reals and fakes alike go through, for the keys of both: ids and the seed draw it."""
+    asked = manifest.parity.recompress
+    return {"recompress": [asked.model_dump(mode="json"), manifest.seed]} if asked else {}
+
+
+def _past(manifest: Manifest, subset: str, part: Part, indices: range, pools: dict[str, RealPool]) -> dict[str, Any]:
+    """What decides the past that a shard's final images are given. Where a chain begins with a real image, that is its donor."""
+    if not manifest.parity.inherits:
+        return _compression(manifest)
+    donors = [] if part.chain[0].target else [_drawn_donor(manifest, subset, part, index, pools) for index in indices]
+    given = manifest.parity.model_dump(mode="json", include={"jpeg", "sizes"})
+    return {"parity": given, "donors": [donor and donor.sha256 for donor in donors], **_compression(manifest)}
+
+
+def _drawn_donor(manifest: Manifest, subset: str, part: Part, index: int, pools: dict[str, RealPool]) -> RealImage | None:
+    seed = derive_seed(part_seed(manifest, subset, part.real), index, "parity")
+    return next(pools[part.real].around(seed, image_split(manifest, subset, part.real, index)), None)
 
 
 def _draws(step: ChainStep) -> bool:

@@ -24,7 +24,7 @@ PACKAGE_COUNTS = {"faces": 120, "photos": 180}
 
 @dataclass(frozen=True)
 class RealImage:
-    """One real image, not yet decoded. `group` is the photograph or person that decides its split."""
+    """One real image, not yet decoded. `group` is the photograph or person that decides its split; `file` is where it lies, if it does."""
 
     id: str
     sha256: str
@@ -32,6 +32,7 @@ class RealImage:
     identity: str | None
     split: Split
     load: Callable[[], np.ndarray] = field(compare=False)
+    file: Path | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _from_folder(name: str, source: RealSource, splits: Splits) -> list[RealImag
             raise InputError(f"{source.identities} has no identity for {relative}", "List every file as `file,identity`")
         identity = identities.get(relative, digest[:16])
         split = split_of(f"{name}/{identity}", splits)
-        images.append(RealImage(f"real/{name}/{digest[:16]}", digest, identity, identity, split, partial(read_image, file)))
+        images.append(RealImage(f"real/{name}/{digest[:16]}", digest, identity, identity, split, partial(read_image, file), file))
     return images
 
 

@@ -33,14 +33,17 @@ _ENCODE = "write both with one encoder: `ntf import` brings any folder to PNG, a
 REMEDIES = {
     container.DIMENSIONS: "bring both to one size: `ntf import` and a build with `size`",
     container.FORMAT: _ENCODE,
-    container.QUANTISATION: f"give both the same JPEG qualities (`parity: {{jpeg: ...}}`), then {_ENCODE}",
-    container.CHROMA: f"give both the same chroma subsampling (`parity: {{jpeg: ...}}`), then {_ENCODE}",
+    container.QUANTISATION: f"{_ENCODE}; the pixels still tell it then, unless the fakes get the reals' past (`parity: {{jpeg: reals}}`)",
+    container.CHROMA: f"{_ENCODE}; the pixels still tell it then, unless the fakes get the reals' past (`parity: {{jpeg: reals}}`)",
     container.METADATA: "write both without metadata: `ntf import` takes it off, and exports for training leave it off (no --provenance)",
     container.ENCODER: _ENCODE,
     container.SIZE: _ENCODE,
     TOGETHER: _ENCODE,
     traces.PHASE: "the 8x8 grid lies differently: crop both alike, or give the fakes the reals' JPEG history (`parity: {jpeg: reals}`)",
-    traces.BLOCKINESS: "one side was compressed harder: give the fakes the reals' JPEG history (`parity: {jpeg: reals}`), or both the same",
+    traces.BLOCKINESS: (
+        "one side was compressed harder: give the fakes the reals' JPEG history (`parity: {jpeg: reals}`), or both one more compression "
+        "(`parity: {recompress: {quality: [60, 95]}}`)"
+    ),
     traces.HISTORY: "one side was JPEG before, or was so twice: give the fakes the reals' JPEG history (`parity: {jpeg: reals}`)",
     traces.RESAMPLING: "real and fake came from different sizes: `parity: {sizes: reals}` takes the fakes through the reals' sizes",
     CONTENT: (
@@ -59,12 +62,6 @@ class _Picture:
     part: str
     group: str
     place: Any
-
-
-@dataclass(frozen=True)
-class _Features:
-    container: Container
-    traces: dict[str, Family]
 
 
 def audit_version(store: Store, version: int | str | None = None) -> Audit:
@@ -121,7 +118,7 @@ def _features(pictures: list[_Picture], images: Iterator[bytes]) -> tuple[dict[s
             files[name].append(family)
         for name, family in traces.read_traces(decode(data, picture.id)).items():
             marks[name].append(family)
-        sizes.append({"bytes": float(one.bytes), "bytes_per_pixel": one.bytes / one.pixels})
+        sizes.append({"bytes": float(one.size), "bytes_per_pixel": one.size / one.pixels})
         if len(waiting) == SAMPLE or (setting is not None and waiting) or len(sizes) == len(pictures):
             setting = setting or container.deflate_setting(waiting)
             excess += [container.size_excess(each, setting) for each in waiting]

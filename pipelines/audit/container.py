@@ -40,11 +40,11 @@ STANDARD_CODES = {0x00: 12, 0x01: 12, 0x10: 162, 0x11: 162}
 
 @dataclass(frozen=True)
 class Container:
-    """The features of one file by family. `bytes` and `pixels` are its size; `scanlines` and `packed` are what a PNG's data inflates to
-    and how many bytes that took, None for other formats."""
+    """The features of one file by family. `size` and `pixels` say how large it is; `scanlines` is what a PNG's data inflates to (None for
+    other formats) and `packed` how many bytes that took."""
 
     families: dict[str, Family]
-    bytes: int
+    size: int  # bytes
     pixels: int
     scanlines: bytes | None = None
     packed: int = 0
