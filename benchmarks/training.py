@@ -7,7 +7,8 @@
 The bare loop has no data, no augmentation and no validation: forward, cross-entropy, backward, step on one synthetic batch. Stage 2 is
 `learn_detection` itself, timed between the ends of its steps: in its first epoch every picture is read and decoded, from the second on
 pictures are kept in memory (as many as fit in 1 GiB); validation is not counted. What is wanted is at least 0.9 of the bare loop. The loops
-take turns, so that a busy machine disturbs all alike; each ratio is the median over the turns.
+take turns, so that a busy machine disturbs all alike; each ratio is the median over the turns. CPU time is that of all threads: on a
+machine that others use it says more than the clock, and where all cores are busy its ratio is that of the throughput.
 """
 
 from __future__ import annotations
@@ -49,6 +50,13 @@ from pipelines.store import Row, Store  # noqa: E402
 VALIDATION = 8  # pictures, and as many for the test split
 
 
+class Seconds(NamedTuple):
+    """Of one step: by the clock, and of the CPU over all threads."""
+
+    wall: float
+    cpu: float
+
+
 class Timing(NamedTuple):
     """Steps that are not timed, and steps that are."""
 
@@ -78,19 +86,22 @@ def main() -> None:
         if options.parts:
             print_parts(config, made["store"], timing, device)
             return
-        rates: dict[str, list[float]] = {}
+        found: dict[str, list[Seconds]] = {}
         for _ in range(options.repeats):
-            rates.setdefault("bare loop", []).append(bare_loop(config, timing, device))
+            found.setdefault("bare loop", []).append(bare_loop(config, timing, device))
             for name, splits in made.items():
                 first, second = stage2_loop(config, splits, timing, device)
-                rates.setdefault(f"{name}, first epoch", []).append(first)
-                rates.setdefault(f"{name}, later epochs", []).append(second)
+                found.setdefault(f"{name}, first epoch", []).append(first)
+                found.setdefault(f"{name}, later epochs", []).append(second)
     machine = f"{torch.get_num_threads()} threads of torch, {options.threads} that read"
     work = f"{options.encoder} at {options.size} px, batches of {options.batch}, {options.steps} steps, {options.repeats} turns"
-    print(f"{work}; {machine}\n\n| loop | images/s | of the bare loop |\n|---|---|---|")
-    for name, values in rates.items():
-        ratio = np.median(np.array(values) / np.array(rates["bare loop"]))
-        print(f"| {name} | {np.median(values):.1f} | {ratio:.2f} |")
+    print(f"{work}; {machine}\n\n| loop | images/s | of the bare loop | CPU ms an image | of the bare loop |\n|---|---|---|---|---|")
+    bare = np.array(found["bare loop"])
+    for name, values in found.items():
+        each = np.array(values)  # [turns, (wall, CPU)]
+        rate, cpu = options.batch / np.median(each[:, 0]), 1000 * np.median(each[:, 1]) / options.batch
+        wall_ratio, cpu_ratio = np.median(bare / each, axis=0)
+        print(f"| {name} | {rate:.1f} | {wall_ratio:.2f} | {cpu:.2f} | {cpu_ratio:.2f} |")
 
 
 def make_data(folder: Path, count: int, side: int) -> dict[str, DetectionSplits]:
@@ -128,8 +139,8 @@ def new_network(config: NTFConfig, device: torch.device) -> DetectionNetwork:
     return DetectionNetwork(build_encoder(config.encoder), config.projection_dim).to(device).train()
 
 
-def bare_loop(config: NTFConfig, timing: Timing, device: torch.device) -> float:
-    """Images a second with one synthetic batch, used again and again."""
+def bare_loop(config: NTFConfig, timing: Timing, device: torch.device) -> Seconds:
+    """A step with one synthetic batch, used again and again."""
     network = new_network(config, device)
     optimizer = make_optimizer(list(network.parameters()), config.stage2)
     pixels = torch.randn(config.stage2.batch_size, 3, config.image_size, config.image_size, device=device)
@@ -140,29 +151,29 @@ def bare_loop(config: NTFConfig, timing: Timing, device: torch.device) -> float:
         F.binary_cross_entropy_with_logits(network(pixels)[1], labels).backward()
         optimizer.step()
 
-    return len(pixels) / seconds_each(step, timing, device)
+    return seconds_each(step, timing, device)
 
 
-def stage2_loop(config: NTFConfig, splits: DetectionSplits, timing: Timing, device: torch.device) -> tuple[float, float]:
-    """Images a second of stage 2: in its first epoch, and in the second."""
+def stage2_loop(config: NTFConfig, splits: DetectionSplits, timing: Timing, device: torch.device) -> tuple[Seconds, Seconds]:
+    """A step of stage 2: in its first epoch, and in the second."""
     network = new_network(config, device)
     features = F.normalize(torch.randn(len(splits.train), config.projection_dim, device=device), dim=1)
     trace = Trace(features, F.normalize(features.mean(0), dim=0))
     kept = splits._replace(train=keep_decoded(splits.train), validation=keep_decoded(splits.validation))
-    ends: list[float] = []
+    ends: list[Seconds] = []
 
     def on_progress(done: int, total: int, message: str) -> None:
         synchronise(device)
-        ends.append(time.perf_counter())
+        ends.append(Seconds(time.perf_counter(), time.process_time()))
 
     learn_detection(network, trace, kept, config, make_accelerator(config, device), None, resume=False, on_progress=on_progress)
     epochs = ends[: timing.warm + timing.steps], ends[timing.warm + timing.steps :]
-    first, second = (config.stage2.batch_size * timing.steps / (each[-1] - each[timing.warm - 1]) for each in epochs)
+    first, second = (since(each[timing.warm - 1], each[-1], timing.steps) for each in epochs)
     return first, second
 
 
 def print_parts(config: NTFConfig, splits: DetectionSplits, timing: Timing, device: torch.device) -> None:
-    """Milliseconds of each part of a step of stage 2 by itself, one after the other, reading included."""
+    """CPU milliseconds of each part of a step of stage 2 by itself, one after the other, reading included."""
     network = new_network(config, device)
     parameters = list(network.parameters())
     optimizer = make_optimizer(parameters, config.stage2)
@@ -201,20 +212,23 @@ def print_parts(config: NTFConfig, splits: DetectionSplits, timing: Timing, devi
         "reading and cropping a batch, from the store": lambda: fresh.batch(next(draws_of)),
         "cropping a batch, pictures kept in memory": lambda: kept.batch(next(draws_of)),
     }
-    print("| part of a step | ms |\n|---|---|")
+    print("| part of a step | CPU ms |\n|---|---|")
     for name, part in parts.items():
-        print(f"| {name} | {1000 * seconds_each(part, timing, device):.2f} |")
+        print(f"| {name} | {1000 * seconds_each(part, timing, device).cpu:.2f} |")
 
 
-def seconds_each(step: Callable[[], object], timing: Timing, device: torch.device) -> float:
-    """Seconds for one step."""
+def seconds_each(step: Callable[[], object], timing: Timing, device: torch.device) -> Seconds:
     for count in range(timing.warm + timing.steps):
         if count == timing.warm:
             synchronise(device)
-            start = time.perf_counter()
+            start = Seconds(time.perf_counter(), time.process_time())
         step()
     synchronise(device)
-    return (time.perf_counter() - start) / timing.steps
+    return since(start, Seconds(time.perf_counter(), time.process_time()), timing.steps)
+
+
+def since(start: Seconds, end: Seconds, steps: int) -> Seconds:
+    return Seconds((end.wall - start.wall) / steps, (end.cpu - start.cpu) / steps)
 
 
 def synchronise(device: torch.device) -> None:
