@@ -13,7 +13,7 @@ from generators.errors import InputError
 from ntf_model.ablation import ablate, ablation_table
 from ntf_model.compare import Comparison, compare, read_cost, train_all
 from ntf_model.comparison_tables import write_comparison
-from ntf_model.data import DetectionData, DetectionSplits, from_folders, single_split
+from ntf_model.data import DetectionData, DetectionSplits, single_split
 from ntf_model.detector import Detector, detector_names, get_detector, load_detector, silent
 from ntf_model.evaluate import Evaluation, evaluate
 from ntf_model.explain import embedding_map, evaluate_distance, explain_subsets, save_embeddings, save_explanations
@@ -22,6 +22,7 @@ from ntf_model.ntf import NTFDetector
 from ntf_model.rehearsal import few, one_step
 from ntf_model.robustness import robustness, robustness_figure, robustness_table
 from ntf_model.runs import write_json
+from ntf_model.sources import from_path
 from ntf_model.tables import Form, Table, result_table, save_tables
 from pipelines.images import decode
 from pipelines.manifest import Manifest, load_manifest
@@ -69,9 +70,9 @@ def splits_of_store(store: Store, version: int | str | None = None, where: str |
 
 
 def splits_of(data: str, root: Path, version: str | None = None, where: str | None = None) -> DetectionSplits:
-    """Detector data by name: a folder with `real/` and `fake/` in it, or a dataset of the store in `root`."""
+    """Detector data by name: a dataset of the store in `root`, or a folder: `real/` and `fake/`, WebDataset, or Hugging Face."""
     if _is_folder(data, root):
-        return from_folders(Path(data))
+        return from_path(Path(data))
     return splits_of_store(Store(root, data), version, where)
 
 
@@ -214,12 +215,15 @@ def judge_robustness(run: Path, splits: DetectionSplits, on_progress: Progress =
 
 
 def explain_ntf(run: Path, splits: DetectionSplits, output: Path) -> list[Path]:
-    """Grad-CAM++ sheet, embedding map, and the evaluation of the distance to the trace. InputError for another detector than NTF."""
+    """Grad-CAM++ sheet, embedding map, and the evaluation of the distance to the trace if there is one. InputError for another detector
+    than NTF."""
     detector = load_detector(run)
     if not isinstance(detector, NTFDetector):
         raise InputError(f"{run} holds {detector.title}, and only NTF has a trace to explain", "Give a run of NTF")
     pictures = save_explanations(explain_subsets(detector, splits.test), output)
     pictures += save_embeddings(embedding_map(detector, splits.test), output)
+    if detector.trace is None:  # trained without stage 1
+        return pictures
     distance = evaluate_distance(detector, splits.test, splits.validation)
     distance.save(output / DISTANCE_FILE)
     return [*pictures, *_write_table(result_table(distance), output / "distance")]

@@ -1,4 +1,4 @@
-"""Detector data from WebDataset shards and from Hugging Face datasets. Folders: `ntf_model.data.from_folders`."""
+"""Detector data from WebDataset shards, from Hugging Face datasets, and from a path in whatever form it is."""
 
 from __future__ import annotations
 
@@ -14,11 +14,30 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ntf_model.data import FAKE, REAL, SPLIT_FOLDERS, DetectionData, DetectionSplits, Item
+from ntf_model.data import FAKE, REAL, SPLIT_FOLDERS, DetectionData, DetectionSplits, Item, from_folders
 from ntf_model.errors import InputError
 from ntf_model.images import IMAGE_SUFFIXES, read_image
 
+SOURCE_KEYS = ("real_source", "part")  # how a fake's row names its real source; the second is the store's, and so its exports'
 LABEL_NAMES = {"real": REAL, "fake": FAKE, "0": REAL, "1": FAKE}
+
+
+def from_path(path: Path | str) -> DetectionSplits:
+    """The splits in a folder: WebDataset shards (`train*.tar` or `train/*.tar`, and so on), a Hugging Face dataset (what `save_to_disk`
+    wrote, or Parquet files), or pictures in folders `real/` and `fake/`. The exports of the store are all of these."""
+    path = Path(path)
+    shards = {
+        split: sorted(file for name in names for pattern in (f"{name}*.tar", f"{name}/*.tar") for file in path.glob(pattern))
+        for split, names in SPLIT_FOLDERS.items()
+    }
+    if any(shards.values()):
+        missing = [split for split, files in shards.items() if not files]
+        if missing:
+            raise InputError(f"{path} has no shards of the split {missing[0]!r}", f"Name them {missing[0]}-000000.tar and so on")
+        return from_webdataset(**shards)
+    if (path / "dataset_dict.json").is_file() or any(path.glob("*.parquet")) or any(path.glob("data/*.parquet")):
+        return from_huggingface(str(path))
+    return from_folders(path)
 
 
 class TarDataset:
@@ -50,8 +69,8 @@ def from_webdataset(
 ) -> DetectionSplits:
     """Shards in the WebDataset layout: for each key a picture and a `.json` with `label` (0 or "real", 1 or "fake") and `subset`.
 
-    A fake's json may also name its `real_source` and `family`, which `real_of` and `families` overrule. Raises InputError, naming the
-    shard and the key, if something is missing or a shard is damaged.
+    A fake's json may also name its `real_source` (or `part`) and `family`, which `real_of` and `families` overrule. Raises InputError,
+    naming the shard and the key, if something is missing or a shard is damaged.
     """
     return DetectionSplits(*(_read_shards(list(map(Path, shards)), real_of or {}, families or {}) for shards in (train, validation, test)))
 
@@ -72,7 +91,7 @@ class RowDataset:
 
 
 def from_huggingface(name: str, *, revision: str | None = None, **columns: Any) -> DetectionSplits:
-    """A dataset of the Hugging Face Hub (or a folder that `save_to_disk` wrote) with the splits train, validation and test.
+    """A dataset of the Hugging Face Hub, or a folder of Parquet files or that `save_to_disk` wrote; its splits: train, validation, test.
 
     `columns` as for `from_rows`. Raises InputError if the library `datasets` is not installed or the dataset cannot be read.
     """
@@ -81,7 +100,11 @@ def from_huggingface(name: str, *, revision: str | None = None, **columns: Any) 
     except ImportError:
         raise InputError("reading Hugging Face datasets needs the library `datasets`", "Install it: `pip install datasets`") from None
     try:
-        loaded = datasets.load_from_disk(name) if Path(name).is_dir() else datasets.load_dataset(name, revision=revision)
+        loaded = (
+            datasets.load_from_disk(name)
+            if (Path(name) / "dataset_dict.json").is_file()
+            else datasets.load_dataset(name, revision=revision)
+        )
     except (OSError, ValueError) as error:
         raise InputError(
             f"the dataset {name} cannot be read ({str(error).splitlines()[0]})", "Check its name, or download it first"
@@ -101,28 +124,33 @@ def from_rows(
     """Splits of rows with the columns `image` (a PIL picture, bytes, or a dict with "bytes"), `label` and `subset`.
 
     Without a column `subset` all fakes are the subset "fake" and all reals "real". `real_of` names each subset's real source; unnamed ones
-    take the only source there is. Raises InputError if a split or column is missing.
+    have what the columns `real_source` (or `part`) and `family` say, or take the only source there is. Raises InputError if a split or
+    column is missing.
     """
     made = []
     for split, names in SPLIT_FOLDERS.items():
         rows = next((splits[name] for name in names if name in splits), None)
         if rows is None:
             raise InputError(f"the dataset has no split {split!r}", f"It has: {', '.join(splits)}")
-        values = [_column(rows, index, label, split) for index in range(len(rows))]
-        labels = np.array([_label(value, f"row {index} of {split}") for index, value in enumerate(values)], dtype=np.int64)
-        named = len(rows) > 0 and subset in rows[0]
-        subsets = np.array([rows[i][subset] if named else ("real", "fake")[labels[i]] for i in range(len(rows))], dtype=object).astype(str)
+        facts = _Facts(real_of or {}, families or {})
+        labels, subsets, contents = [], [], []
         ids = [f"{split}/{index}" for index in range(len(rows))]
-        dataset = RowDataset(rows, image, labels, subsets, ids)
-        contents = [hashlib.sha256(dataset[index].image.tobytes()).hexdigest() for index in range(len(rows))]
-        made.append(_describe(dataset, labels, subsets, ids, contents, real_of or {}, families or {}))
+        for index in range(len(rows)):
+            row = rows[index]  # once, because it may decode the picture
+            labels.append(_label(_column(row, label, split), f"row {index} of {split}"))
+            subsets.append(str(row.get(subset, ("real", "fake")[labels[-1]])))
+            contents.append(hashlib.sha256(_picture(_column(row, image, split), ids[index]).tobytes()).hexdigest())
+            if labels[-1] == FAKE:
+                facts.note(row, subsets[-1])
+        arrays = np.array(labels, dtype=np.int64), np.array(subsets, dtype=object).astype(str)
+        made.append(_describe(RowDataset(rows, image, *arrays, ids), *arrays, ids, contents, facts))
     return DetectionSplits(*made)
 
 
 def _read_shards(shards: list[Path], real_of: Mapping[str, str], families: Mapping[str, str]) -> DetectionData:
     entries: list[tuple[Path, int, int, int, str, str]] = []
     contents: list[str] = []
-    found_real, found_family = dict(real_of), dict(families)
+    facts_of = _Facts(real_of, families)
     for shard in shards:
         for key, members in _samples(shard).items():
             facts = members.get(".json")
@@ -133,16 +161,14 @@ def _read_shards(shards: list[Path], real_of: Mapping[str, str], families: Mappi
             info = _json(facts[2], f"{shard}: {key}.json")
             label, subset = _label(info.get("label"), f"{shard}: {key}"), str(info.get("subset", ""))
             subset = subset or ("real", "fake")[label]
-            if label == FAKE and "real_source" in info:
-                found_real.setdefault(subset, str(info["real_source"]))
-            if label == FAKE and "family" in info:
-                found_family.setdefault(subset, str(info["family"]))
+            if label == FAKE:
+                facts_of.note(info, subset)
             offset, size, data = members[pictures[0]]
             entries.append((shard, offset, size, label, subset, f"{shard.name}/{key}"))
             contents.append(hashlib.sha256(data).hexdigest())
     labels = np.array([entry[3] for entry in entries], dtype=np.int64)
     subsets = np.array([entry[4] for entry in entries], dtype=object).astype(str)
-    return _describe(TarDataset(entries), labels, subsets, [entry[5] for entry in entries], contents, found_real, found_family)
+    return _describe(TarDataset(entries), labels, subsets, [entry[5] for entry in entries], contents, facts_of)
 
 
 def _samples(shard: Path) -> dict[str, dict[str, tuple[int, int, bytes]]]:
@@ -159,26 +185,42 @@ def _samples(shard: Path) -> dict[str, dict[str, tuple[int, int, bytes]]]:
     return samples
 
 
+class _Facts:
+    """Real sources and families of the subsets of fakes: as given, else what the fakes' rows say."""
+
+    def __init__(self, real_of: Mapping[str, str], families: Mapping[str, str]):
+        self.real_of, self.families = real_of, dict(families)
+        self.found: dict[str, dict[str, None]] = {}  # a subset with several parts has several
+
+    def note(self, row: Mapping[str, Any], subset: str) -> None:
+        source = next((row[key] for key in SOURCE_KEYS if row.get(key)), None)
+        if source is not None:
+            self.found.setdefault(subset, {})[str(source)] = None
+        if row.get("family"):
+            self.families.setdefault(subset, str(row["family"]))
+
+    def sources_of(self, subset: str, all_sources: Sequence[str]) -> str | tuple[str, ...]:
+        if subset in self.real_of:
+            return self.real_of[subset]
+        names = tuple(self.found.get(subset, ())) or tuple(all_sources)
+        if len(names) == 1:
+            return names[0]
+        if subset in self.found:
+            return names
+        raise InputError(
+            f"which reals does the subset {subset!r} belong to? There are {', '.join(all_sources) or 'none'}", "Name them in `real_of`"
+        )
+
+
 def _describe(
-    dataset: Any,
-    labels: np.ndarray,
-    subsets: np.ndarray,
-    ids: Sequence[str],
-    contents: Sequence[str],
-    real_of: Mapping[str, str],
-    families: Mapping[str, str],
+    dataset: Any, labels: np.ndarray, subsets: np.ndarray, ids: Sequence[str], contents: Sequence[str], facts: _Facts
 ) -> DetectionData:
     fakes = list(dict.fromkeys(subsets[labels == FAKE].tolist()))
     sources = list(dict.fromkeys(subsets[labels == REAL].tolist()))
-    named = {name: real_of.get(name) or (sources[0] if len(sources) == 1 else "") for name in fakes}
-    unknown = [name for name, source in named.items() if not source]
-    if unknown:
-        raise InputError(
-            f"which reals does the subset {unknown[0]!r} belong to? There are {', '.join(sources) or 'none'}", "Name them in `real_of`"
-        )
+    named = {name: facts.sources_of(name, sources) for name in fakes}
     listing = "\n".join(f"{label}\t{name}\t{one}\t{sha}" for label, name, one, sha in zip(labels, subsets, ids, contents, strict=True))
     digest = hashlib.sha256(listing.encode()).hexdigest()
-    return DetectionData(dataset, labels, subsets, named, {name: families.get(name, "other") for name in fakes}, digest)
+    return DetectionData(dataset, labels, subsets, named, {name: facts.families.get(name, "other") for name in fakes}, digest)
 
 
 def _picture(value: Any, name: str) -> np.ndarray:
@@ -193,8 +235,7 @@ def _picture(value: Any, name: str) -> np.ndarray:
     raise InputError(f"{name} is no picture but {type(value).__name__}", "The image column must hold pictures")
 
 
-def _column(rows: Sequence[Mapping[str, Any]], index: int, name: str, split: str) -> Any:
-    row = rows[index]
+def _column(row: Mapping[str, Any], name: str, split: str) -> Any:
     if name not in row:
         raise InputError(f"the {split} split has no column {name!r}", f"It has: {', '.join(row)}")
     return row[name]

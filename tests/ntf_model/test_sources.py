@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ntf_model.errors import InputError
-from ntf_model.sources import from_huggingface, from_rows, from_webdataset
+from ntf_model.sources import from_huggingface, from_path, from_rows, from_webdataset
 
 
 def png(value: int) -> bytes:
@@ -85,6 +85,42 @@ def test_rows_of_a_dataset(with_subset: bool) -> None:
     assert data.real_of == ({"GAN": "ffhq"} if with_subset else {"fake": "real"})
     assert [data.dataset[index].image[0, 0, 0] for index in range(4)] == [0, 1, 2, 3]
     assert data.dataset[3].id == "validation/3"
+
+
+def test_rows_say_which_reals_they_belong_to() -> None:
+    listed = [{"image": png(value), "label": value % 2, "subset": "GAN", "part": "ab"[value // 2], "family": "GAN"} for value in range(4)]
+    for row in listed:
+        row["subset"] = row["part"] if row["label"] == 0 else "GAN"
+    data = from_rows({"train": listed, "validation": listed, "test": listed}).train
+    assert data.real_of == {"GAN": ("a", "b")}
+    assert data.families == {"GAN": "GAN"}
+    assert from_rows({"train": listed, "validation": listed, "test": listed}, real_of={"GAN": "b"}).train.real_of == {"GAN": "b"}
+
+
+def test_a_path_is_read_in_the_form_that_it_has(tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for split in ("train", "val"):
+        write_shard(
+            shards / f"{split}-000000.tar", {"0": sample(10, label=0, subset="a"), "1": sample(20, label=1, subset="GAN", part="a")}
+        )
+    with pytest.raises(InputError, match="no shards of the split 'test'"):
+        from_path(shards)
+    write_shard(shards / "test-000000.tar", {"0": sample(30, label=0, subset="a"), "1": sample(40, label=1, subset="GAN", part="a")})
+    assert from_path(shards).test.dataset[1].image[0, 0, 0] == 40
+
+    datasets = pytest.importorskip("datasets")
+    table = datasets.Dataset.from_list([{key: row[key] for key in ("label", "subset")} for row in rows(True)])
+    table = table.add_column("image", [{"bytes": png(value), "path": None} for value in range(4)]).cast_column("image", datasets.Image())
+    splits = datasets.DatasetDict({"train": table, "validation": table, "test": table})
+    splits.save_to_disk(str(tmp_path / "saved"))
+    (tmp_path / "parquet" / "data").mkdir(parents=True)
+    for name, part in splits.items():
+        part.to_parquet(str(tmp_path / "parquet" / "data" / f"{name}-00000-of-00001.parquet"))
+    for folder in ("saved", "parquet"):
+        data = from_path(tmp_path / folder).validation
+        assert data.real_of == {"GAN": "ffhq"}
+        assert [data.dataset[index].image[0, 0, 0] for index in range(4)] == [0, 1, 2, 3]
 
 
 def test_missing_splits_and_columns_are_named() -> None:
