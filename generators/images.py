@@ -31,7 +31,8 @@ def to_uint8(pixels: torch.Tensor, low: float = -1.0, high: float = 1.0, roundin
 
 def to_float(images: np.ndarray, low: float = -1.0, high: float = 1.0, device: str | torch.device = "cpu") -> torch.Tensor:
     """`uint8` `[N, H, W, 3]` to float32 `[N, 3, H, W]` with black at `low` and white at `high`."""
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float()
+    pixels = torch.from_numpy(np.array(images, order="C")).to(device)  # a copy, because torch takes no view that runs backwards
+    pixels = pixels.permute(0, 3, 1, 2).float()
     return pixels * ((high - low) / 255.0) + low
 
 

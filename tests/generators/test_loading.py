@@ -1,0 +1,88 @@
+"""What a checkpoint's options say about speed: they change pixels by rounding, and half precision a little more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from generators import registry
+from generators.base import Generator
+from generators.checkpoints import Checkpoint
+from generators.errors import InputError
+from generators.loading import compile_networks, find_networks, load_generator
+from tests.support import ddpm_checkpoint, projected_gan_checkpoint, simswap_checkpoint, stylegan2_checkpoint
+
+FACES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+SMALL: dict[str, tuple[Any, dict[str, Any]]] = {
+    "stylegan2": (stylegan2_checkpoint, {}),
+    "projected_gan": (projected_gan_checkpoint, {"img_resolution": 64}),
+    "simswap": (simswap_checkpoint, {}),
+    "ddim": (ddpm_checkpoint, {}),
+}
+
+
+def checkpoint(folder: Path, name: str, **options: Any) -> Checkpoint:
+    write, own = SMALL[name]
+    return Checkpoint(write(folder / (f"{name}.pth" if name == "projected_gan" else f"{name}.safetensors")), own | options)
+
+
+def made(generator: Generator, count: int = 3) -> np.ndarray:
+    steps = {} if "steps" not in generator.Parameters.model_fields else {"steps": 2}
+    if generator.name == "simswap":
+        return generator.swap(FACES[:count], FACES[:count][::-1], list(range(count))).astype(int)
+    return generator.sample(list(range(count)), **steps).astype(int)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["projected_gan", "simswap"])
+def test_compiled_networks_make_the_same_pictures(tmp_path: Path, name: str) -> None:
+    """Through dynamo, which is what meets a network's Python; the compiler behind it is another test's."""
+    generator = load_generator(name, checkpoint(tmp_path, name))
+    wanted = made(generator)
+    calls: list[int] = []
+
+    def counting(graph: Any, inputs: Any) -> Any:
+        calls.append(1)
+        return graph.forward
+
+    torch._dynamo.reset()
+    compile_networks(generator, counting)  # type: ignore[arg-type]
+    assert find_networks(generator)
+    assert np.abs(made(generator) - wanted).max() <= 1
+    assert calls, "nothing was compiled"
+    generator.batch_size = 2  # another shape
+    assert np.abs(made(generator) - wanted).max() <= 1
+
+
+def test_the_option_compiles(tmp_path: Path) -> None:
+    assert [network._compiled_call_impl for network in find_networks(load_generator("simswap", checkpoint(tmp_path, "simswap")))] == [
+        None
+    ] * 2
+    compiled = load_generator("simswap", checkpoint(tmp_path, "simswap", compile=True))
+    assert all(network._compiled_call_impl for network in find_networks(compiled))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["simswap", "ddim"])
+def test_the_option_sets_the_precision(tmp_path: Path, name: str, precision: str) -> None:
+    wanted = made(load_generator(name, checkpoint(tmp_path, name)))
+    halved = load_generator(name, checkpoint(tmp_path, name, precision=precision))
+    assert {weight.dtype for network in find_networks(halved) for weight in network.parameters()} == {getattr(torch, precision)}
+    difference = np.abs(made(halved) - wanted)
+    assert difference.max() > 0
+    assert difference.mean() < 4
+
+
+def test_options_that_are_wrong(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"float8.*Known: float32"):
+        load_generator("stylegan2", checkpoint(tmp_path, "stylegan2", precision="float8"))
+    with pytest.raises(InputError, match="compile must be true or false"):
+        load_generator("stylegan2", checkpoint(tmp_path, "stylegan2", compile="yes"))
+
+
+def test_every_method_names_its_networks() -> None:
+    assert all(registry.get(name).networks for name in registry.names() if name != "inswapper")
