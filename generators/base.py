@@ -143,7 +143,9 @@ class Generator(ABC):
             whole.rejected.update({start + index: reason for index, reason in made.rejected.items()})
             for column, values in made.columns.items():
                 whole.columns.setdefault(column, []).extend(values)
-            whole.images = made.images if start == 0 else np.concatenate([whole.images, made.images])
+            if start == 0:  # the whole at once: what grows by copying needs its memory twice
+                whole.images = np.empty((len(request.seeds), *made.images.shape[1:]), np.uint8)
+            whole.images[start : start + len(part.seeds)] = made.images
             start += len(part.seeds)
         return whole
 
