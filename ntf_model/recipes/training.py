@@ -124,7 +124,7 @@ def train(
     accelerator = make_accelerator(detector.config, detector.device)
     with Meter() as meter:
         log, best = _learn(detector, splits, output if accelerator.is_main_process else None, resume, accelerator, on_progress)
-    detector.network.load_state_dict(best["state"])
+    _restore(detector.network, best["state"])
     detector.network.eval()
     if output and accelerator.is_main_process:
         detector.save_pretrained(output)
@@ -143,10 +143,10 @@ def _learn(
     network = accelerator.prepare(detector.network)
     optimizer, schedule = detector.optimizer(network), detector.schedule()
     log: list[dict[str, Any]] = []
-    best: dict[str, Any] = {"found": (-np.inf, 0.0), "state": copy.deepcopy(detector.network.state_dict())}
+    best: dict[str, Any] = {"found": (-np.inf, 0.0), "state": copy.deepcopy(_learnt(detector.network))}
     if resume and output and (output / CHECKPOINT_FILE).is_file():
         saved = _read_checkpoint(output / CHECKPOINT_FILE)
-        detector.network.load_state_dict(saved["network"])
+        _restore(detector.network, saved["network"])
         optimizer.load_state_dict(saved["optimizer"])
         log, best = saved["log"], saved["best"]
         for row in log:
@@ -164,7 +164,7 @@ def _learn(
         schedule.record(found.accuracy)
         row = {"epoch": epoch, "loss": loss, "validation_ap": found.ap, "validation_accuracy": found.accuracy, "learning_rate": rate}
         log.append({**row, "seconds": time.perf_counter() - started})
-        state = detector.network.state_dict()
+        state = _learnt(detector.network)
         if tuple(found) > tuple(best["found"]):
             best = {"found": tuple(found), "epoch": epoch, "state": copy.deepcopy(state)}
         if output:
@@ -237,6 +237,16 @@ def _epoch(
         total += loss.item()
         on_progress(epoch * len(batches) + done + 1, config.epochs * len(batches), f"training {detector.name}")
     return total / max(1, len(batches))
+
+
+def _learnt(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The state without what is frozen: of a linear layer on a large backbone only the layer."""
+    frozen = {name for name, value in network.named_parameters() if not value.requires_grad}
+    return {name: value for name, value in network.state_dict().items() if name not in frozen}
+
+
+def _restore(network: nn.Module, learnt: dict[str, torch.Tensor]) -> None:
+    network.load_state_dict({**network.state_dict(), **learnt})
 
 
 def _write_checkpoint(output: Path, saved: dict[str, Any]) -> None:
