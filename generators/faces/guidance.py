@@ -155,8 +155,9 @@ class FaceGuidance:
 def eye_boxes(labels: torch.Tensor) -> list[Box]:
     """Boxes around both eyes of a label map `[S, S]`, or none if either eye is not seen.
 
-    The original takes the corners of the eyes from face_alignment's landmarks; here they are the outermost pixels of what the face parser
-    calls an eye, and the height is that between the two corners.
+    The original takes the corners of the eyes from face_alignment's 68 landmarks (36 and 39, 42 and 45), found anew at every step. The five
+    landmarks of the detectors here tell an eye's centre and not its corners, so that they are the outermost pixels of what the face parser,
+    which has looked at the target already, calls an eye. Margins, and the height between the two corners, are the original's.
     """
     size = labels.shape[-1]
     margin_x, margin_y = (max(1, round(margin * size / EYE_SCALE)) for margin in (EYE_MARGIN_X, EYE_MARGIN_Y))
