@@ -1,9 +1,9 @@
 """Stable Diffusion (Rombach et al. 2022), and any other text-to-image pipeline that diffusers knows.
 
-A checkpoint is a folder as diffusers saves a pipeline, a Hub repository id, or one safetensors file with all parts of a Stable Diffusion
-(tensors under `unet.`, `vae.` and `text_encoder.`, the configuration of each, of the `scheduler` and of the `tokenizer` in the header).
-diffusers does all the work; this file gives each image its own random generator, keeps what the safety checker flags out of the dataset,
-and makes image-to-image an edit.
+A checkpoint is a folder as diffusers saves a pipeline, a Hub repository id, or one file: safetensors with all parts (tensors under `unet.`,
+`vae.` and `text_encoder.`, the configuration of each, of the `scheduler` and of the `tokenizer` in the header), or CompVis' original of
+Stable Diffusion 1 (`.ckpt` or safetensors), which needs the component `tokenizer` beside it. diffusers does all the work; this file gives
+each image its own random generator, keeps what the safety checker flags out of the dataset, and makes image-to-image an edit.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from pydantic import Field
 
 from generators import base
 from generators.base import Generator, Request, Result
-from generators.checkpoints import Checkpoint, read
+from generators.checkpoints import Checkpoint, Contents, read
 from generators.diffusion import build_part, diffusers_folder, images_at_once, require_size, to_device
 from generators.errors import CheckpointError, InputError
 from generators.images import to_float, to_uint8
+from generators.networks.ldm_original import read_parts
 from generators.networks.state import load_exactly
 from generators.registry import register
 from generators.seeding import torch_rng
 
+VOCABULARY = "https://huggingface.co/openai/clip-vit-large-patch14"
 SINGLE_FILE_PARTS = ("unet", "vae", "text_encoder", "scheduler", "tokenizer")
 SAFETY_PARTS = ("safety_checker", "feature_extractor")
 FLAGGED = "the safety checker flags it"
@@ -64,16 +66,15 @@ class StableDiffusion(Generator):
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> StableDiffusion:
-        """Option `size`: the side of the images in pixels, by default the one that the pipeline was trained for."""
+        """Option `size`: the side of the images in pixels, by default the one that the pipeline was trained for. Options of an original
+        checkpoint: see `generators.networks.ldm_original.read_parts`."""
         from diffusers import AutoPipelineForText2Image
 
         folder = diffusers_folder(checkpoint)
-        if folder is None and checkpoint.path.suffix == ".safetensors":
-            return cls(_pipeline_in(checkpoint.path, dtype), None, checkpoint.option("size"), device)
+        if folder is None and checkpoint.path.is_file():
+            return cls(_pipeline_of_file(checkpoint, dtype), None, checkpoint.option("size"), device)
         if folder is None or not (folder / "model_index.json").is_file():
-            raise CheckpointError(
-                f"{checkpoint.path} is no folder of a diffusers pipeline", "It should hold a model_index.json; or give one safetensors file"
-            )
+            raise CheckpointError(f"{checkpoint.path} is no folder of a diffusers pipeline", "It should hold a model_index.json")
         index = json.loads((folder / "model_index.json").read_text())
         without = {name: None for name in SAFETY_PARTS if name in index}  # asked here instead: the pipeline would blacken what it flags
         if "requires_safety_checker" in index:
@@ -180,30 +181,65 @@ def build_tokenizer(settings: Mapping[str, Any]) -> Any:
     return CLIPTokenizer(settings["vocab"], merges, model_max_length=settings["model_max_length"])
 
 
-def _pipeline_in(path: Path, dtype: torch.dtype) -> Any:
-    """The pipeline of a single safetensors file with its configuration in the header."""
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+def _pipeline_of_file(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
+    """The pipeline of a single file: with its configuration in the header, or CompVis' original."""
+    from diffusers import StableDiffusionPipeline
+
+    contents = read(checkpoint.path)
+    parts = _described_parts(contents, checkpoint.path) if "unet" in contents.config else _original_parts(contents, checkpoint)
+    for name in ("vae", "unet", "text_encoder"):
+        parts[name] = to_device(parts[name], "cpu", dtype)
+    return StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+
+
+def _described_parts(contents: Contents, path: Path) -> dict[str, Any]:
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    contents = read(path)
-    missing = [name for name in SINGLE_FILE_PARTS if not isinstance(contents.config.get(name), Mapping)]
+    config = contents.config
+    missing = [name for name in SINGLE_FILE_PARTS if not isinstance(config.get(name), Mapping)]
     if missing:
         raise CheckpointError(f"{path} has no configuration of its {missing[0]!r}", 'The header\'s "config" must hold one for each part')
-    config = contents.config
     text_encoder = CLIPTextModel(CLIPTextConfig(**config["text_encoder"]))
-    networks = {
+    return {
         "vae": build_part(contents, "vae", AutoencoderKL, path),
         "unet": build_part(contents, "unet", UNet2DConditionModel, path),
         "text_encoder": load_exactly(text_encoder, contents.under("text_encoder."), path.name),
+        "tokenizer": build_tokenizer(config["tokenizer"]),
+        "scheduler": DDIMScheduler.from_config(config["scheduler"]),
     }
-    return StableDiffusionPipeline(
-        **{name: to_device(network, "cpu", dtype) for name, network in networks.items()},
-        tokenizer=build_tokenizer(config["tokenizer"]),
-        scheduler=DDIMScheduler.from_config(config["scheduler"]),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+
+
+def _original_parts(contents: Contents, checkpoint: Checkpoint) -> dict[str, Any]:
+    from diffusers import PNDMScheduler
+    from transformers import CLIPTextModel
+
+    parts = read_parts(contents, checkpoint)
+    if not isinstance(parts.text_encoder, CLIPTextModel):
+        raise CheckpointError(f"{checkpoint.path.name} has no text encoder of CLIP's", "If it is a latent-diffusion model, use `ldm`")
+    return {
+        "vae": parts.first_stage,
+        "unet": parts.unet,
+        "text_encoder": parts.text_encoder,
+        "tokenizer": _component_tokenizer(checkpoint, parts.text_encoder.config.max_position_embeddings),
+        "scheduler": PNDMScheduler.from_config(parts.schedule, skip_prk_steps=True),  # as in the released pipelines
+    }
+
+
+def _component_tokenizer(checkpoint: Checkpoint, length: int) -> Any:
+    from transformers import CLIPTokenizer
+
+    if "tokenizer" not in checkpoint.components:
+        raise CheckpointError(
+            f"{checkpoint.path.name} needs a component 'tokenizer'",
+            f"Give the folder with the vocab.json and merges.txt of {VOCABULARY} under `components`",
+        )
+    path = checkpoint.components["tokenizer"].path
+    folder = path if path.is_dir() else path.parent
+    missing = [name for name in ("vocab.json", "merges.txt") if not (folder / name).is_file()]
+    if missing:
+        raise CheckpointError(f"{folder} holds no CLIP vocabulary", f"It should have the {missing[0]} of {VOCABULARY}")
+    return CLIPTokenizer.from_pretrained(folder, local_files_only=True, model_max_length=length)
 
 
 def _denoiser(pipeline: Any) -> Any:

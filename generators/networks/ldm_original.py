@@ -1,4 +1,5 @@
-"""The parts of a CompVis/latent-diffusion checkpoint as diffusers models: UNet, first stage, text encoder and schedule."""
+"""The parts of a CompVis checkpoint, latent-diffusion's or Stable Diffusion 1's, as diffusers models: UNet, first stage, text encoder and
+schedule."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ from generators.networks.state import load_exactly
 
 UNET, FIRST, TEXT, EMA = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.", "model_ema."
 KL_SCALE = 0.18215  # of every released KL model; a VQ model's latents are not scaled
-RELEASED_SIDE = 256  # pixels: what the released models were trained on
+RELEASED_SIDE, STABLE_SIDE = 256, 512  # pixels: what the released models of latent-diffusion and of Stable Diffusion were trained on
+CLIP, CLIP_HEAD_CHANNELS = "text_model.", 64  # Stable Diffusion 1's text encoder
+OPEN_CLIP = "cond_stage_model.model."  # Stable Diffusion 2's
 
 BERT_PARTS = {
     "token_emb": "model.embed_tokens",
@@ -52,21 +55,27 @@ def read_parts(contents: Contents, checkpoint: Checkpoint) -> LatentParts:
     """The parts of a Lightning checkpoint, with the averaged weights of its UNet.
 
     What no shape tells comes from the checkpoint's options, by default as released: `num_head_channels` (32 without text), `num_heads`
-    (8 with text), `image_size` (of the latents), `scale_factor`. Raises CheckpointError if it is no latent-diffusion checkpoint.
+    (8 with text), `image_size` (of the latents), `scale_factor`. The text encoder is latent-diffusion's own (an LDMBertModel) or CLIP's.
+    Raises CheckpointError if it is neither a latent-diffusion checkpoint nor one of Stable Diffusion 1.
     """
     source = checkpoint.path.name
     state = {name.removeprefix("state_dict."): value for name, value in contents.tensors.items()}
     unet_state, first = _under(state, UNET), _under(state, FIRST)
     if not unet_state or not first:
         raise CheckpointError(f"{source} is no latent-diffusion checkpoint", f"It should have tensors under {UNET} and {FIRST}")
+    if any(key.startswith(OPEN_CLIP) for key in state):
+        raise CheckpointError(f"{source} is of Stable Diffusion 2, which is read from a folder alone", "Give it as diffusers saves it")
     unet_state |= averaged(state)
     text = _under(state, TEXT)
+    is_clip = f"{CLIP}embeddings.token_embedding.weight" in text
     first_stage = build_first_stage(first, _scale_factor(state, first, checkpoint), source)
     factor = 2 ** (len(first_stage.config.block_out_channels) - 1)
     channels = checkpoint.option("num_head_channels", None if text or "num_heads" in checkpoint.options else 32)
     heads = openai_names.Heads(channels, int(checkpoint.option("num_heads", 8)))
-    unet = openai_names.build(unet_state, int(checkpoint.option("image_size", RELEASED_SIDE // factor)), heads, source)
-    return LatentParts(unet, first_stage, build_text_encoder(text, source) if text else None, _schedule(state, bool(text)))
+    side = (STABLE_SIDE if is_clip else RELEASED_SIDE) // factor
+    unet = openai_names.build(unet_state, int(checkpoint.option("image_size", side)), heads, source)
+    build = build_clip if is_clip else build_text_encoder
+    return LatentParts(unet, first_stage, build(text, source) if text else None, _schedule(state, bool(text)))
 
 
 def averaged(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -128,6 +137,25 @@ def build_text_encoder(state: Mapping[str, torch.Tensor], source: str) -> nn.Mod
         else:
             translated[f"{BERT_PARTS[whole]}.{leaf}"] = value
     return load_exactly(LDMBertModel(config), translated, source)
+
+
+def build_clip(state: Mapping[str, torch.Tensor], source: str) -> nn.Module:
+    """The text half of a CLIP, as transformers' CLIPTextModel."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    own = {key.removeprefix(CLIP): value for key, value in state.items() if not key.endswith("position_ids")}
+    vocabulary, width = own["embeddings.token_embedding.weight"].shape
+    config = CLIPTextConfig(
+        vocab_size=vocabulary,
+        max_position_embeddings=len(own["embeddings.position_embedding.weight"]),
+        hidden_size=width,
+        intermediate_size=len(own["encoder.layers.0.mlp.fc1.bias"]),
+        num_hidden_layers=ddim_names.count(own, r"encoder\.layers\.(\d+)\."),
+        num_attention_heads=max(1, width // CLIP_HEAD_CHANNELS),
+        bos_token_id=vocabulary - 2,
+        eos_token_id=vocabulary - 1,
+    )
+    return load_exactly(CLIPTextModel(config), own, source)
 
 
 def _under(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

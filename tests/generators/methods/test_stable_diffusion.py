@@ -13,7 +13,9 @@ from generators.checkpoints import Checkpoint, read, write_safetensors
 from generators.errors import CheckpointError, InputError
 from generators.methods.stable_diffusion import FLAGGED, StableDiffusion
 from tests.generators.methods import tiny_diffusion as tiny
+from tests.parity.cases import Case
 
+LDM_CASE = Case(Path(__file__).parents[2] / "parity" / "cases" / "ldm" / "txt2img_tiny")
 PROMPTS = ["a cat", "a dog"] * 4
 
 
@@ -75,6 +77,55 @@ def test_a_file_that_lacks_a_part_is_refused(folder: Path, tmp_path: Path) -> No
     write_safetensors(tmp_path / "part.safetensors", whole.under("unet."), whole.config)
     with pytest.raises(CheckpointError, match=r"part\.safetensors does not fit"):
         StableDiffusion.load(Checkpoint(tmp_path / "part.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """The tensors of a small Stable Diffusion 1 in CompVis' layout: the UNet and the autoencoder of a latent-diffusion parity case, and a
+    CLIP for text."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(6)
+    tokens = 2 + 2 * len(tiny.LETTERS)
+    sizes = {"vocab_size": tokens, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 1}
+    text = CLIPTextModel(CLIPTextConfig(**sizes, max_position_embeddings=16, bos_token_id=0, eos_token_id=1, pad_token_id=1))
+    state = {key: value for key, value in LDM_CASE.weights("state_dict").items() if not key.startswith("cond_stage_model.")}
+    prefix = "cond_stage_model.transformer.text_model."
+    state |= {f"{prefix}{key}": value for key, value in text.state_dict().items()}
+    return state | {f"{prefix}embeddings.position_ids": torch.arange(16)[None]}
+
+
+def test_an_original_checkpoint_gives_the_official_numbers_and_follows_prompts(
+    folder: Path, original: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    torch.save({"state_dict": original, "global_step": 1}, tmp_path / "model.ckpt")
+    write_safetensors(tmp_path / "model.safetensors", original, {})
+    for name in ("model.ckpt", "model.safetensors"):
+        checkpoint = Checkpoint(tmp_path / name, {"num_heads": 4, "image_size": 8}, {"tokenizer": Checkpoint(folder / "vocab.json")})
+        model = StableDiffusion.load(checkpoint)
+        assert model.resolution == 64
+        x, t = LDM_CASE.tensor("x"), LDM_CASE.tensor("t")
+        with torch.inference_mode():
+            LDM_CASE.compare("eps", model.pipeline.unet(x, t, encoder_hidden_states=LDM_CASE.tensor("text_embedding")).sample)
+            LDM_CASE.compare("decoded", model.pipeline.vae.decode(x).sample)
+        key = "encoder.layers.1.mlp.fc1.weight"
+        assert torch.equal(model.pipeline.text_encoder.state_dict()[key], original[f"cond_stage_model.transformer.text_model.{key}"])
+    images = [model.prompt([text], [1], steps=2, safety="off") for text in ("a cat", "a dog")]
+    assert images[0].shape == (1, 64, 64, 3)
+    assert not np.array_equal(*images)
+
+
+def test_an_original_checkpoint_that_cannot_be_read_is_refused(original: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    def refused(state: dict[str, torch.Tensor], message: str, **components: Checkpoint) -> None:
+        write_safetensors(tmp_path / "model.safetensors", state, {})
+        with pytest.raises(CheckpointError, match=message):
+            StableDiffusion.load(Checkpoint(tmp_path / "model.safetensors", {"num_heads": 4, "image_size": 8}, components))
+
+    refused(original, "needs a component 'tokenizer'")
+    refused(original, r"holds no CLIP vocabulary.*vocab\.json", tokenizer=Checkpoint(tmp_path))
+    refused({**original, "cond_stage_model.model.ln_final.weight": torch.ones(4)}, "Stable Diffusion 2")
+    refused(LDM_CASE.weights("state_dict"), "no text encoder of CLIP's.*`ldm`")
+    refused({"weight": torch.ones(1)}, "no latent-diffusion checkpoint")
 
 
 def test_a_flagged_image_is_rejected_and_not_blackened(folder: Path) -> None:
