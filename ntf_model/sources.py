@@ -27,7 +27,7 @@ def from_path(path: Path | str) -> DetectionSplits:
     wrote, or Parquet files), or pictures in folders `real/` and `fake/`. The exports of the store are all of these."""
     path = Path(path)
     shards = {
-        split: sorted(file for name in names for pattern in (f"{name}*.tar", f"{name}/*.tar") for file in path.glob(pattern))
+        split: sorted({file for name in names for pattern in (f"{name}*.tar", f"{name}/*.tar") for file in path.glob(pattern)})
         for split, names in SPLIT_FOLDERS.items()
     }
     if any(shards.values()):

@@ -100,22 +100,24 @@ def test_rows_say_which_reals_they_belong_to() -> None:
 def test_a_path_is_read_in_the_form_that_it_has(tmp_path: Path) -> None:
     shards = tmp_path / "shards"
     shards.mkdir()
-    for split in ("train", "val"):
+    for split in ("train", "validation"):
         write_shard(
             shards / f"{split}-000000.tar", {"0": sample(10, label=0, subset="a"), "1": sample(20, label=1, subset="GAN", part="a")}
         )
     with pytest.raises(InputError, match="no shards of the split 'test'"):
         from_path(shards)
     write_shard(shards / "test-000000.tar", {"0": sample(30, label=0, subset="a"), "1": sample(40, label=1, subset="GAN", part="a")})
-    assert from_path(shards).test.dataset[1].image[0, 0, 0] == 40
+    splits = from_path(shards)
+    assert splits.test.dataset[1].image[0, 0, 0] == 40
+    assert [len(split) for split in splits] == [2, 2, 2]
 
     datasets = pytest.importorskip("datasets")
     table = datasets.Dataset.from_list([{key: row[key] for key in ("label", "subset")} for row in rows(True)])
     table = table.add_column("image", [{"bytes": png(value), "path": None} for value in range(4)]).cast_column("image", datasets.Image())
-    splits = datasets.DatasetDict({"train": table, "validation": table, "test": table})
-    splits.save_to_disk(str(tmp_path / "saved"))
+    saved = datasets.DatasetDict({"train": table, "validation": table, "test": table})
+    saved.save_to_disk(str(tmp_path / "saved"))
     (tmp_path / "parquet" / "data").mkdir(parents=True)
-    for name, part in splits.items():
+    for name, part in saved.items():
         part.to_parquet(str(tmp_path / "parquet" / "data" / f"{name}-00000-of-00001.parquet"))
     for folder in ("saved", "parquet"):
         data = from_path(tmp_path / folder).validation
