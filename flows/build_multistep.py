@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import console, jobs
 from flows.building import build_version
+from flows.findings import EMBEDDINGS_FILE, ROBUSTNESS_FILE
 from flows.orphans import end_with_worker
 from flows.remote import Source
 from pipelines.build import BuildReport
@@ -30,9 +31,11 @@ def build_multistep(
     device: str = "auto",
     limit: int | None = None,
     shares: int = 1,
+    examine: bool = False,
 ) -> dict[str, Any]:
     """Builds what is missing of `manifest` (a file, or `demo` or `paper`) into `store`, trains and judges NTF, and writes the report.
 
+    With `examine` the detector is also judged on degraded images and explained, so that the report has those curves, pictures and maps.
     `device` may name several GPUs ("0,1"). `limit` bounds the fakes of each part of a subset, to try a manifest out. `shares` is the number
     of `make-shards` runs that the build is shared out to, over a work pool. Gives the version, its digest, what was made, and the report.
     """
@@ -46,6 +49,8 @@ def build_multistep(
     if not (run / jobs.EVALUATION_FILE).is_file():  # this very dataset has not been learnt yet
         _learn(plan, dataset, run, device)
         _judge(run, dataset)
+    if examine:
+        _examine(run, dataset)
     page = jobs.report(dataset, folder / "report.html", version.number, (run,))
     create_link_artifact(page.resolve().as_uri(), link_text=f"Report of {dataset.name}, version {version.number}", key="report")
     return {**_summary(built, dataset), "run": str(run), "report": str(page)}
@@ -92,6 +97,17 @@ def _judge(run: Path, dataset: Store) -> None:
     with console.step_progress("evaluate") as show:
         judged = judge(run, jobs.splits_of_store(dataset), on_progress=show)
     create_markdown_artifact((run / "results.md").read_text(encoding="utf-8"), key="results", description=judged.evaluation.title)
+
+
+def _examine(run: Path, dataset: Store) -> None:
+    """Robustness and explanation of the detector in `run`, as far as they are not there yet."""
+    splits = jobs.splits_of_store(dataset)
+    if not (run / ROBUSTNESS_FILE).is_file():
+        degrade = task(jobs.judge_robustness, name="robustness-ntf", cache_policy=NO_CACHE, persist_result=False)
+        with console.step_progress("robustness") as show:
+            degrade(run, splits, on_progress=show)
+    if not (run / EMBEDDINGS_FILE).is_file():
+        task(jobs.explain_ntf, name="explain-ntf", cache_policy=NO_CACHE, persist_result=False)(run, splits, run)
 
 
 def _summary(built: BuildReport, dataset: Store) -> dict[str, Any]:

@@ -191,7 +191,9 @@ def embedding_figure(found: EmbeddingMap, file: Path) -> None:
     labels = np.array(found.labels)
     for label, name in dict.fromkeys(zip(found.labels, found.subsets, strict=True)):
         rows = (subsets == name) & (labels == label)
-        panel.scatter(*found.points[rows].T, s=14, marker="x" if label == FAKE else "o", alpha=0.6, linewidths=0.8, label=name)
+        panel.scatter(
+            found.points[rows, 0], found.points[rows, 1], s=14, marker="x" if label == FAKE else "o", alpha=0.6, linewidths=0.8, label=name
+        )
     panel.legend(fontsize=8, markerscale=1.5)
     panel.set_xticks([])
     panel.set_yticks([])

@@ -22,7 +22,9 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Examples: `ntf demo` · `ntf demo --folder /tmp/demo`")(demo)
     app.command(epilog="Examples: `ntf generators` · `ntf generators --json`")(generators)
     app.command(epilog="Examples: `ntf detectors` · `ntf detectors --json`")(detectors)
-    app.command(epilog="Examples: `ntf report demo` · `ntf report demo --version 2 --run runs/demo/ntf-1a2b`")(report)
+    app.command(epilog="Examples: `ntf report demo` · `ntf report demo --runs runs/ntf --compare runs/compare --ablation runs/ablation`")(
+        report
+    )
 
 
 def demo(
@@ -34,7 +36,7 @@ def demo(
     from flows.build_multistep import build_multistep
 
     torch.set_num_threads(1)  # networks this small lose more to waiting for a second thread than they gain by it
-    result = build_multistep("demo", str(folder / "store"), str(folder / "runs"), device)
+    result = build_multistep("demo", str(folder / "store"), str(folder / "runs"), device, examine=True)
     console.out.print(
         f"version {result['version']}, digest {result['digest'][:16]}: {result['made']} shards made, {result['reused']} there already"
     )
@@ -80,11 +82,30 @@ def report(
     dataset: Annotated[str, typer.Argument(help="The dataset's name.")],
     store: StoreOption = Path("store"),
     version: VersionOption = None,
-    run: Annotated[list[Path] | None, typer.Option("--run", help="A folder that `ntf evaluate` wrote; may be repeated.")] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--run", "--runs", help="A folder that `ntf evaluate` wrote, and perhaps `robustness` and `explain`; may be repeated."
+        ),
+    ] = None,
+    compare: Annotated[Path | None, typer.Option("--compare", help="The folder that `ntf compare` wrote.")] = None,
+    ablation: Annotated[Path | None, typer.Option("--ablation", help="The folder that `ntf ablate` wrote.")] = None,
+    history: Annotated[
+        Path | None, typer.Option("--history", help="The folder in which the flow `refresh` notes its drifts: OUTPUT/DATASET.")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", help="The page.")] = Path("report.html"),
     features: Annotated[
         Path | None, typer.Option("--features", help="An .onnx network, RGB [N, 3, H, W] in [0, 1] to features [N, D]: adds FID and KID.")
     ] = None,
 ) -> None:
-    """Writes one self-contained HTML page for a version of a dataset."""
-    console.out.print(str(jobs.report(Store(store, dataset), output, version, tuple(run or ()), features=features)))
+    """Writes one self-contained HTML page for a version of a dataset.
+
+    It shows what there is: of the store, subsets with their pictures, chains, quality and licences, ledger, audit, splits, versions and
+    lineage; from the folders of `--runs`, results, robustness curves, Grad-CAM++ and embeddings; the tables of `--compare` and
+    `--ablation`. What is left out is named at the page's end with the command that makes it.
+    """
+    from flows.drift import read_history
+
+    drifts = read_history(history) if history else []
+    page = jobs.report(Store(store, dataset), output, version, tuple(runs or ()), drifts, features, compare, ablation)
+    console.out.print(str(page), soft_wrap=True)

@@ -106,8 +106,9 @@ def embedding(shared: str, reals: np.ndarray, fakes: np.ndarray, title: str) -> 
     """A map: the shared cloud of that name, `reals` as rings and `fakes` as crosses, both `[N, 2]` in [0, 1]."""
     rings = "".join(f'<circle class="ring" cx="{_x(x):.0f}" cy="{_y(y):.0f}" r="3"/>' for x, y in reals)
     crosses = "".join(f"M{_x(x) - 3:.0f} {_y(y) - 3:.0f} l6 6 m0 -6 l-6 6 " for x, y in fakes)
+    box = f"{LEFT - 6} {TOP - 6} {WIDTH - LEFT - RIGHT + 12} {HEIGHT - TOP - BOTTOM + 12}"
     body = f'<use href="#{shared}"/>{rings}<path class="cross" d="{crosses}"/>'
-    return _frame(body, title, "", "", [], [])
+    return f'<svg class="chart" viewBox="{box}" role="img" aria-label="{escape(title)}">{body}</svg>'
 
 
 def _corners(xs: np.ndarray, ys: np.ndarray) -> list[tuple[float, float]]:
@@ -135,9 +136,7 @@ def _frame(
     parts = [f'<path class="axes" d="M{_x(0)} {_y(1)} V{_y(0)} H{_x(1)}"/>', body]
     parts += [f'<text x="{_x(at):.0f}" y="{_y(0) + 13:.0f}" text-anchor="middle">{escape(text)}</text>' for at, text in x_ticks]
     parts += [f'<text x="{_x(0) - 5:.0f}" y="{_y(at) + 4:.0f}" text-anchor="end">{escape(text)}</text>' for at, text in y_ticks]
-    if x_label:
-        parts.append(f'<text x="{_x(0.5):.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
-    if y_label:
-        middle = _y(0.5)
-        parts.append(f'<text x="11" y="{middle:.0f}" text-anchor="middle" transform="rotate(-90 11 {middle:.0f})">{escape(y_label)}</text>')
+    parts.append(f'<text x="{_x(0.5):.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
+    middle = _y(0.5)
+    parts.append(f'<text x="11" y="{middle:.0f}" text-anchor="middle" transform="rotate(-90 11 {middle:.0f})">{escape(y_label)}</text>')
     return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'

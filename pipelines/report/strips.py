@@ -41,7 +41,7 @@ def strip(row: Row, rows: Mapping[str, Row], pixels: Mapping[str, np.ndarray], a
         shown.append((f"{link['kind']}: {link['generator']}", numbers(made) if made else (), each))
     cells = [Cell(caption, lines, each, album.add(pixels[each], SIDE)) for caption, lines, each in shown if each in pixels]
     before = steps[-2] if len(steps) > 1 else target[0] if target else None
-    if before in pixels and row.id in pixels:
+    if before is not None and before in pixels and row.id in pixels:
         side = min(*pixels[row.id].shape[:2], *pixels[before].shape[:2])
         mean = np.abs(fit(pixels[row.id], side).astype(np.int16) - fit(pixels[before], side)).mean()
         change = album.add(sheets.difference(pixels[row.id], pixels[before]), SIDE)

@@ -15,13 +15,13 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 def percent(value: float | None, digits: int = 1) -> str:
     """A share in per cent, without the sign: "87.3"; a dash where it is not known."""
-    return "–" if value is None else f"{100 * value:.{digits}f}"
+    return "–" if value is None else f"{100 * value:.{digits}f}".replace("-", "−")
 
 
 def interval(measure: Mapping[str, Any], digits: int = 1) -> str:
     """A measure's 95 % interval in per cent: "[84.0, 90.1]", or nothing where it has none."""
     low, high = measure.get("low"), measure.get("high")
-    return "" if low is None or high is None else f"[{100 * low:.{digits}f}, {100 * high:.{digits}f}]"
+    return "" if low is None or high is None else f"[{percent(low, digits)}, {percent(high, digits)}]"
 
 
 def spoken(measure: Mapping[str, Any]) -> str:

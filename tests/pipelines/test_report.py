@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,15 +19,16 @@ from pipelines.report import write_report
 from pipelines.report.album import Album
 from pipelines.report.strips import ids_of, strip
 from pipelines.store import Row, Store
-from tests.support import write_manifest
+from tests.support import small_manifest, write_manifest
 
 
-@pytest.fixture
-def store(tmp_path: Path, manifest_data: dict[str, Any]) -> Store:
-    manifest_data["faces"] = {"min_similarity": -1.0}
-    manifest_data["subsets"].pop("DDIM")
-    found = Store(tmp_path / "store", "tiny")
-    run_build(make_plan(load_manifest(write_manifest(tmp_path / "m.yaml", manifest_data))), found, "cpu")
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, checkpoints: Path) -> Store:
+    folder, data = tmp_path_factory.mktemp("report"), small_manifest(checkpoints)
+    data["faces"] = {"min_similarity": -1.0}
+    data["subsets"].pop("DDIM")
+    found = Store(folder / "store", "tiny")
+    run_build(make_plan(load_manifest(write_manifest(folder / "m.yaml", data))), found, "cpu")
     return found
 
 
@@ -68,6 +68,12 @@ def test_the_page_has_the_numbers_and_no_score_that_was_not_measured(tmp_path: P
     assert "to source" in page
     assert "FID" not in page
     assert "sharpness" in page
+
+
+def test_a_version_without_an_audit_says_how_to_make_one(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for section in ("audit", "overview"):
+        monkeypatch.setattr(f"pipelines.report.sections.{section}.read_audit", lambda *_: None)
+    page = write_report(store, tmp_path / "report.html").read_text()
     assert "<strong>Not audited.</strong>" in page
     assert "ntf audit tiny --version 1" in page
 

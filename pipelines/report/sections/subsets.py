@@ -81,7 +81,7 @@ def _subset(source: Source, name: str, entries: Mapping[str, CheckpointEntry]) -
 
 def _checkpoints(rows: Sequence[Row], entries: Mapping[str, CheckpointEntry]) -> list[Used]:
     """Those in the chains of the images themselves, in the order of the steps."""
-    found = {}
+    found: dict[tuple[str, str, str], Used] = {}
     for row in rows:
         for link in row.chain:
             name, sha256 = link["checkpoint"], link["identity"]["sha256"]
