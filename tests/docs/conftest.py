@@ -1,0 +1,116 @@
+"""A folder as a person has it after a while: a store with two versions, real images, checkpoints, a trained detector. All of it tiny."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from flows import cli, jobs
+from generators.training.pictures import held_out_pictures
+from pipelines.build import run_build
+from pipelines.catalogue import Catalogue
+from pipelines.manifest import load_manifest
+from pipelines.plan import make_plan
+from pipelines.registered import Registration, add_checkpoint
+from pipelines.store import Store
+from tests.support import simswap_checkpoint, stylegan2_checkpoint, write_manifest
+
+SMALLEST = {"preset": "demo", "stage1": {"epochs": 1}, "stage2": {"epochs": 1}}
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder. Shared by all tests: work on a copy."""
+    folder = tmp_path_factory.mktemp("prepared")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name in ("NTF_CHECKPOINTS", "NTF_STORE"):
+            patch.delenv(name, raising=False)
+        _fill(folder)
+    return folder
+
+
+@pytest.fixture
+def workspace(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the folder, and the current one."""
+    folder = tmp_path / "workspace"
+    shutil.copytree(prepared, folder)
+    monkeypatch.chdir(folder)
+    for name in ("NTF_CHECKPOINTS", "NTF_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[list[str]], tuple[int, str]]]:
+    """Runs `ntf` with these words in this process; gives the exit code and what was said."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(words: list[str]) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["ntf", *words])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    yield run
+
+
+def _fill(folder: Path) -> None:
+    _write_reals(folder / "data" / "faces")
+    (folder / "data" / "identities.csv").write_text("".join(f"{file.name},{file.stem}\n" for file in _pictures(folder / "data" / "faces")))
+    (folder / "data" / "withdrawn.txt").write_text("")
+    shutil.copy(_pictures(folder / "data" / "faces")[0], folder / "photo.png")
+    (folder / "weights").mkdir()
+    stylegan2_checkpoint(folder / "weights" / "mine.safetensors")
+    manifest = write_manifest(folder / "mine.yaml", _manifest())
+    for seed in (0, 7):
+        simswap_checkpoint(folder / "new.safetensors", seed)
+        described = Registration(name="swap", generator="simswap", licence="test")
+        add_checkpoint(folder / "new.safetensors", described, Catalogue.shipped())
+        run_build(make_plan(load_manifest(manifest)), Store(folder / "store", "faces"), "cpu")
+    splits = jobs.splits_of_store(Store(folder / "store", "faces"))
+    jobs.train_detector("ntf", splits, folder / "runs" / "ntf", SMALLEST, device="cpu")
+    jobs.judge_detector(folder / "runs" / "ntf", splits)
+    shutil.copytree(folder / "store" / "faces.lance", folder / "store" / "demo.lance")  # the same dataset under the demo's name
+    (folder / "demo").mkdir()
+    os.symlink("../store", folder / "demo" / "store")
+
+
+def _write_reals(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for picture in held_out_pictures("faces"):
+        Image.fromarray(picture.image[:32, :32]).save(folder / f"{picture.photograph}.png")
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.png"))
+
+
+def _manifest() -> dict[str, Any]:
+    first = {"sample": "stylegan2", "checkpoint": "sg2"}
+    return {
+        "dataset": "faces",
+        "size": 32,
+        "shard_size": 6,
+        "splits": {"train": 0.5, "validation": 0.2},
+        "reals": {"faces": {"path": "data/faces", "licence": "LFW, for research", "identities": "data/identities.csv"}},
+        "checkpoints": {"sg2": {"generators": ["stylegan2"], "file": "weights/mine.safetensors", "licence": "Apache-2.0"}},
+        "subsets": {
+            "StyleGAN2": {"count": 12, "real": "faces", "chain": [first]},
+            "SimSwap_Style2": {
+                "count": 12,
+                "real": "faces",
+                "chain": [dict(first), {"swap": "simswap", "checkpoint": "swap", "source": "faces"}],
+            },
+        },
+    }

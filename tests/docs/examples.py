@@ -1,0 +1,26 @@
+"""The worked examples of docs, as if they were copied to their rooms."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from types import ModuleType
+
+import pytest
+
+from generators import registry
+from ntf_model import detector as detectors
+from tests.docs.markdown import ROOT
+
+
+def loaded(example: str, name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The example as it would be in its room, until the test ends."""
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    monkeypatch.setattr(detectors, "_registered", dict(detectors._registered))
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "examples" / example)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
