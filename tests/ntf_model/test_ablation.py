@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from ntf_model.ablation import EVALUATION_FILE, LINE_TO_BEAT, VARIANTS, Variant, ablate, ablation_table, breadth_variants, source_variants
 from ntf_model.config import NTFConfig, merge
@@ -13,6 +14,7 @@ from ntf_model.data import DetectionSplits
 from ntf_model.errors import InputError
 from ntf_model.evaluate import Evaluation
 from ntf_model.ntf import NTFDetector
+from ntf_model.sources import from_rows
 
 
 def test_variants_are_trained_once_compared_and_kept(
@@ -45,6 +47,22 @@ def test_variants_are_trained_once_compared_and_kept(
     assert len(ablation_table(found).rows) == 3
     with pytest.raises(InputError, match="with other settings"):
         ablate(splits, tmp_path, merge(config, {"stage2": {"gamma": 1.0}}), variants=chosen, train_on=["smooth"], seeds=(0,), device="cpu")
+
+
+def test_sources_with_the_same_reals_share_their_stage_1(tiny: NTFConfig, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    subsets = ["photos"] * 12 + ["a"] * 6 + ["b"] * 6
+    rows = [
+        {"image": rng.integers(0, 256, (20, 20, 3), dtype=np.uint8), "label": int(name != "photos"), "subset": name} for name in subsets
+    ]
+    splits = from_rows({"train": rows, "validation": rows, "test": rows})
+    config = merge(tiny, {"stage1": {"epochs": 1}, "stage2": {"epochs": 1}})
+    variants = {f"ntf:{name}": Variant(name, subsets=(name,)) for name in "ab"}
+    ablate(splits, tmp_path, config, variants=variants, seeds=(0,), bootstrap=5, device="cpu")
+    assert not (tmp_path / "ntf-b" / "0" / "stage1").exists()
+    NTFDetector.fit(splits.only(["b"]), merge(config, {"seed": 0}), tmp_path / "alone", device="cpu")
+    weights = [load_file(folder / "stage1" / "model.safetensors") for folder in (tmp_path / "ntf-a" / "0", tmp_path / "alone")]
+    assert all(weights[0][name].equal(value) for name, value in weights[1].items())
 
 
 def test_sources_and_breadths(splits: DetectionSplits) -> None:
