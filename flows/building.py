@@ -24,7 +24,7 @@ from flows import console, jobs
 from flows.orphans import end_with_worker
 from flows.remote import Source, make_shard
 from generators.errors import InputError
-from pipelines.build import RETRY_AFTER, Attempt, Build, BuildReport, OnShard
+from pipelines.build import RETRY_AFTER, Attempt, Build, BuildReport, OnShard, require_gate
 from pipelines.make import Outcome
 from pipelines.plan import Plan, Shard
 from pipelines.store import Store
@@ -58,8 +58,7 @@ def build_version(plan: Plan, source: Source, shares: int = 1) -> BuildReport:
     create_image_artifact(jobs.sample_sheet(dataset), key="sheet", description=f"The first fakes of each subset of {dataset.name}")
     if built.audit is not None:
         logger.info("audit: %s", built.audit.gate.reason)
-    if plan.manifest.audit.gate:
-        built.require_gate()
+    require_gate(plan, dataset)
     return built
 
 

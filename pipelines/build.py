@@ -19,7 +19,7 @@ import torch
 
 from generators.errors import InputError
 from pipelines import rates
-from pipelines.audit import Audit, audit_version, write_audit
+from pipelines.audit import Audit, audit_version, read_audit, write_audit
 from pipelines.devices import held, parse_devices
 from pipelines.errors import CheckFailed
 from pipelines.make import Made, Maker, Outcome
@@ -67,14 +67,6 @@ class BuildReport:
     short: dict[str, int] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     audit: Audit | None = None
-
-    def require_gate(self) -> None:
-        """CheckFailed if the audit of the new version failed. The version stays: it can be looked at, and the next build mends it."""
-        if self.version is not None and self.audit is not None and not self.audit.gate.passed:
-            raise CheckFailed(
-                f"version {self.version.number} is kept, but its audit failed: {self.audit.gate.reason}. Change the manifest and build "
-                f"again, or set `audit: {{gate: false}}` to let such versions pass"
-            )
 
 
 def status(plan: Plan, store: Store) -> Status:
@@ -293,6 +285,16 @@ def run_build(plan: Plan, store: Store, device: str = "auto", on_shard: OnShard 
     with Build(plan, store, device) as build:
         build.run(on_shard)
         return build.report(build.commit())
+
+
+def require_gate(plan: Plan, store: Store) -> None:
+    """CheckFailed if the audit of the newest version failed, unless the manifest allows that. The version stays, to be looked at."""
+    found = read_audit(store) if plan.manifest.audit.gate else None
+    if found is not None and not found["gate"]["passed"]:
+        raise CheckFailed(
+            f"version {found['version']} is kept, but its audit failed: {found['gate']['reason']}. Change the manifest and build again, or "
+            f"set `audit: {{gate: false}}` to let such versions pass"
+        )
 
 
 def _known(note: Note) -> Future[Note]:

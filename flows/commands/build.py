@@ -13,7 +13,7 @@ from rich.table import Table
 from flows import console, jobs
 from flows.commands.options import DevicesOption, JsonOption, LimitOption, StoreOption
 from pipelines import rates
-from pipelines.build import Status, run_build, status
+from pipelines.build import Status, require_gate, run_build, status
 from pipelines.lineage import StaleShards, stale_shards
 from pipelines.manifest import load_manifest
 from pipelines.models import pick_device
@@ -71,6 +71,7 @@ def build(
         console.out.print(
             f"nothing to do: all {result.reused} shards of {found.manifest.dataset} are in version {dataset.version().number}"
         )
+        require_gate(found, dataset)
         return
     console.out.print(
         f"version {result.version.number}: {result.made} shards made ({result.images} images, {result.seconds:.1f} s), "
@@ -82,8 +83,7 @@ def build(
         console.out.print(f"  {subset}: rejected " + ", ".join(f"{count} x {reason}" for reason, count in reasons.items()))
     if result.audit is not None:
         console.out.print(f"audit: {result.audit.gate.reason} ({result.audit.seconds:.1f} s)", soft_wrap=True, markup=False)
-    if found.manifest.audit.gate:
-        result.require_gate()
+    require_gate(found, dataset)
 
 
 def _show_subsets(found: Plan, state: Status) -> None:

@@ -21,12 +21,12 @@ import numpy as np
 
 from pipelines.audit.container import Family, Value
 
-LEAST_GROUPS = 20  # of each class: fewer say nothing either way
+LEAST_GROUPS = 25  # of each class: fewer say nothing either way
 FOLDS = 5
 LEAST_GROUPS_PER_FOLD = 10  # of each class, as far as two folds allow
 LEVELS = 16  # words of a feature that are told apart; the rarer ones count as one
-TREES = 40
-RESAMPLES = 2000
+TREES = 24
+RESAMPLES = 1000
 WIDENING = np.sqrt(2.0)
 ERROR = 0.05  # the chance that any of the lower bounds of a clean dataset is above 0.5
 

@@ -1,0 +1,273 @@
+"""What the audit catches: biases planted into clean pictures, the same after their remedies, and false alarms over clean draws.
+
+    python benchmarks/audit.py biases              # the table of docs/audit.md
+    python benchmarks/audit.py clean --draws 200   # the share of clean datasets that fail, by size
+
+Pictures are crops of photographs that come with scikit-image and scikit-learn; real and fake are drawn alike, and differ in nothing but
+what is planted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+ROOT = Path(__file__).resolve().parents[1]
+if __package__ in (None, ""):  # run as a file: a neighbour of that name would hide the package
+    sys.path[0] = str(ROOT)
+
+from pipelines.audit import Audit, audit_folder, container, traces  # noqa: E402
+from pipelines.audit.audit import CONTENT  # noqa: E402
+from pipelines.images import encode, fit  # noqa: E402
+from pipelines.importing.importing import import_images  # noqa: E402
+from pipelines.manifest import Codec, Parity  # noqa: E402
+from pipelines.parity import read_history, with_history  # noqa: E402
+
+SIDE = 128
+Write = Callable[[np.ndarray, np.random.Generator], tuple[bytes, str]]
+
+
+@dataclass(frozen=True)
+class Bias:
+    """How reals and fakes are written (a crop of `side` pixels to bytes and a suffix), and the family that has to notice."""
+
+    name: str
+    family: str
+    real: Write
+    fake: Write
+    side: int = SIDE
+
+
+@cache
+def photographs() -> list[np.ndarray]:
+    """Colour photographs, `uint8` `[H, W, 3]`."""
+    from skimage import data
+    from sklearn.datasets import load_sample_images
+
+    return [data.astronaut(), data.coffee(), data.chelsea(), data.rocket(), *load_sample_images().images]
+
+
+def crop(rng: np.random.Generator, side: int) -> np.ndarray:
+    picture = photographs()[rng.integers(len(photographs()))]
+    top, left = (rng.integers(0, length - side + 1) for length in picture.shape[:2])
+    cut = picture[top : top + side, left : left + side]
+    return np.ascontiguousarray(cut[:, ::-1] if rng.random() < 0.5 else cut)
+
+
+def plant(bias: Bias, folder: Path, count: int, seed: int = 0) -> Path:
+    """`count` reals and as many fakes with the bias, in `folder/real` and `folder/fake`."""
+    rng = np.random.default_rng(seed)
+    for label, write in (("real", bias.real), ("fake", bias.fake)):
+        (folder / label).mkdir(parents=True)
+        for number in range(count):
+            data, suffix = write(crop(rng, bias.side), rng)
+            (folder / label / f"{label}{number}{suffix}").write_bytes(data)
+    return folder
+
+
+def our_png(pixels: np.ndarray, rng: np.random.Generator) -> tuple[bytes, str]:
+    return encode(pixels, Codec()), ".png"
+
+
+def pillow(suffix: str = ".png", share: float = 1.0, **options: object) -> Write:
+    """A file written by Pillow with `options`, or without them for all but `share` of the pictures. A pair of numbers is drawn from."""
+
+    def write(pixels: np.ndarray, rng: np.random.Generator) -> tuple[bytes, str]:
+        chosen = dict(options) if rng.random() < share else {"quality": options["quality"]} if "quality" in options else {}
+        if isinstance(chosen.get("quality"), tuple):
+            chosen["quality"] = int(rng.integers(*chosen["quality"]))
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, "PNG" if suffix == ".png" else "JPEG", **chosen)  # type: ignore[arg-type]
+        return stream.getvalue(), suffix
+
+    return write
+
+
+def exif(pixels: np.ndarray, rng: np.random.Generator) -> tuple[bytes, str]:
+    found = Image.Exif()
+    found[0x0110] = "camera"
+    return pillow(".jpg", quality=90, exif=found, share=0.5)(pixels, rng)
+
+
+def text(pixels: np.ndarray, rng: np.random.Generator) -> tuple[bytes, str]:
+    note = PngImagePlugin.PngInfo()
+    note.add_text("Software", "generator")
+    return pillow(pnginfo=note)(pixels, rng)
+
+
+def any_size(pixels: np.ndarray, rng: np.random.Generator) -> tuple[bytes, str]:
+    height, width = rng.integers(SIDE - 16, SIDE + 17, 2)
+    return our_png(np.ascontiguousarray(pixels[:height, :width]), rng)
+
+
+def one_size(pixels: np.ndarray, rng: np.random.Generator) -> tuple[bytes, str]:
+    return our_png(np.ascontiguousarray(pixels[:SIDE, :SIDE]), rng)
+
+
+def through_jpeg(*qualities: int, cut: tuple[int, int] = (0, 0)) -> Write:
+    """A PNG whose pixels were JPEG before, once for each quality, and were cut afterwards."""
+
+    def write(pixels: np.ndarray, rng: np.random.Generator) -> tuple[bytes, str]:
+        for quality in qualities:
+            pixels = np.asarray(Image.open(io.BytesIO(pillow(".jpg", quality=quality)(pixels, rng)[0])))
+        return our_png(np.ascontiguousarray(pixels[cut[0] : cut[0] + SIDE, cut[1] : cut[1] + SIDE]), rng)
+
+    return write
+
+
+def resized(pixels: np.ndarray, rng: np.random.Generator) -> tuple[bytes, str]:
+    larger = Image.fromarray(pixels).resize((SIDE * 4 // 3, SIDE * 4 // 3), Image.Resampling.BICUBIC)
+    return our_png(np.ascontiguousarray(np.asarray(larger)[:SIDE, :SIDE]), rng)
+
+
+def smoothed(pixels: np.ndarray, rng: np.random.Generator) -> tuple[bytes, str]:
+    small = Image.fromarray(pixels).resize((SIDE // 2, SIDE // 2), Image.Resampling.LANCZOS)
+    return our_png(np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC)), rng)
+
+
+BIASES = {
+    bias.name: bias
+    for bias in (
+        Bias("format: JPEG fakes among PNG reals", container.FORMAT, our_png, pillow(".jpg", quality=95)),
+        Bias("ending: .jpeg against .jpg", container.FORMAT, pillow(".jpg", quality=90), pillow(".jpeg", quality=90)),
+        Bias("quality: 92 against 88", container.QUANTISATION, pillow(".jpg", quality=92), pillow(".jpg", quality=88)),
+        Bias(
+            "quality: drawn from 70-95 against 80-95",
+            container.QUANTISATION,
+            pillow(".jpg", quality=(70, 96)),
+            pillow(".jpg", quality=(80, 96)),
+        ),
+        Bias(
+            "chroma: half of the fakes 4:4:4", container.CHROMA, pillow(".jpg", quality=90), pillow(".jpg", 0.5, quality=90, subsampling=0)
+        ),
+        Bias("metadata: EXIF in half of the reals", container.METADATA, exif, pillow(".jpg", quality=90)),
+        Bias("metadata: a text in the fakes' PNG", container.METADATA, pillow(), text),
+        Bias("encoder: PNG level 1 against 6", container.ENCODER, pillow(compress_level=1), pillow(compress_level=6)),
+        Bias("encoder: PNG level 6 against 9", container.ENCODER, pillow(compress_level=6), pillow(compress_level=9)),
+        Bias("encoder: OpenCV against Pillow", container.ENCODER, our_png, pillow(compress_level=1)),
+        Bias("encoder: optimised Huffman tables", container.ENCODER, pillow(".jpg", quality=90), pillow(".jpg", quality=90, optimize=True)),
+        Bias("PNG stored against packed", container.SIZE, pillow(compress_level=1), pillow(compress_level=0)),
+        Bias("dimensions: fakes all of one size", container.DIMENSIONS, any_size, one_size, SIDE + 16),
+        Bias("8x8 grid phase: cut by (3, 5)", traces.PHASE, through_jpeg(80), through_jpeg(80, cut=(3, 5)), SIDE + 8),
+        Bias("blockiness: quality 50 against 85", traces.BLOCKINESS, through_jpeg(85), through_jpeg(50)),
+        Bias("JPEG before: reals only", traces.HISTORY, through_jpeg(85), our_png),
+        Bias("double JPEG: 60 then 80, against 80", traces.HISTORY, through_jpeg(80), through_jpeg(60, 80)),
+        Bias("resampling: fakes enlarged by 4/3", traces.RESAMPLING, our_png, resized),
+        Bias("no shortcut: fakes smoother", CONTENT, our_png, smoothed),
+    )
+}
+
+
+def finding(found: Audit, family: str) -> tuple[str, bool]:
+    """AUC and interval of a family as text, and whether it was noticed."""
+    one = next(each for each in (*found.container, *found.traces) if each.name == family)
+    return f"{one.auc:.2f} [{one.low:.2f}, {one.high:.2f}]", not one.passed
+
+
+def imported(folder: Path, output: Path) -> Path:
+    """The remedy of everything in a container: both classes brought to PNG by `ntf import`."""
+    for label in ("real", "fake"):
+        import_images(folder / label, output, label, "for a benchmark", "made by it")  # type: ignore[arg-type]
+    return output
+
+
+def jpeg_reals(folder: Path, count: int, side: int, remedied: bool, seed: int = 0) -> Path:
+    """Reals that were JPEG files of `side` px, and fakes that never were, all brought to `SIDE` px; with the reals' past if `remedied`."""
+    rng = np.random.default_rng(seed)
+    parity = Parity(jpeg="reals", sizes="reals")
+    for label in ("real", "fake"):
+        (folder / label).mkdir(parents=True)
+    for number in range(count):
+        file = folder / f"{number}.jpg"
+        file.write_bytes(pillow(".jpg", quality=(60, 90))(crop(rng, side), rng)[0])
+        real, fake = np.asarray(Image.open(file)), crop(rng, SIDE)
+        past = read_history(file)
+        for label, pixels in (("real", real), ("fake", with_history(fake, past, parity) if remedied else fake)):
+            (folder / label / f"{label}{number}.png").write_bytes(encode(fit(pixels, SIDE), Codec()))
+    return folder
+
+
+def table(count: int) -> None:
+    print(f"| bias ({count} reals, {count} fakes) | family | AUC [interval] | noticed | build |\n|---|---|---|---|---|")
+    for name, bias in BIASES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            found = audit_folder(plant(bias, Path(folder), count))
+            text, noticed = finding(found, bias.family)
+            print(
+                f"| {name} | {bias.family} | {text} | {'yes' if noticed else 'no'} | {'passes' if found.gate.passed else 'fails'} |",
+                flush=True,
+            )
+    for name in ("format: JPEG fakes among PNG reals", "metadata: EXIF in half of the reals", "encoder: PNG level 1 against 6"):
+        with tempfile.TemporaryDirectory() as folder:
+            found = audit_folder(imported(plant(BIASES[name], Path(folder) / "as-found", count), Path(folder) / "imported"))
+            text, noticed = finding(found, BIASES[name].family)
+            said = "yes" if noticed else "no"
+            print(
+                f"| {name}, after `ntf import` | {BIASES[name].family} | {text} | {said} | {'passes' if found.gate.passed else 'fails'} |"
+            )
+    for side in (SIDE, 2 * SIDE):
+        for remedied in (False, True):
+            with tempfile.TemporaryDirectory() as folder:
+                found = audit_folder(jpeg_reals(Path(folder), count, side, remedied))
+                for family in (traces.HISTORY, traces.RESAMPLING):
+                    text, noticed = finding(found, family)
+                    what = f"reals were JPEG of {side} px{', after `parity: {jpeg: reals, sizes: reals}`' if remedied else ''}"
+                    print(
+                        f"| {what} | {family} | {text} | {'yes' if noticed else 'no'} | {'passes' if found.gate.passed else 'fails'} |",
+                        flush=True,
+                    )
+
+
+def anything(pixels: np.ndarray, rng: np.random.Generator) -> tuple[bytes, str]:
+    """A file as they come: of any format, quality, chroma, encoder, size, with and without metadata."""
+    height, width = rng.integers(48, 65, 2)
+    pixels = np.ascontiguousarray(pixels[:height, :width])
+    writers: tuple[Write, ...] = (
+        our_png,
+        pillow(compress_level=int(rng.choice([1, 6, 9]))),
+        text,
+        pillow(".jpg", quality=(60, 96)),
+        pillow(".jpeg", 0.5, quality=(60, 96), subsampling=0, optimize=True),
+        exif,
+    )
+    return writers[rng.integers(len(writers))](pixels, rng)
+
+
+def clean(draws: int, counts: list[int]) -> None:
+    """Each draw is a new dataset; files are as they come, and nothing in them depends on the label."""
+    print("| reals and fakes | draws | gate failed | a trace noticed | seconds each |\n|---|---|---|---|---|")
+    for count in counts:
+        failed, noticed, start = 0, 0, time.perf_counter()
+        for seed in range(draws):
+            with tempfile.TemporaryDirectory() as folder:
+                found = audit_folder(plant(Bias("none", "", anything, anything, 64), Path(folder), count, seed))
+                failed += not found.gate.passed
+                noticed += any(not each.passed for each in found.traces)
+        seconds = (time.perf_counter() - start) / draws
+        print(f"| {count} and {count} | {draws} | {failed / draws:.1%} | {noticed / draws:.1%} | {seconds:.1f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("biases", "clean"))
+    parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--counts", type=int, nargs="+", help="pictures of each class")
+    chosen = parser.parse_args()
+    if chosen.what == "biases":
+        table((chosen.counts or [120])[0])
+    else:
+        clean(chosen.draws, chosen.counts or [40, 120])
+
+
+if __name__ == "__main__":
+    main()
