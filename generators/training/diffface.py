@@ -133,9 +133,9 @@ class DiffFaceTrainer(Trainer):
         return DiffFace(ema.unet, ema.id_embed, guidance, Crop("aligned", self.size), "cpu", torch.float32)
 
     def sheet(self) -> np.ndarray:
-        """Rows of eight: sources, targets, swaps."""
+        """Rows of eight: sources, targets, and, once the UNet learns, swaps."""
         faces = np.stack([image for _, image in distinct_crops(self.pictures, 16, seed=0, size=self.size)])
-        if torch.equal(self.ema.id_embed[2].bias, self.denoiser.id_embed[2].bias):  # nothing learnt yet
+        if torch.equal(self.ema.id_embed[0].bias, self.denoiser.id_embed[0].bias):
             return faces
         swapped = self.swapper().swap(faces[:8], faces[8:], range(8), **SWAP)
         return np.concatenate([faces[:8], faces[8:], swapped])

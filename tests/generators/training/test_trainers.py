@@ -12,14 +12,17 @@ from generators import registry
 from generators.checkpoints import Checkpoint, read
 from generators.errors import InputError
 from generators.seeding import numpy_rng
+from generators.training import diffface
 from generators.training.ddpm import DDPMTrainer
 from generators.training.diff_stylegan2 import DiffStyleGAN2Trainer
+from generators.training.diffface import DiffFaceTrainer
 from generators.training.ldm import LDMTrainer
 from generators.training.loop import Progress, fit
 from generators.training.pictures import Picture
 from generators.training.progan import ProGANTrainer
 from generators.training.projected_gan import ProjectedGANTrainer
 from generators.training.simswap import SimSwapTrainer
+from generators.training.stable_diffusion import StableDiffusionTrainer
 from generators.training.stylegan2 import StyleGAN2Trainer
 from generators.training.vqgan import VQGANTrainer
 
@@ -33,12 +36,19 @@ SMALL = {
     "progan": lambda pictures: ProGANTrainer(SIZE, pictures, widths=(8, 8, 8), z_dim=8),
     "projected_gan": lambda pictures: ProjectedGANTrainer(SIZE, pictures, widths=(8, 8, 8), z_dim=8),
     "vqgan": lambda pictures: VQGANTrainer(SIZE, pictures, n_embed=16, n_layer=1, n_embd=16),
+    "stable_diffusion": lambda pictures: StableDiffusionTrainer(SIZE, pictures, widths=(8, 16)),
+    "diffface": lambda pictures: DiffFaceTrainer(SIZE, pictures, widths=(8, 16)),
     "simswap": lambda pictures: SimSwapTrainer(SIZE, pictures, widths=(8, 16), n_blocks=1),
 }
 
 
 class Stop(Exception):
     pass
+
+
+@pytest.fixture(autouse=True)
+def quick_swaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diffface, "SWAP", {**diffface.SWAP, "steps": 4, "skip": 2, "candidates": 1})
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +90,11 @@ def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(name, picture
 def test_the_checkpoint_loads_and_makes_grey_images(name, pictures, tmp_path):
     run = train(name, pictures, tmp_path)
     generator = registry.get(name).load(Checkpoint(run.output))
-    if name == "simswap":
+    if "swap" in generator.steps:
         faces = np.stack([picture.image[:SIZE, :SIZE] for picture in pictures[:2]])
-        images = generator.swap(faces, faces[::-1].copy(), [0, 1])
+        images = generator.swap(faces, faces[::-1].copy(), [0, 1], **(diffface.SWAP if name == "diffface" else {}))
+    elif name == "stable_diffusion":
+        images = generator.prompt(["photograph 0", "photograph 1"], [0, 1], steps=3, safety="off")
     else:
         images = generator.sample([0, 1], **({"steps": 3} if name in {"ddpm", "ldm"} else {}))
     assert images.shape == (2, SIZE, SIZE, 3)
