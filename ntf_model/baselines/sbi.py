@@ -43,7 +43,13 @@ class SBIConfig(BaselineConfig):
 class SelfBlendedImages(Baseline):
     title = "SBI"
     Config = SBIConfig
-    DEMO: ClassVar[dict[str, Any]] = {"size": 64, "epochs": 4, "learning_rate": 2e-2}
+    DEMO: ClassVar[dict[str, Any]] = {
+        "backbone": "efficientnet-b0",
+        "size": 64,
+        "epochs": 6,
+        "learning_rate": 1e-2,
+        "precise_bn": 3,
+    }
     labels = (0,)  # no fake is needed
     official = staticmethod(lambda key: f"net.{key}")
 

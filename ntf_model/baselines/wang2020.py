@@ -34,7 +34,15 @@ class Wang2020Config(BaselineConfig):
 class Wang2020(Baseline):
     title = "Wang2020"
     Config = Wang2020Config
-    DEMO: ClassVar[dict[str, Any]] = {"size": 32, "resize": None, "epochs": 6, "batch_size": 32, "learning_rate": 1e-3}
+    DEMO: ClassVar[dict[str, Any]] = {
+        "backbone": "resnet18",
+        "size": 32,
+        "resize": None,
+        "epochs": 6,
+        "batch_size": 32,
+        "learning_rate": 1e-3,
+        "precise_bn": 3,
+    }
     official = staticmethod(official_key)
     stem_stride: ClassVar[int] = 2
 

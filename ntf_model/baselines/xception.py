@@ -40,7 +40,7 @@ class XceptionNet(Baseline):
 
     title = "XceptionNet"
     Config = XceptionConfig
-    DEMO: ClassVar[dict[str, Any]] = {"size": 64, "epochs": 4, "learning_rate": 1e-3}
+    DEMO: ClassVar[dict[str, Any]] = {"size": 64, "epochs": 4, "learning_rate": 1e-3, "precise_bn": 3}
 
     @classmethod
     def build(cls, config: XceptionConfig) -> nn.Module:

@@ -28,9 +28,9 @@ from ntf_model.networks.xception import Xception
 BASELINES = ("caddm", "grag2021", "ojha2023", "probe", "sbi", "wang2020", "xception")
 OFFICIAL_KEYS = {
     "caddm": "adm.adm_extra_layers.0.0.conv1.bias",
-    "grag2021": "layer1.0.downsample.1.running_mean",
-    "sbi": "net._blocks.31._se_expand.bias",
-    "wang2020": "layer4.2.conv3.weight",
+    "grag2021": "layer2.0.downsample.1.running_mean",
+    "sbi": "net._blocks.15._se_expand.bias",
+    "wang2020": "layer4.1.conv2.weight",
     "xception": "block12.skipbn.num_batches_tracked",
 }
 TINY_TOWER = {"width": 64, "layers": 1, "patch": 8, "size": 16, "embedding": 8}
