@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -36,7 +37,7 @@ from benchmarks import official as official_networks  # noqa: E402
 from benchmarks.configurations import CONFIGURATIONS, Configuration  # noqa: E402
 from generators.loading import compile_networks  # noqa: E402
 
-LONG = 20.0  # seconds: a first batch that takes longer counts, because what it warms up is lost in it
+LONG = 5.0  # seconds on a CPU: a first turn that takes longer counts, because what it warms up is lost in it
 SAME = ("name", "batch", "images", "device", "dtype", "compiled", "torch")  # of results that measure the same thing
 
 
@@ -86,13 +87,13 @@ class Turns:
         """One turn. A short first one is not timed with the others."""
         inside, wall, cpu = watch.seconds, watch.now(), time.process_time()
         make()
-        spent = watch.now() - wall
+        wall, cpu = watch.now() - wall, time.process_time() - cpu
         if not self.first:
-            self.first.append(spent)
-            if spent < LONG:
+            self.first.append(wall)
+            if cpu < LONG or watch.device.type == "cuda":
                 return
-        self.wall.append(spent)
-        self.cpu.append(time.process_time() - cpu)
+        self.wall.append(wall)
+        self.cpu.append(cpu)
         self.network.append(watch.seconds - inside)
 
 
@@ -114,6 +115,8 @@ def measure(
     generator.batch_size = batch
     images = images or batch
     once = configuration.once(generator, images)
+    if compiled:
+        once()
     watch = Stopwatch(device)
     for name in configuration.network:
         watch.watch(generator, name.replace("forward", "_compiled_call_impl") if compiled else name)
@@ -219,7 +222,8 @@ def _in_own_process(arguments: argparse.Namespace, name: str, batch: int) -> dic
     command += ["--official", str(arguments.official)] if arguments.official else []
     command += ["--images", str(arguments.images)] if arguments.images else []
     command += ["--compile"] if arguments.compile else []
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    waiting = {"OMP_WAIT_POLICY": "PASSIVE"}  # a thread that waits for another on a busy machine sleeps, and spends no CPU time
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=os.environ | waiting)
     if done.returncode:
         print(f"{name}, batch {batch}: failed with exit code {done.returncode}", file=sys.stderr)
         return None
