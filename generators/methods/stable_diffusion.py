@@ -9,7 +9,8 @@ each image its own random generator, keeps what the safety checker flags out of 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -68,7 +69,8 @@ class StableDiffusion(Generator):
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> StableDiffusion:
         """Option `size`: the side of the images in pixels, by default the one that the pipeline was trained for. Options of an original
         checkpoint: see `generators.networks.ldm_original.read_parts`."""
-        from diffusers import AutoPipelineForText2Image
+        with _import_quietly():
+            from diffusers import AutoPipelineForText2Image
 
         folder = diffusers_folder(checkpoint)
         if folder is None and checkpoint.path.is_file():
@@ -173,6 +175,19 @@ class SafetyChecker:
         return [row for row, flag in enumerate(flagged) if flag]
 
 
+@contextmanager
+def _import_quietly() -> Iterator[None]:
+    """Without transformers' three warnings that image processors, which diffusers imports and nothing here uses, want torchvision."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
 def build_tokenizer(settings: Mapping[str, Any]) -> Any:
     """CLIP's tokenizer with a vocabulary of its own: `vocab` (token to number), `merges` (pairs of tokens), `model_max_length`."""
     from transformers import CLIPTokenizer
@@ -183,7 +198,8 @@ def build_tokenizer(settings: Mapping[str, Any]) -> Any:
 
 def _pipeline_of_file(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     """The pipeline of a single file: with its configuration in the header, or CompVis' original."""
-    from diffusers import StableDiffusionPipeline
+    with _import_quietly():
+        from diffusers import StableDiffusionPipeline
 
     contents = read(checkpoint.path)
     parts = _described_parts(contents, checkpoint.path) if "unet" in contents.config else _original_parts(contents, checkpoint)
