@@ -15,7 +15,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +28,6 @@ import numpy as np  # noqa: E402
 from flows.commands.options import settings_of  # noqa: E402
 from flows.jobs import configuration, splits_of  # noqa: E402
 from ntf_model.ablation import BASE, LINE_TO_BEAT, VARIANTS, Result, Variant, ablate  # noqa: E402
-from ntf_model.data import DetectionSplits  # noqa: E402
 from ntf_model.tables import percent  # noqa: E402
 
 AFTER_STAGE1 = "cross-entropy-stage1"
@@ -76,43 +76,29 @@ def main() -> None:
     settings = {"preset": options.preset, **settings_of(options.set)}
     names = options.train_on.split(",") if options.train_on else splits.train.fake_subsets
     chosen = tuple(options.only.split(",")) if options.only else ("",)
-    for name in names:
-        start = time.perf_counter()
-        if options.experiment == "sources":
-            variants = {key: VARIANTS[key] for key in (BASE, LINE_TO_BEAT, AFTER_STAGE1)}
-            judged = splits
-        else:
-            swept = {key: Variant(key, changes) for key, changes in SWEEP.items() if key.startswith(chosen)}
-            variants = {BASE: VARIANTS[BASE], LINE_TO_BEAT: VARIANTS[LINE_TO_BEAT], AFTER_STAGE1: VARIANTS[AFTER_STAGE1], **swept}
-            judged = splits._replace(test=splits.validation)
-        print_results(options, settings, judged, name, variants)
-        print(f"\n{time.perf_counter() - start:.0f} s\n", flush=True)
-
-
-def print_results(
-    options: argparse.Namespace, settings: Mapping, splits: DetectionSplits, name: str, variants: Mapping[str, Variant]
-) -> None:
-    """One table: every variant trained on the subset `name` alone."""
-    folder = options.output / options.experiment / name
-    found = ablate(splits, folder, configuration("ntf", dict(settings)), variants=variants, train_on=[name], seeds=range(options.seeds))
-    split = "test" if options.experiment == "sources" else "validation"
-    pictures = {label: int((splits.train.only([name]).labels == label).sum()) for label in (0, 1)}
-    print(f"Trained on {name} ({pictures[1]} fakes, {pictures[0]} reals), {options.seeds} seeds; AP on the {split} split, per cent\n")
-    print(
-        "| variant | seen subset | unseen subsets | gain over cross-entropy | worst unseen | spread of z_hom |\n|---|---|---|---|---|---|"
-    )
+    kinds, split, judged = {key: VARIANTS[key] for key in (BASE, LINE_TO_BEAT, AFTER_STAGE1)}, "test", splits
+    if options.experiment == "sweep":
+        kinds |= {key: Variant(key, changes) for key, changes in SWEEP.items() if key.startswith(chosen)}
+        split, judged = "validation", splits._replace(test=splits.validation)
+    variants = {f"{key}:{name}": replace(kind, subsets=(name,)) for name in names for key, kind in kinds.items()}
+    start, folder = time.perf_counter(), options.output / options.experiment
+    found = ablate(judged, folder, configuration("ntf", settings), variants=variants, seeds=range(options.seeds))
+    pictures = {name: [int((splits.train.only([name]).labels == label).sum()) for label in (1, 0)] for name in names}
+    listed = ", ".join(f"{name} ({fakes} fakes, {reals} reals)" for name, (fakes, reals) in pictures.items())
+    print(f"Trained on {listed}; {options.seeds} seeds; AP on the {split} split, per cent; {time.perf_counter() - start:.0f} s\n")
+    print("| trained on | variant | seen subset | unseen subsets | gain over cross-entropy | worst unseen | spread of z_hom |")
+    print("|---|---|---|---|---|---|---|")
     for result in found.results:
-        runs = [folder / result.variant.replace(":", "-") / str(seed) for seed in result.seeds]
-        print(row_of(result, name, runs))
+        print(row_of(result, [folder / result.variant.replace(":", "-") / str(seed) for seed in result.seeds]))
 
 
-def row_of(result: Result, name: str, runs: Sequence[Path]) -> str:
-    precisions = [by_subset(run) for run in runs]
+def row_of(result: Result, runs: Sequence[Path]) -> str:
+    (name,), precisions = result.trained_on, [by_subset(run) for run in runs]
     unseen = {subset: np.mean([one[subset] for one in precisions]) for subset in precisions[0] if subset != name}
     worst = min(unseen, key=unseen.__getitem__)
     seen = f"{100 * np.mean([one[name] for one in precisions]):.1f}"
     gain = "" if result.gain is None else percent(result.gain["ap"], True)
-    cells = [result.title, seen, percent(result.unseen["ap"], True), gain, f"{worst} {100 * unseen[worst]:.1f}", spread_of(runs)]
+    cells = [name, result.title, seen, percent(result.unseen["ap"], True), gain, f"{worst} {100 * unseen[worst]:.1f}", spread_of(runs)]
     return "| " + " | ".join(cells) + " |"
 
 

@@ -23,6 +23,7 @@ from ntf_model.errors import InputError
 from ntf_model.evaluate import Evaluation, Measure, bootstrap_counts, evaluate
 from ntf_model.metrics import MEASURES, resample
 from ntf_model.ntf import NTFDetector
+from ntf_model.runs import RUN_FILE
 from ntf_model.tables import LABELS, Table, percent
 
 EVALUATION_FILE = "evaluation.json"
@@ -131,7 +132,9 @@ def ablate(
             found = Evaluation.load(folder / EVALUATION_FILE)
             _check_same(found, splits, settings, folder)
         else:
-            detector = NTFDetector.fit(part, settings, folder, resume=True, device=device, stage1=stage1.get(key))
+            detector = _trained(part, settings, folder, device)
+            if detector is None:
+                detector = NTFDetector.fit(part, settings, folder, resume=True, device=device, stage1=stage1.get(key))
             found = evaluate(detector, splits.test, part.validation, bootstrap=0)
             found.save(folder / EVALUATION_FILE)
         if (folder / "stage1").is_dir():
@@ -154,7 +157,8 @@ def summarise_ablation(
     results = []
     for name, found in evaluations.items():
         unseen = [subset for subset in test.fake_subsets if subset not in trained_on[name]]
-        line = next((other for other in evaluations if other.startswith(LINE_TO_BEAT) and trained_on[other] == trained_on[name]), None)
+        lines = (other for other in evaluations if other.split(":")[0] == LINE_TO_BEAT and trained_on[other] == trained_on[name])
+        line = next(lines, None)
         counted = unseen or test.fake_subsets
         gain = None
         if line is not None and line != name:
@@ -246,6 +250,15 @@ def _stage1_key(config: NTFConfig, whole: DetectionData, part: DetectionData) ->
     values = config.model_dump(mode="json", exclude={"stage2", "test_crops", "threads", "checkpoint_every"})
     real = (whole.labels == REAL) & np.isin(whole.subsets, part.subsets[part.labels == REAL])
     return hashlib.sha256(json.dumps([values, whole.digest, np.flatnonzero(real).tolist()], sort_keys=True).encode()).hexdigest()
+
+
+def _trained(splits: DetectionSplits, config: NTFConfig, folder: Path, device: str | None) -> NTFDetector | None:
+    """The detector in `folder`, if one was trained there on the same data with the same settings, and only its evaluation is missing."""
+    if not (folder / RUN_FILE).is_file():
+        return None
+    run = json.loads((folder / RUN_FILE).read_text())
+    same = all(run["dataset"][split]["digest"] == getattr(splits, split).digest for split in ("train", "validation"))
+    return NTFDetector.from_pretrained(folder, device) if same and run["config"] == config.model_dump(mode="json") else None
 
 
 def _check_same(found: Evaluation, splits: DetectionSplits, config: NTFConfig, folder: Path) -> None:

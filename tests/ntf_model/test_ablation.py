@@ -45,6 +45,9 @@ def test_variants_are_trained_once_compared_and_kept(
     assert len(fits) == 6
     assert again == found
     assert len(ablation_table(found).rows) == 3
+    (tmp_path / "soft" / "1" / EVALUATION_FILE).unlink()  # as if it had been stopped after training
+    assert ablate(splits, tmp_path, config, variants=chosen, train_on=["smooth"], seeds=(0, 1), bootstrap=50, device="cpu") == found
+    assert len(fits) == 6
     with pytest.raises(InputError, match="with other settings"):
         ablate(splits, tmp_path, merge(config, {"stage2": {"gamma": 1.0}}), variants=chosen, train_on=["smooth"], seeds=(0,), device="cpu")
 
