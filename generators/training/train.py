@@ -33,7 +33,7 @@ class Recipe:
 
 RECIPES = {
     "stylegan2": Recipe("stylegan2:StyleGAN2Trainer", "faces", 3000, doubles=True),
-    "progan": Recipe("progan:ProGANTrainer", "faces", 2400, doubles=True),
+    "progan": Recipe("progan:ProGANTrainer", "faces", 4000, doubles=True),
     "diff_stylegan2": Recipe("diff_stylegan2:DiffStyleGAN2Trainer", "faces", 2000, doubles=True),
     "projected_gan": Recipe("projected_gan:ProjectedGANTrainer", "faces", 2000, doubles=True),
     "vqgan": Recipe("vqgan:VQGANTrainer", "photos", 3600),

@@ -14,9 +14,10 @@ from generators.networks.progan import ProGAN
 from generators.seeding import numpy_rng
 from generators.training import diff_stylegan2
 from generators.training.diff_stylegan2 import DiffStyleGAN2Trainer, DiffusedDiscriminator, DiffusedLearner
+from generators.training.growing import GrowingDiscriminator, HalvingConv, equalize
 from generators.training.loop import Batch
 from generators.training.pictures import Picture
-from generators.training.progan import GrowingDiscriminator, HalvingConv, ProGANTrainer, blur, equalize, lod_at
+from generators.training.progan import STAGE, ProGANTrainer, blur, lod_at
 from generators.training.projected_gan import ProjectedGANTrainer
 from generators.training.vqgan import VQGANTrainer
 
@@ -53,8 +54,8 @@ def test_a_checkpoint_makes_the_images_that_the_trainer_showed(trainer, pictures
 
 
 def test_progan_grows_from_4_px_and_is_whole_at_the_end():
-    assert [lod_at(progress, 4) for progress in (0.0, 0.05, 0.12, 0.24, 0.36, 0.99)] == [3, 3, 2, 1, 0, 0]
-    assert lod_at(0.09, 4) == pytest.approx(2.5)
+    assert [lod_at(stages * STAGE, 4) for stages in (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)] == [3, 3, 2, 1, 0, 0]
+    assert lod_at(1.75 * STAGE, 4) == pytest.approx(1.5)
 
 
 def test_at_a_level_of_detail_the_discriminator_sees_blocks_alone():
