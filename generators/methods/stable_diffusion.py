@@ -58,6 +58,8 @@ class StableDiffusion(Generator):
     def __init__(self, pipeline: Any, safety: SafetyChecker | None, size: int | None, device: str | torch.device):
         pipeline.set_progress_bar_config(disable=True)
         self.pipeline = pipeline.to(device)
+        if getattr(pipeline, "unet", None) is None:  # a later pipeline, whose denoiser is a transformer
+            self.networks = ("pipeline.transformer", "pipeline.vae.decoder")  # type: ignore[misc]
         self.safety = safety
         self.size = int(size or _latent_side(pipeline) * pipeline.vae_scale_factor)
         self.device = torch.device(device)
