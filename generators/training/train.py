@@ -36,7 +36,7 @@ RECIPES = {
     "progan": Recipe("progan:ProGANTrainer", "faces", 4000, doubles=True),
     "diff_stylegan2": Recipe("diff_stylegan2:DiffStyleGAN2Trainer", "faces", 2000, doubles=True),
     "projected_gan": Recipe("projected_gan:ProjectedGANTrainer", "faces", 2000, doubles=True),
-    "vqgan": Recipe("vqgan:VQGANTrainer", "photos", 3600),
+    "vqgan": Recipe("vqgan:VQGANTrainer", "faces", 3600),
     "ddpm": Recipe("ddpm:DDPMTrainer", "photos", 5000),
     "ldm": Recipe("ldm:LDMTrainer", "faces", 6000),
     "stable_diffusion": Recipe("stable_diffusion:StableDiffusionTrainer", "photos", 6000),
