@@ -182,7 +182,10 @@ def imported(folder: Path, output: Path) -> Path:
 
 
 def jpeg_reals(folder: Path, count: int, side: int, remedied: bool, seed: int = 0) -> Path:
-    """Reals that were JPEG files of `side` px, and fakes that never were, all brought to `SIDE` px; with the reals' past if `remedied`."""
+    """Reals that were JPEG files of `side` px, and fakes that never were, all brought to `SIDE` px; with the reals' past if `remedied`.
+
+    Both show as much of a photograph, so that nothing but the past differs.
+    """
     rng = np.random.default_rng(seed)
     parity = Parity(jpeg="reals", sizes="reals")
     for label in ("real", "fake"):
@@ -190,7 +193,7 @@ def jpeg_reals(folder: Path, count: int, side: int, remedied: bool, seed: int = 
     for number in range(count):
         file = folder / f"{number}.jpg"
         file.write_bytes(pillow(".jpg", quality=(60, 90))(crop(rng, side), rng)[0])
-        real, fake = np.asarray(Image.open(file)), crop(rng, SIDE)
+        real, fake = np.asarray(Image.open(file)), fit(crop(rng, side), SIDE)
         past = read_history(file)
         for label, pixels in (("real", real), ("fake", with_history(fake, past, parity) if remedied else fake)):
             (folder / label / f"{label}{number}.png").write_bytes(encode(fit(pixels, SIDE), Codec()))
@@ -243,12 +246,12 @@ def anything(pixels: np.ndarray, rng: np.random.Generator) -> tuple[bytes, str]:
     return writers[rng.integers(len(writers))](pixels, rng)
 
 
-def clean(draws: int, counts: list[int]) -> None:
+def clean(first: int, draws: int, counts: list[int]) -> None:
     """Each draw is a new dataset; files are as they come, and nothing in them depends on the label."""
     print("| reals and fakes | draws | gate failed | a trace noticed | seconds each |\n|---|---|---|---|---|")
     for count in counts:
         failed, noticed, start = 0, 0, time.perf_counter()
-        for seed in range(draws):
+        for seed in range(first, first + draws):
             with tempfile.TemporaryDirectory() as folder:
                 found = audit_folder(plant(Bias("none", "", anything, anything, 64), Path(folder), count, seed))
                 failed += not found.gate.passed
@@ -261,12 +264,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("biases", "clean"))
     parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0, help="the seed of the first draw")
     parser.add_argument("--counts", type=int, nargs="+", help="pictures of each class")
     chosen = parser.parse_args()
     if chosen.what == "biases":
         table((chosen.counts or [120])[0])
     else:
-        clean(chosen.draws, chosen.counts or [40, 120])
+        clean(chosen.first, chosen.draws, chosen.counts or [40, 120])
 
 
 if __name__ == "__main__":

@@ -89,6 +89,7 @@ def _columns(values: list[Value]) -> list[np.ndarray]:
 
 def out_of_fold(features: np.ndarray, setup: Design) -> np.ndarray:
     """How fake each row looks to a forest and a logistic regression that have not seen its group: the mean of both, `[N]`."""
+    from sklearn import config_context
     from sklearn.ensemble import ExtraTreesClassifier
     from sklearn.linear_model import LogisticRegression
 
@@ -98,11 +99,15 @@ def out_of_fold(features: np.ndarray, setup: Design) -> np.ndarray:
         seen, labels = features[~test], setup.labels[~test]
         centre, spread = seen.mean(0), seen.std(0) + 1e-9
         scaled = np.clip((features - centre) / spread, -5, 5)
-        forest = ExtraTreesClassifier(TREES, min_samples_leaf=3, class_weight="balanced", random_state=0).fit(seen, labels)
-        with warnings.catch_warnings():
+        forest = ExtraTreesClassifier(TREES, min_samples_leaf=3, class_weight="balanced", random_state=0)
+        line = LogisticRegression(C=0.1, max_iter=200, class_weight="balanced")
+        with (
+            warnings.catch_warnings(),
+            config_context(skip_parameter_validation=True, assume_finite=True),
+        ):  # which takes longer than fitting
             warnings.simplefilter("ignore")  # a separable shortcut does not converge, and need not
-            line = LogisticRegression(C=0.1, max_iter=200, class_weight="balanced").fit(scaled[~test], labels)
-        scores[test] = forest.predict_proba(features[test])[:, 1] + line.predict_proba(scaled[test])[:, 1]
+            scores[test] = forest.fit(seen, labels).predict_proba(features[test])[:, 1]
+            scores[test] += line.fit(scaled[~test], labels).predict_proba(scaled[test])[:, 1]
     return scores / 2
 
 

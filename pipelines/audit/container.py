@@ -30,6 +30,7 @@ FAMILIES = (DIMENSIONS, FORMAT, QUANTISATION, CHROMA, METADATA, ENCODER, SIZE)
 
 # zlib's level and strategy (0 default, 1 filtered, 3 run lengths): what PNG writers use.
 DEFLATE_SETTINGS = ((1, 0), (1, 3), (3, 0), (6, 0), (6, 1))
+LIBPNG_PIECE = 8192
 PNG_METADATA = {b"tEXt": "text", b"zTXt": "text", b"iTXt": "text", b"eXIf": "exif", b"iCCP": "icc", b"tIME": "time", b"pHYs": "density"}
 APP_SEGMENTS = {0xE0: "jfif", 0xE1: "exif", 0xE2: "icc", 0xED: "photoshop", 0xEE: "adobe"}
 WEBP_METADATA = {b"EXIF": "exif", b"XMP ": "xmp", b"ICCP": "icc"}
@@ -124,8 +125,8 @@ def _read_png(data: bytes, height: int, families: dict[str, Family]) -> tuple[by
         "interlaced": float(interlaced),
         "zlib": packed[:2].hex(),  # window, and how hard the writer says that it tried
         "filter": str(*filters) if len(filters) == 1 else "adaptive",
-        # How long a piece gets before the next begins. A picture that fits in one piece does not tell.
-        "piece": float(pieces[0]) if len(pieces) > 1 else None,
+        # How long a piece gets before the next begins: libpng's usual 8192 bytes, or more. Data that fit in that do not tell.
+        "piece": None if len(packed) <= LIBPNG_PIECE else str(pieces[0]) if pieces[0] <= LIBPNG_PIECE else "longer",
     }
     return scanlines, len(packed)
 

@@ -56,6 +56,9 @@ def test_inputs_come_before_what_is_made_from_them(tmp_path: Path, manifest_data
         (lambda m: m.update(codec={"format": "jpeg", "quality": 90}), {GAN, DM, CHAIN_2, REALS}),
         # A row says its split, so other splits are other rows.
         (lambda m: m.update(splits={"train": 0.5, "validation": 0.2, "seed": 9}), {GAN, DM, CHAIN_1, CHAIN_2, REALS}),
+        (lambda m: m.update(parity={"jpeg": "reals"}), {GAN, DM, CHAIN_2}),
+        (lambda m: m.update(parity={"recompress": {"quality": [60, 95]}}), {GAN, DM, CHAIN_2, REALS}),
+        (lambda m: m.update(parity={"reconstruct": "ldm/ldm-demo-32"}), {("final", "Reconstruction", 0)}),
         (lambda m: m.update(faces={"padding": 0.3}), {CHAIN_2}),
         (lambda m: m.update(faces={"min_similarity": 0.1}), {CHAIN_2}),
         (lambda m: m.update(faces={"detector": "cascade"}), set()),  # the default
@@ -66,6 +69,7 @@ def test_inputs_come_before_what_is_made_from_them(tmp_path: Path, manifest_data
         (lambda m: m["reals"]["faces"].update(licence="another"), set()),
         (lambda m: m["checkpoints"]["sg2"].update(trained_on="faces"), set()),
         (lambda m: m.update(detector={"seed": 4}), set()),
+        (lambda m: m.update(audit={"gate": False}), set()),
         (lambda m: m["subsets"]["StyleGAN2"]["chain"][0].update(truncation_psi=1.0), set()),  # the default, written out
         (lambda m: m["subsets"].update(dict(reversed(m["subsets"].items()))), set()),
     ],
