@@ -163,7 +163,7 @@ def compare_detectors(
     decoded once for all detectors. With `limit` there are that many pictures in each split, and one step of training.
     """
     chosen = {"preset": "demo", **(settings or {})}
-    common = {key: chosen[key] for key in ("preset", "seed") if key in chosen}
+    common: dict[str, Any] = {key: chosen[key] for key in ("preset", "seed") if key in chosen}
     configs = {name: configuration(name, chosen if name == "ntf" else common) for name in names or detector_names()}
     if limit:
         splits, configs = few(splits, limit), {name: one_step(config, limit) for name, config in configs.items()}
@@ -289,5 +289,5 @@ def _write_table(table: Table, stem: Path) -> list[Path]:
 
 
 def _data(store: Store, version: int, table: VersionTable, split: SplitTable) -> DetectionData:
-    dataset = StoreDataset(store, version, split)
+    dataset: Any = StoreDataset(store, version, split)  # its items have what an Item has; the rooms do not know each other
     return DetectionData(dataset, split.labels, split.subsets, table.reals_of, table.families, split.digest, split.ids)

@@ -76,7 +76,7 @@ def refresh(
     logger.info("version %d: %d shards made, %d stale dropped", version.number, built.made, built.dropped)
     found = _judge(plan, dataset, folder, (before, version.number), current, device)
     drift.add_to_history(folder, found)
-    page = jobs.report(dataset, folder / "report.html", version.number, (read_current(folder).run,), drift.read_history(folder))
+    page = jobs.report(dataset, folder / "report.html", version.number, (_in_use(folder).run,), drift.read_history(folder))
     create_markdown_artifact(drift.as_markdown(found), key="drift", description=f"Drift of {dataset.name}")
     return {
         "version": version.number,
@@ -98,6 +98,13 @@ def read_current(folder: Path) -> Current | None:
         return Current(folder / data["run"], int(data["version"]))
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{file} is damaged", "Remove it: the next refresh trains a detector anew") from None
+
+
+def _in_use(folder: Path) -> Current:
+    """The detector in use, after a run that has judged one."""
+    found = read_current(folder)
+    assert found is not None
+    return found
 
 
 def write_current(folder: Path, current: Current) -> None:

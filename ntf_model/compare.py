@@ -126,27 +126,30 @@ def compare(
         raise InputError("there are no fakes to compare on", "Give a split that has some")
     tables = _read_tables(scores or {}, detectors, data.picture_ids() if scores else [], known)  # before anything that takes long
     held_out = score_together(detectors, validation, on_progress=on_progress) if validation and detectors else None
+    held: Any = held_out  # where there is a validation split
     found = score_together(detectors, data, transform=transform, on_progress=on_progress) if detectors else Together([], {}, {})
     common: dict[str, Any] = {"validation_digest": validation.digest if validation else "", "bootstrap": bootstrap, "seed": seed}
     evaluations, costs, notes = {}, {}, {}
     for name, detector in detectors.items():
-        threshold = best_threshold(validation.labels, held_out.scores[name]) if validation else detector.threshold
+        threshold = best_threshold(validation.labels, held.scores[name]) if validation else detector.threshold
         scored = Scored(found.ids, found.scores[name])
         evaluations[name] = summarise(data, scored, threshold, name=name, title=detector.title, **common)
-        known = (training or {}).get(name, Cost())
+        cost = (training or {}).get(name, Cost())
         rate = len(data) / max(found.seconds[name], 1e-9)
-        costs[name] = known.model_copy(update={"parameters": count_parameters(detector), "images_per_second": rate})
+        costs[name] = cost.model_copy(update={"parameters": count_parameters(detector), "images_per_second": rate})
         notes[name] = getattr(detector, "note", "")
     ids = data.picture_ids() if tables else []
     for name, table in tables.items():
         threshold = _threshold_of(table, validation) if validation else 0.5
         scored = Scored(ids, np.array([table[picture] for picture in ids]))
         evaluations[name] = summarise(data, scored, threshold, name=name, title=name, **common)
-        costs[name], notes[name] = Cost(), f"scores from {Path(scores[name]).name}"
+        costs[name], notes[name] = Cost(), f"scores from {Path((scores or {})[name]).name}"
     is_ntf = [name for name in evaluations if name == REFERENCE or (name in detectors and detectors[name].name == REFERENCE)]
     reference = next(iter([*is_ntf, *evaluations]), None)
-    others = [name for name in evaluations if name != reference] if reference and bootstrap else []
-    differences = [paired_difference(data, evaluations[reference], evaluations[name], bootstrap, seed) for name in others]
+    differences = []
+    if reference is not None and bootstrap:
+        others = [each for name, each in evaluations.items() if name != reference]
+        differences = [paired_difference(data, evaluations[reference], each, bootstrap, seed) for each in others]
     return Comparison(
         data_digest=data.digest,
         evaluations=evaluations,
@@ -207,7 +210,8 @@ def paired_difference(data: DetectionData, reference: Evaluation, other: Evaluat
         drawn.append({key: pair[0][key] - pair[1][key] for key in MEASURES})
         rows = reference.row(subset).measures, other.row(subset).measures
         points.append({key: _minus(rows[0][key].value, rows[1][key].value) for key in MEASURES})
-    measures, p = {}, {}
+    measures: dict[str, Measure] = {}
+    p: dict[str, float | None] = {}
     for key in MEASURES:
         value = float(np.mean([row[key] for row in points]))
         samples = np.mean([row[key] for row in drawn], axis=0)

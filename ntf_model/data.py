@@ -270,7 +270,8 @@ def _divide(entries: list[tuple[Path, int, str, str]], fractions: tuple[float, f
         for rank, name in enumerate(ordered):
             which = 1 if rank < counts[0] else 2 if rank < sum(counts) else 0
             parts[which].extend(by_name[name])
-    return tuple(sorted(part, key=lambda entry: entry[3]) for part in parts)
+    first, second, third = (sorted(part, key=lambda entry: entry[3]) for part in parts)
+    return first, second, third
 
 
 def _sha256s(entries: list[tuple[Path, int, str, str]]) -> list[str]:

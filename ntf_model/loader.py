@@ -21,7 +21,8 @@ class Cached:
     """A dataset whose pictures are kept once they have been read, as long as they fit in `limit` bytes."""
 
     def __init__(self, dataset: ItemDataset, limit: int = 1 << 30):
-        self.dataset, self.left, self.kept = dataset, limit, {}
+        self.dataset, self.left = dataset, limit
+        self.kept: dict[int, Item] = {}
 
     def __getitem__(self, index: int) -> Item:
         return self.__getitems__([index])[0]

@@ -49,9 +49,9 @@ def _parse(file: Path) -> dict[str, float]:
     id_column, score_column = 0, 1
     if rows:
         header = [cell.strip().lower() for cell in rows[0][1]]
-        columns = [next((header.index(name) for name in names if name in header), None) for names in (ID_COLUMNS, SCORE_COLUMNS)]
-        if None not in columns:
-            (id_column, score_column), rows = columns, rows[1:]
+        id_at, score_at = (next((header.index(name) for name in names if name in header), None) for names in (ID_COLUMNS, SCORE_COLUMNS))
+        if id_at is not None and score_at is not None:
+            id_column, score_column, rows = id_at, score_at, rows[1:]
     known: dict[str, float] = {}
     for number, row in rows:
         try:

@@ -26,7 +26,7 @@ def from_path(path: Path | str) -> DetectionSplits:
     """The splits in a folder: WebDataset shards (`train*.tar` or `train/*.tar`, and so on), a Hugging Face dataset (what `save_to_disk`
     wrote, or Parquet files), or pictures in folders `real/` and `fake/`. The exports of the store are all of these."""
     path = Path(path)
-    shards = {
+    shards: dict[str, Any] = {
         split: sorted({file for name in names for pattern in (f"{name}*.tar", f"{name}/*.tar") for file in path.glob(pattern)})
         for split, names in SPLIT_FOLDERS.items()
     }

@@ -78,7 +78,8 @@ def run_stage(
     world, accumulation = accelerator.num_processes, config.gradient_accumulation
     steps_per_epoch = -(-per_epoch // accumulation)
     sums = {name: torch.tensor(value, dtype=torch.float64, device=accelerator.device) for name, value in state.sums.items()}
-    with closing(_stream(stage, state, config, accelerator)) as batches:
+    stream: Any = _stream(stage, state, config, accelerator)
+    with closing(stream) as batches:
         for batch in () if state.stopped else batches:
             model.train()
             step = state.epoch * steps_per_epoch + state.batch // accumulation

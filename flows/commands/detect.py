@@ -84,7 +84,7 @@ def evaluate(
     with console.step_progress("evaluate") as show:
         if len(folders) == 1 and not files:
             judged = jobs.judge_anywhere(next(iter(folders.values())), data, store, version, where, output, show)
-            results, values = judged.files, judged.evaluation.model_dump_json(exclude={"scores"})
+            results, values = list(judged.files), judged.evaluation.model_dump_json(exclude={"scores"})
         else:
             into = output or (next(iter(folders.values())).parent if folders else Path("runs"))
             results = jobs.judge_together(folders, files, data, store, version, where, into, show)

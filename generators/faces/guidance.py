@@ -83,7 +83,9 @@ class FaceGuidance:
         """`sources` and `targets`: float `[N, 3, S, S]` in [-1, 1]. The mask is what the face parser calls the target's face, or
         the ellipse that a face fills in a tight crop."""
         masks = ellipse_mask(targets.shape[-1]).to(targets).expand(len(targets), -1, -1, -1)
-        logits, boxes, gazes = None, [[] for _ in targets], [[] for _ in targets]
+        logits = None
+        boxes: list[list[Box]] = [[] for _ in targets]
+        gazes: list[list[torch.Tensor]] = [[] for _ in targets]
         if self.parser is not None:
             parsed = self.parse(targets)
             labels = F.interpolate(parsed, targets.shape[2:], mode="bilinear", align_corners=False).argmax(1)
@@ -102,6 +104,7 @@ class FaceGuidance:
     def parse(self, images: torch.Tensor) -> torch.Tensor:
         """Logits `[N, 19, 256, 256]` of images in [-1, 1]. The official code normalises twice, once by ImageNet and once to [-1, 1]; its
         guidance was tuned so."""
+        assert self.parser is not None
         large = F.interpolate((images + 1) / 2, (PARSER_SIZE, PARSER_SIZE), mode="bilinear", align_corners=False)
         return F.interpolate(
             self.parser((imagenet_normalise(large) - 0.5) / 0.5), (LOGIT_SIZE, LOGIT_SIZE), mode="bilinear", align_corners=False
@@ -109,6 +112,7 @@ class FaceGuidance:
 
     def gaze_in(self, image: torch.Tensor, box: Box) -> torch.Tensor:
         """Gaze `[2]` of the eye in `box` of one image `[3, S, S]` in [-1, 1]."""
+        assert self.gaze is not None
         left, top, right, bottom = box
         eye = ((image[:, top:bottom, left:right] + 1) / 2).mean(0, keepdim=True)
         return self.gaze.look(eye)[0]

@@ -55,8 +55,8 @@ class INSwapper(Generator):
         except Exception as error:  # onnx, protobuf and onnxruntime have no common base for a damaged file
             reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
             raise CheckpointError(f"{path} is not a whole ONNX model ({reason})", "Fetch it again: it may be cut short") from None
-        emap = onnx.numpy_helper.to_array(graph.initializer[-1]) if graph.initializer else np.empty(0)  # by the maker's convention
-        shapes = [tuple(one.shape) for one in session.get_inputs()]
+        emap: Any = onnx.numpy_helper.to_array(graph.initializer[-1]) if graph.initializer else np.empty(0)  # by the maker's convention
+        shapes: list[Any] = [tuple(one.shape) for one in session.get_inputs()]
         images_fit = len(shapes) == 2 and len(shapes[0]) == 4 and shapes[0][1] == 3 and shapes[0][2] == shapes[0][3]
         if not (images_fit and emap.ndim == 2 and shapes[1][1] == emap.shape[1] and len(session.get_outputs()) == 1):
             raise CheckpointError(

@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 
 from generators import base
+from generators.base import Step
 from generators.checkpoints import Checkpoint, read
 from generators.diffusion import Denoiser, build_part, decode_latents, diffusers_folder, load_part, to_device
 from generators.errors import CheckpointError
@@ -27,7 +28,7 @@ VOCABULARY = "https://huggingface.co/google-bert/bert-base-uncased"
 @register("ldm")
 class LDM(Denoiser):
     title = "LDM"
-    steps = ("sample", "prompt", "edit")
+    steps: ClassVar[tuple[Step, ...]] = ("sample", "prompt", "edit")
     networks = ("unet", "first_stage.decoder")
     licence = "Apache-2.0"
     reconstruction: ClassVar[dict[str, Any] | None] = {"strength": 0}
@@ -69,12 +70,14 @@ class LDM(Denoiser):
             schedule = dict(load_part(folder, "scheduler", DDIMScheduler).config)
             if (folder / "bert").is_dir():
                 unet, first_stage = _text_guided_parts(folder)
-                return cls(unet, first_stage, schedule, device, dtype, *_text_parts(folder))
+                text_encoder, tokenizer = _text_parts(folder)
+                return cls(unet, first_stage, schedule, device, dtype, text_encoder, tokenizer)
             return cls(load_part(folder, "unet", UNet2DModel), load_part(folder, "vqvae", VQModel), schedule, device, dtype)
         contents = read(checkpoint.path)
         if "unet" in contents.config:
-            built = [build_part(contents, name, part, checkpoint.path) for name, part in (("unet", UNet2DModel), ("vqvae", VQModel))]
-            return cls(*built, contents.config.get("scheduler", {}), device, dtype)
+            unet = build_part(contents, "unet", UNet2DModel, checkpoint.path)
+            first_stage = build_part(contents, "vqvae", VQModel, checkpoint.path)
+            return cls(unet, first_stage, contents.config.get("scheduler", {}), device, dtype)
         parts = read_parts(contents, checkpoint)
         tokenizer = None if parts.text_encoder is None else _component_tokenizer(checkpoint)
         return cls(parts.unet, parts.first_stage, parts.schedule, device, dtype, parts.text_encoder, tokenizer)

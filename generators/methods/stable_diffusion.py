@@ -80,7 +80,8 @@ class StableDiffusion(Generator):
         if folder is None or not (folder / "model_index.json").is_file():
             raise CheckpointError(f"{checkpoint.path} is no folder of a diffusers pipeline", "It should hold a model_index.json")
         index = json.loads((folder / "model_index.json").read_text())
-        without = {name: None for name in SAFETY_PARTS if name in index}  # asked here instead: the pipeline would blacken what it flags
+        # The safety checker is asked here instead: the pipeline would blacken what it flags.
+        without: dict[str, Any] = {name: None for name in SAFETY_PARTS if name in index}
         if "requires_safety_checker" in index:
             without["requires_safety_checker"] = False
         try:
@@ -103,7 +104,7 @@ class StableDiffusion(Generator):
             raise InputError(f"{self.name}: this pipeline has no safety checker", "Set `safety: off`")
         with torch.inference_mode():
             images = self._make(request, settings)
-            flagged = self.safety.flags(images) if settings.safety == "reject" else []
+            flagged = self.safety.flags(images) if self.safety is not None and settings.safety == "reject" else []
         return Result(images, dict.fromkeys(flagged, FLAGGED))
 
     def _make(self, request: Request, settings: Parameters) -> np.ndarray:
@@ -120,10 +121,11 @@ class StableDiffusion(Generator):
         if request.step == "prompt":
             pixels = self.pipeline(**options, height=self.size, width=self.size).images
         else:
-            require_size(request.targets, self.size, self.name)
+            images: Any = request.targets  # an edit has them
+            require_size(images, self.size, self.name)
             if settings.strength == 0:
-                return self._reconstruct(request.targets)
-            targets = to_float(request.targets, 0.0, 1.0, self.device)
+                return self._reconstruct(images)
+            targets = to_float(images, 0.0, 1.0, self.device)
             pixels = self._image_to_image(**options, image=targets, strength=max(settings.strength, 1 / settings.steps)).images
         return to_uint8(pixels, 0.0, 1.0)
 

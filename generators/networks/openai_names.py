@@ -193,6 +193,7 @@ def openai_state(state: Mapping[str, torch.Tensor], heads: Heads) -> dict[str, t
             named[f"{whole_names[whole]}.{leaf}"] = value
             continue
         found = re.fullmatch(r"(down|up|mid)_blocks?(?:\.(\d+))?\.(resnets|attentions|\w+samplers)\.(\d+)\.(.+)", whole)
+        assert found is not None, whole
         side, kind, part = found[1], found[3], found[5]
         level, block = int(found[2] or 0), layers if "samplers" in kind else int(found[4])
         if side == "mid":

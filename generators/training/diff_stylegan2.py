@@ -33,7 +33,7 @@ class DiffusedDiscriminator(Discriminator):
         self.by_time = EqualConv(TIME_FEATURES, self.out.weight.shape[1], 1)
         self.register_buffer("last_t", torch.tensor(T_MIN))  # kept with the state of a run
 
-    def forward(self, images: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor, t: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # it is told the time
         summary = self.summary(images)
         at_time = (summary * self.by_time(time_features(t))).flatten(1).sum(1) / math.sqrt(summary.shape[1])
         return self.out(summary).flatten() + at_time

@@ -69,7 +69,7 @@ class StableDiffusionTrainer(Trainer):
         self.schedule = build_schedule(clip_sample=False)
         self.vae_optimizer = torch.optim.AdamW(self.vae.parameters(), lr=AUTOENCODER_LR, betas=(0.9, 0.99), weight_decay=1e-4)
         self.optimizer = torch.optim.AdamW(self.denoiser.parameters(), lr=LR, betas=(0.9, 0.99), weight_decay=1e-3)
-        self.last_images: torch.Tensor | None = None
+        self.last_images: Any = None  # of the last batch, once there was one
 
     def state(self) -> dict[str, Any]:
         return {
@@ -88,8 +88,9 @@ class StableDiffusionTrainer(Trainer):
             if self.scale.factor == 1:  # the first step of the second part
                 self.scale.factor.copy_(1 / latents.std())
         tokens = torch.stack([own[torch.randint(len(own), ())] for own in (self.tokens[index] for index in batch.index)])
+        denoiser: Any = self.denoiser
         tokens = torch.where(torch.rand(len(tokens), 1) < NO_CAPTION, self.without, tokens)
-        loss = velocity_loss(partial(self.denoiser, tokens=tokens), self.schedule, latents * self.scale.factor)
+        loss = velocity_loss(partial(denoiser, tokens=tokens), self.schedule, latents * self.scale.factor)
         _descend(loss, self.denoiser, self.optimizer)
         update_ema(self.ema, self.denoiser, step)
         return {"denoising": loss.item()}

@@ -94,7 +94,7 @@ class FeatureProbe(NetworkDetector):
     def fit(
         cls,
         splits: DetectionSplits,
-        config: DetectorConfig | None = None,
+        config: Any = None,
         output: Path | None = None,
         *,
         resume: bool = False,

@@ -150,7 +150,7 @@ class Baseline(NetworkDetector):
     def fit(
         cls,
         splits: DetectionSplits,
-        config: DetectorConfig | None = None,
+        config: Any = None,
         output: Path | None = None,
         *,
         resume: bool = False,

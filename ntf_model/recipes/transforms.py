@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -77,7 +77,8 @@ def jpeg(image: np.ndarray, quality: int, codec: Codec = "pil") -> np.ndarray:
     """Compressed and decompressed as a baseline JPEG with halved chroma, by OpenCV or Pillow at their default settings."""
     if codec == "cv2":
         _, encoded = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
-        return np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1])
+        decoded: Any = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        return np.ascontiguousarray(decoded[..., ::-1])
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, format="jpeg", quality=int(quality))
     return np.asarray(Image.open(stream))
