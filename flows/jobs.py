@@ -19,7 +19,7 @@ from ntf_model.evaluate import Evaluation, evaluate
 from ntf_model.explain import embedding_map, evaluate_distance, explain_subsets, save_embeddings, save_explanations
 from ntf_model.loader import keep_decoded
 from ntf_model.ntf import NTFDetector
-from ntf_model.rehearsal import few, one_step
+from ntf_model.rehearsal import few, one_epoch
 from ntf_model.robustness import robustness, robustness_figure, robustness_table
 from ntf_model.runs import write_json
 from ntf_model.sources import from_path
@@ -160,13 +160,13 @@ def compare_detectors(
     """Trains (or takes over from `output`) the detectors `names`, all by default, judges them on the test split, and writes the tables.
 
     `settings` are a `preset` ("demo" if it is not given) and a `seed` for all of them; what else is in it is for NTF alone. Pictures are
-    decoded once for all detectors. With `limit` there are that many pictures in each split, and one step of training.
+    decoded once for all detectors. With `limit` there are that many pictures in each split, and one epoch.
     """
     chosen = {"preset": "demo", **(settings or {})}
     common: dict[str, Any] = {key: chosen[key] for key in ("preset", "seed") if key in chosen}
     configs = {name: configuration(name, chosen if name == "ntf" else common) for name in names or detector_names()}
     if limit:
-        splits, configs = few(splits, limit), {name: one_step(config, limit) for name, config in configs.items()}
+        splits, configs = few(splits, limit), {name: one_epoch(config, limit) for name, config in configs.items()}
     splits = DetectionSplits(*map(keep_decoded, splits))
     known = [name for split in splits for name in split.picture_ids()] if scores else None
     detectors = train_all(splits, configs, output, resume=True, device=device, on_progress=on_progress)

@@ -106,7 +106,7 @@ def compare(
         str | None, typer.Option("--preset", help="demo, default (full size, nothing fetched) or paper; the manifest's, or demo.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=4, help="At most so many images in each split and one step of training: a rehearsal.")
+        int | None, typer.Option("--limit", min=4, help="At most so many images in each split and one epoch: a rehearsal.")
     ] = None,
     output: Annotated[
         Path | None,

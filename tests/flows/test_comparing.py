@@ -89,6 +89,16 @@ def test_runs_of_other_data_or_settings_are_not_taken_over(ntf: Ntf, folders: Pa
     assert "was trained on other settings" in ntf(*first, "--limit", "8").err
 
 
+@pytest.mark.slow
+def test_a_rehearsal_runs_networks_of_full_size_within_memory(ntf: Ntf, folders: Path) -> None:
+    answer = ntf("compare", "data", "--detectors", "sbi,caddm,xception", "--preset", "default", "--limit", "4")
+    assert answer.code == 0, answer.err
+    found = {row["name"]: row for row in json.loads(Path("runs/rehearsal/comparison.json").read_text())["detectors"]}
+    assert {name: row["parameters"] for name, row in found.items()} == {"sbi": 17_552_202, "caddm": 44_003_162, "xception": 20_811_050}
+    assert max(row["memory_mib"] for row in found.values()) < 4096
+    assert not any(row["note"] for row in found.values())
+
+
 def test_a_manifest_names_the_dataset_and_how_detectors_are_trained(ntf: Ntf, manifest_file: Path) -> None:
     missing = ntf("compare", str(manifest_file), "--detectors", "probe")
     assert missing.code == 2
