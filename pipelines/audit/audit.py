@@ -22,7 +22,7 @@ from pipelines.images import MAX_BYTES, SUFFIXES, decode
 from pipelines.reading import USABLE
 from pipelines.store import Store
 
-ROWS = 300  # of each class at most: what an audit costs is bounded, and its intervals are about 0.1 wide
+ROWS = 200  # of each class at most: what an audit costs is bounded
 SAMPLE = 32  # files that tell which encoder setting is the usual one
 BATCH = 32  # images read at once
 DEAD_ZONE = 0.1  # of a PNG's excess size, as a logarithm: less is noise of the same encoder in another release
