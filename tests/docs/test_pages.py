@@ -7,10 +7,11 @@ import importlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from flows import jobs
 from pipelines.catalogue import CheckpointEntry
@@ -94,6 +95,23 @@ def test_python_parses_and_imports_what_there_is(block: Block) -> None:
 def test_every_page_of_docs_is_in_the_index() -> None:
     index = set(links(ROOT / "docs" / "README.md"))
     assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"} <= index
+
+
+def test_the_page_on_manifests_names_every_key() -> None:
+    page = (ROOT / "docs" / "manifests.md").read_text(encoding="utf-8")
+    models = {Manifest, CheckpointEntry}
+    while more := {inner for model in models for field in model.model_fields.values() for inner in _models_in(field.annotation)} - models:
+        models |= more
+    keys = {key for model in models for key in model.model_fields} - {"kind", "generator", "parameters"}  # how a step is kept, not written
+    missing = {key for key in keys if not re.search(rf"\b{key}\b", page)}
+    assert not missing, f"docs/manifests.md does not name {', '.join(sorted(missing))}"
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
 
 
 def _check_yaml(text: str, folder: Path) -> None:
