@@ -53,6 +53,8 @@ VARIANTS: dict[str, Variant] = {
         {"stage1": {"orthogonal": "signed", "reduction": "sum"}, "stage2": {"contrastive": "literal"}},
     ),
     "soft": Variant("soft contrastive loss (ours for v2)", {"stage2": {"contrastive": "soft"}}),
+    "real-anchors": Variant("real anchors alone in Eq. 5", {"stage2": {"contrastive": "reals"}}),
+    "fresh-student": Variant("a student that starts afresh", {"stage2": {"student": "fresh"}}),
     "trace-images": Variant("each real's z_hom in Eq. 5", {"stage2": {"trace": "images"}}),
     "trace-prototype": Variant("one prototype in Eq. 5", {"stage2": {"trace": "prototype"}}),
     "patch-32": Variant("32 px patches in Eq. 5", {"stage2": {"patch": 32}}),

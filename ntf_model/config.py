@@ -48,15 +48,17 @@ class Stage2Config(StageConfig):
     `contrastive` "none" with `from_stage1` false is the ordinary classifier: cross-entropy alone, on a fresh encoder. `trace` says what
     z_hom is: "batch" the mean over the batch's reals of what the frozen teacher made of each, "images" each of these by itself,
     "prototype" their mean over the whole training split. `patch` crops the view of the contrastive branch to that many pixels (32 in
-    the paper). `freeze_encoder` is the literal reading: the encoder stays as stage 1 left it, and the classifier reads the projection z.
+    the paper). `student` "fresh" takes the trace from the teacher, but not its encoder's weights. `freeze_encoder` is the literal
+    reading: the encoder stays as stage 1 left it, and the classifier reads the projection z.
     """
 
     epochs: int = Field(10, gt=0)
     temperature: float = Field(0.07, gt=0)
     gamma: float = Field(0.5, ge=0)
-    contrastive: Literal["log", "literal", "soft", "none"] = "log"
+    contrastive: Literal["log", "literal", "soft", "reals", "none"] = "log"
     trace: Literal["batch", "images", "prototype"] = "batch"
     patch: int | None = Field(None, ge=8)
+    student: Literal["teacher", "fresh"] = "teacher"
     freeze_encoder: bool = False
     from_stage1: bool = True
     patience: int = Field(5, gt=0)  # epochs without a better validation AP before training stops
@@ -65,6 +67,8 @@ class Stage2Config(StageConfig):
     def _trace_needs_stage1(self) -> Stage2Config:
         if not self.from_stage1 and (self.contrastive != "none" or self.freeze_encoder):
             raise ValueError("without stage 1 there is neither a trace to contrast with nor an encoder to freeze: use contrastive 'none'")
+        if self.freeze_encoder and self.student == "fresh":
+            raise ValueError("a frozen encoder that was never trained says nothing: leave `student` at 'teacher'")
         if self.freeze_encoder and self.patch:
             raise ValueError("a frozen encoder's embeddings are made once, of whole views: leave `patch` out")
         return self

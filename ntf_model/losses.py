@@ -147,14 +147,20 @@ def extended_supcon(
     log: bool = True,
     normalise: bool = True,
     reduction: Literal["mean", "mean_nonempty", "sum"] = "mean",
+    anchors: Literal["all", "real"] = "all",
 ) -> torch.Tensor:
     """L_ext, Eq. 5: supervised contrast between real and fake in which the natural trace takes part.
 
     `features` `[N, d]`, `is_real` bool `[N]`, `trace` `[d]` or `[T, d]` (z_hom). The trace is in P(i) and K(i) for real anchors, in K(i)
     alone for fake ones, and is never an anchor. Ours: with the logarithm, mean over all anchors. Literal: `log=False`,
-    `reduction="sum"`. An anchor without positives adds 0; "mean_nonempty" does not count it.
+    `reduction="sum"`. An anchor without positives adds 0; "mean_nonempty" does not count it. `anchors` "real" leaves fake anchors out:
+    reals gather at the trace and fakes are pushed away, but not to one another.
     """
     each, has = _extended(features, is_real, trace, temperature, log, normalise)
+    if anchors == "real":
+        each, has = each[is_real.bool()], has[is_real.bool()]
+    if not len(each):
+        return features.sum() * 0.0
     if reduction == "mean_nonempty":
         return each.sum() / has.sum().clamp_min(1)
     return each.mean() if reduction == "mean" else each.sum()
@@ -216,13 +222,14 @@ def detection_loss(
     trace: torch.Tensor,
     *,
     gamma: float = 0.5,
-    contrastive: Literal["log", "literal", "soft", "none"] = "log",
+    contrastive: Literal["log", "literal", "soft", "reals", "none"] = "log",
     temperature: float = 0.07,
 ) -> Parts:
     """L_d, Eq. 7: L_ext + gamma L_ce. L_ce (Eq. 6) is the ordinary binary cross-entropy, averaged over the batch.
 
     `features` `[N, d]` from the auxiliary head, `logits` `[N]` (positive = fake), `is_fake` `[N]`, `trace` as in `extended_supcon`.
-    `contrastive`: Eq. 5 with its logarithm, as printed, our soft loss, or none, which is cross-entropy alone at its full weight.
+    `contrastive`: Eq. 5 with its logarithm, as printed, our soft loss, Eq. 5 with real anchors alone, or none, which is cross-entropy alone
+    at its full weight.
     """
     ce = F.binary_cross_entropy_with_logits(logits, is_fake.to(logits.dtype))
     if contrastive == "none":
@@ -233,7 +240,7 @@ def detection_loss(
     elif contrastive == "literal":
         ext = extended_supcon(features, is_real, trace, temperature=temperature, log=False, reduction="sum")
     else:
-        ext = extended_supcon(features, is_real, trace, temperature=temperature)
+        ext = extended_supcon(features, is_real, trace, temperature=temperature, anchors="real" if contrastive == "reals" else "all")
     return Parts(ext + gamma * ce, {"ext": ext.detach(), "ce": ce.detach()})
 
 

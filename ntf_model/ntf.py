@@ -69,8 +69,10 @@ class NTFDetector(Detector):
             if config.stage2.from_stage1:
                 teacher, history = _teacher(splits, config, accelerator, output, stage1, options)
                 trace = find_trace(teacher, splits.train, config, accelerator.device)
+            if teacher is not None and config.stage2.student == "teacher":
                 network = DetectionNetwork.from_trace(teacher, config.stage2.freeze_encoder)
             else:
+                torch.manual_seed(config.seed)  # the same encoder whether a stage 1 went before or not
                 network = DetectionNetwork(build_encoder(config.encoder, config.encoder_weights), config.projection_dim)
             torch.manual_seed(config.seed + 1)  # the same stage 2 whether stage 1 was trained, resumed or taken over
             for head in (network.aux, network.classifier):

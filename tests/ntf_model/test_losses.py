@@ -109,6 +109,21 @@ def test_a_step_down_moves_reals_to_the_trace_and_fakes_away() -> None:
     assert (after - before)[~real].mean() < 0
 
 
+def test_real_anchors_alone_do_not_draw_fakes_to_one_another() -> None:
+    features, trace = rows(6), rows(1, seed=1)[0].detach()
+    real = torch.arange(6) < 3
+    z = F.normalize(features.detach(), dim=1)
+    keys = torch.cat([z, F.normalize(trace, dim=0).unsqueeze(0)])
+    each = []
+    for anchor in range(3):
+        others = [key for key in range(7) if key != anchor]
+        log_probability = torch.log_softmax(z[anchor] @ keys[others].T, 0)
+        each.append(-sum(log_probability[others.index(key)] for key in (0, 1, 2, 6) if key != anchor) / 3)
+    found = losses.extended_supcon(features, real, trace, temperature=1.0, anchors="real")
+    assert found.item() == pytest.approx(float(torch.stack(each).mean()))
+    assert losses.extended_supcon(features, ~(real | ~real), trace, anchors="real").item() == 0.0
+
+
 def test_soft_loss_with_no_sharpness_is_equation_5() -> None:
     features, trace = rows(8), rows(1, seed=1)[0].detach()
     real = torch.arange(8) < 4

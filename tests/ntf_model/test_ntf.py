@@ -158,6 +158,8 @@ def test_a_frozen_encoder_stays_as_stage_1_left_it(run: Path, splits: DetectionS
     [
         {"contrastive": "soft"},
         {"contrastive": "literal"},
+        {"contrastive": "reals"},
+        {"student": "fresh"},
         {"trace": "images"},
         {"trace": "prototype"},
         {"patch": 8},
