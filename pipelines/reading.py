@@ -61,8 +61,9 @@ def read_table(store: Store, version: int | str | None = None, where: str | None
     """
     columns = ["id", "label", "subset", "part", "family", "split", "sha256"]
     condition = f"{USABLE} AND ({where})" if where else USABLE
+    dataset = store.dataset(version)
     try:
-        table = store.dataset(version).to_table(columns=columns, filter=condition, with_row_id=True)
+        table = dataset.to_table(columns=columns, filter=condition, with_row_id=True)
     except (ValueError, OSError) as error:
         raise InputError(
             f"the filter {where!r} cannot be used ({str(error).splitlines()[0]})", "It is SQL over the store's columns"

@@ -121,6 +121,7 @@ def test_what_is_not_there_is_exit_code_2(ntf: Ntf, words: tuple[str, ...]) -> N
     answer = ntf(*words)
     assert answer.code == 2
     assert "error:" in answer.err
+    assert "filter" not in answer.err, "no filter was given"
 
 
 def test_generators_and_checkpoints_are_listed(ntf: Ntf) -> None:
