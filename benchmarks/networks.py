@@ -108,33 +108,38 @@ def stable_diffusion(device: torch.device, dtype: torch.dtype) -> Generator:
     return registry.get("stable_diffusion")(pipeline.to(dtype=dtype), None, 512, device)
 
 
-def diffface(device: torch.device, dtype: torch.dtype) -> Generator:
-    from diffusers import UNet2DModel
+def diffface(width: int = 256) -> Callable[[torch.device, torch.dtype], Generator]:
+    """DiffFace, whose UNet has `width` channels at its first level: 256 in the release."""
 
-    from generators.faces.guidance import FaceGuidance
-    from generators.networks.arcface import ArcFace
-    from generators.networks.bisenet import BiSeNet
-    from generators.networks.gaze import GazeNet
+    def make(device: torch.device, dtype: torch.dtype) -> Generator:
+        from diffusers import UNet2DModel
 
-    down = ("ResnetDownsampleBlock2D",) * 3 + ("AttnDownBlock2D",) * 3
-    unet = UNet2DModel(
-        sample_size=256,
-        out_channels=6,
-        block_out_channels=(256, 256, 512, 512, 1024, 1024),
-        layers_per_block=2,
-        down_block_types=down,
-        up_block_types=tuple(name.replace("Down", "Up").replace("down", "up") for name in reversed(down)),
-        downsample_type="resnet",
-        upsample_type="resnet",
-        attention_head_dim=64,
-        attn_norm_num_groups=32,
-        resnet_time_scale_shift="scale_shift",
-        freq_shift=0,
-        class_embed_type="identity",
-    )
-    id_embed = nn.Sequential(nn.Linear(512, 1024), nn.SiLU(), nn.Linear(1024, 1024))
-    guidance = FaceGuidance(ArcFace().to(device), BiSeNet().to(device), GazeNet(crop_statistics=True).to(device))
-    return registry.get("diffface")(unet, id_embed, guidance, Crop("ffhq", 256), device, dtype)
+        from generators.faces.guidance import FaceGuidance
+        from generators.networks.arcface import ArcFace
+        from generators.networks.bisenet import BiSeNet
+        from generators.networks.gaze import GazeNet
+
+        down = ("ResnetDownsampleBlock2D",) * 3 + ("AttnDownBlock2D",) * 3
+        unet = UNet2DModel(
+            sample_size=256,
+            out_channels=6,
+            block_out_channels=tuple(width * factor for factor in (1, 1, 2, 2, 4, 4)),
+            layers_per_block=2,
+            down_block_types=down,
+            up_block_types=tuple(name.replace("Down", "Up").replace("down", "up") for name in reversed(down)),
+            downsample_type="resnet",
+            upsample_type="resnet",
+            attention_head_dim=64,
+            attn_norm_num_groups=32,
+            resnet_time_scale_shift="scale_shift",
+            freq_shift=0,
+            class_embed_type="identity",
+        )
+        id_embed = nn.Sequential(nn.Linear(512, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
+        guidance = FaceGuidance(ArcFace().to(device), BiSeNet().to(device), GazeNet(crop_statistics=True).to(device))
+        return registry.get("diffface")(unet, id_embed, guidance, Crop("ffhq", 256), device, dtype)
+
+    return make
 
 
 def diffface_step(generator: Any, count: int) -> Callable[[], Any]:

@@ -139,6 +139,12 @@ def diffface_step(folder: Path, batch: int) -> Batch:
     return step(folder, batch)
 
 
+def diffface_half_step(folder: Path, batch: int) -> Batch:
+    from benchmarks.official_diffface import step
+
+    return step(folder, batch, width=128)
+
+
 def enter(folder: Path, name: str) -> Path:
     """Puts the clone `name` in front of the import path. Exits with the address to clone from if there is none."""
     if not (folder / name).is_dir():

@@ -25,8 +25,8 @@ from generators.networks.arcface import ArcFace  # theirs cannot be built, only 
 STEP = 60  # of 100, of which 75 are walked; from 49 on the official code looks at the gaze too
 
 
-def step(folder: Path, batch: int) -> Callable[[], Any]:
-    """Float32 on the CPU. `batch` must be 1: more the official code does not support."""
+def step(folder: Path, batch: int, width: int = 256) -> Callable[[], Any]:
+    """Float32 on the CPU; `width` is the channels of the UNet's first level. `batch` must be 1: more the official code does not support."""
     if batch != 1:
         raise SystemExit("The official DiffFace works on one image at a time: give --batch 1")
     enter(folder, "hxngiee+DiffFace")
@@ -37,7 +37,7 @@ def step(folder: Path, batch: int) -> Callable[[], Any]:
         from utils.metrics_accumulator import MetricsAccumulator
 
         settings = script_util.model_and_diffusion_defaults()
-        settings |= {"image_size": 256, "num_channels": 256, "num_res_blocks": 2, "num_head_channels": 64, "resblock_updown": True}
+        settings |= {"image_size": 256, "num_channels": width, "num_res_blocks": 2, "num_head_channels": 64, "resblock_updown": True}
         settings |= {"attention_resolutions": "32, 16, 8", "learn_sigma": True, "use_scale_shift_norm": True, "class_cond": False}
         settings |= {"diffusion_steps": 1000, "timestep_respacing": "100", "rescale_timesteps": True, "use_fp16": False}
         settings["noise_schedule"] = "linear"
