@@ -46,7 +46,7 @@ class SelfBlendedImages(Baseline):
     DEMO: ClassVar[dict[str, Any]] = {
         "backbone": "efficientnet-b0",
         "size": 64,
-        "epochs": 6,
+        "epochs": 3,
         "learning_rate": 1e-2,
         "precise_bn": 3,
     }

@@ -257,6 +257,20 @@ def test_caddm_learns_from_swaps_between_a_fake_and_a_real_picture(splits: Detec
     assert not loc.any()
 
 
+def test_sbi_calls_the_blend_fake_and_the_picture_it_was_blended_into_real(splits: DetectionSplits) -> None:
+    detector = SelfBlendedImages(SelfBlendedImages.preset("demo"), torch.nn.Linear(1, 1), "cpu")
+    detector.begin(splits.train)
+    real = splits.train.dataset[int(np.flatnonzero(splits.train.labels == 0)[0])]
+    pairs = torch.stack([detector.view(real, np.random.default_rng(seed))[0] for seed in range(8)])
+    assert pairs.shape == (8, 2, 3, 64, 64)
+    changed = 255 * (pairs[:, 0] - pairs[:, 1]).abs().amax(1)  # by the network's own input
+    assert (changed > 3).float().mean() > 0.05
+    assert changed[:, :4].max() < changed[:, 24:40, 24:40].max()  # in the face, not at the top of the picture
+    right = torch.tensor([[9.0, -9.0], [-9.0, 9.0]]).repeat(8, 1)
+    assert detector.loss(lambda _: right, [pairs]) < 1e-6
+    assert detector.probability(right).tolist() == pytest.approx([0.0, 1.0] * 8, abs=1e-6)
+
+
 def test_views_follow_from_the_seed(splits: DetectionSplits) -> None:
     item = splits.train.dataset[0]._replace(label=0)
     for name in ("caddm", "grag2021", "ojha2023", "sbi", "wang2020", "xception"):
