@@ -45,7 +45,10 @@ REMEDIES = {
         "(`parity: {recompress: {quality: [60, 95]}}`)"
     ),
     traces.HISTORY: "one side was JPEG before, or was so twice: give the fakes the reals' JPEG history (`parity: {jpeg: reals}`)",
-    traces.RESAMPLING: "real and fake came from different sizes: `parity: {sizes: reals}` takes the fakes through the reals' sizes",
+    traces.RESAMPLING: (
+        "real and fake came from different sizes: bring the reals to the generators' size first, or, where the fakes are the larger ones, "
+        "take them through the reals' sizes (`parity: {sizes: reals}`)"
+    ),
     CONTENT: (
         "the pictures of one side are smoother, so they take fewer bytes: no shortcut of the files, but of the content; reconstructions of "
         "the same reals (`parity: {reconstruct: ...}`) make fakes with the reals' content"
