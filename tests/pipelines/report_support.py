@@ -148,7 +148,7 @@ def dumped(page: Path, profile: Path, *more: str) -> str:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
     alone = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox refuses to run as root
-    command = [CHROMIUM, *FLAGS, *alone, f"--user-data-dir={profile}", "--window-size=1400,1000", "--virtual-time-budget=60000", *more]
+    command = [CHROMIUM, *FLAGS, *alone, f"--user-data-dir={profile}", "--window-size=1400,1000", "--virtual-time-budget=5000", *more]
     found = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=250, check=True)
     return found.stdout
 
