@@ -68,6 +68,9 @@ class ProGANTrainer(Trainer):
         z = torch.from_numpy(np.stack([legacy_randn(seed, (self.generator.z_dim,)) for seed in range(48)])).float()
         return to_uint8(self.ema(z), rounding="half_up")
 
+    def facts(self, pictures: Sequence[Picture]) -> dict[str, str]:
+        return {"loss": "non-saturating, with R1 (the paper's is WGAN-GP)"}
+
     @torch.no_grad()
     def checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         names = ProGAN(self.ema.z_dim, self.ema.widths, self.channels).state_dict()

@@ -133,5 +133,13 @@ class ProjectedGANTrainer(Trainer):
         z = torch.from_numpy(np.stack([legacy_randn(seed, (self.ema.z_dim,)) for seed in range(48)])).float()
         return to_uint8(self.ema(z), rounding="half_up")
 
+    def facts(self, pictures: Sequence[Picture]) -> dict[str, str]:
+        numbers = sum(parameter.numel() for parameter in self.features.parameters())
+        return {
+            "generator's network": "FastGAN-lite" + ("" if self.size >= 64 else ", which has no skip-layer excitation below 64 px"),
+            "feature network": f"{numbers:,} numbers, not in the file; not ImageNet: the first {FEATURES_PART:.0%} of the steps taught it "
+            "to tell the training pictures apart",
+        }
+
     def checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         return half("", self.ema), {"attributes": {"img_resolution": self.size}}
