@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from ntf_model.data import DetectionData, DetectionSplits
@@ -250,9 +250,17 @@ def check_run(folder: Path, splits: DetectionSplits, config: DetectorConfig | No
         data, settings = record["dataset"]["digest"], record["config"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{folder / RUN_FILE} is missing or damaged", "Delete the folder to train again") from None
-    other = "data" if data != splits.digest else "settings" if config and settings != config.model_dump(mode="json") else None
+    other = "data" if data != splits.digest else "settings" if config and not _is_config(settings, config) else None
     if other:
         raise InputError(f"{folder} holds a detector that was trained on other {other}", "Give another --output, or delete the folder")
+
+
+def _is_config(settings: Any, config: DetectorConfig) -> bool:
+    """Whether `settings`, with defaults for what an older version did not know, are `config`."""
+    try:
+        return type(config).model_validate(settings) == config
+    except ValidationError:
+        return False
 
 
 def _read_tables(

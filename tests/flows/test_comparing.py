@@ -95,7 +95,7 @@ def test_a_rehearsal_runs_networks_of_full_size_within_memory(ntf: Ntf, folders:
     assert answer.code == 0, answer.err
     found = {row["name"]: row for row in json.loads(Path("runs/rehearsal/comparison.json").read_text())["detectors"]}
     assert {name: row["parameters"] for name, row in found.items()} == {"sbi": 17_552_202, "caddm": 44_003_162, "xception": 20_811_050}
-    assert max(row["memory_mib"] for row in found.values()) < 4096
+    assert max(row["memory_mib"] for row in found.values()) < 5120
     assert not any(row["note"] for row in found.values())
 
 
