@@ -47,7 +47,7 @@ SWEEP: dict[str, dict] = {
     "batch-64": {"stage2": {"batch_size": 64}},
     "soft": VARIANTS["soft"].changes,
     "real-anchors": VARIANTS["real-anchors"].changes,
-    "real-anchors-gamma-5": {"stage2": {"contrastive": "reals", "gamma": 5.0}},
+    "reals-gamma-5": {"stage2": {"contrastive": "reals", "gamma": 5.0}},
     "fresh-student": VARIANTS["fresh-student"].changes,
     "fresh-batch-64": {"stage2": {"student": "fresh", "batch_size": 64}},
     "trace-images": VARIANTS["trace-images"].changes,
