@@ -49,7 +49,7 @@ class Judged:
 def find_manifest(name: str | Path) -> Path:
     """A manifest's path: a file, or the name of one that ships with the project ("demo", "paper")."""
     path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.exists():
+    if path.suffix in (".yaml", ".yml") or path.is_file():
         return path
     shipped = Path(str(resources.files("manifests"))) / f"{name}.yaml"
     if shipped.is_file() and str(name) != "checkpoints":

@@ -79,3 +79,10 @@ def test_a_damaged_file_is_named(made: tuple[Store, Findings, Path], tmp_path: P
     (tmp_path / "robustness.json").write_text("{}")
     with pytest.raises(InputError, match=r"robustness\.json: it is damaged.*ntf robustness"):
         read_findings([tmp_path])
+
+
+def test_a_folder_called_demo_is_not_taken_for_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ntf demo` leaves such a folder, and must run a second time."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    assert jobs.find_manifest("demo").name == "demo.yaml"
