@@ -26,7 +26,7 @@ class Grag2021Config(Wang2020Config):
 class Grag2021(Wang2020):
     title = "Grag2021"
     Config = Grag2021Config
-    DEMO: ClassVar[dict[str, Any]] = {**Wang2020.DEMO, "epochs": 3, "batch_size": 16}
+    DEMO: ClassVar[dict[str, Any]] = {**Wang2020.DEMO, "epochs": 2, "batch_size": 16}
     stem_stride = 1
     batch_pixels = 2 * 256 * 256
 
