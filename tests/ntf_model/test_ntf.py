@@ -180,6 +180,8 @@ def test_cross_entropy_alone_has_no_trace(splits: DetectionSplits, tiny: NTFConf
     assert np.isnan(alone.distance(some_images(splits))).all()
     with pytest.raises(InputError, match="without stage 1"):
         merge(tiny, {"stage2": {"from_stage1": False}})
+    with pytest.raises(InputError, match="never trained"):
+        merge(tiny, {"stage2": {"student": "fresh", "freeze_encoder": True}})
 
 
 def test_bf16_trains_and_takes_its_wrapper_off(splits: DetectionSplits, tiny: NTFConfig) -> None:
