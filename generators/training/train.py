@@ -39,7 +39,7 @@ RECIPES = {
     "vqgan": Recipe("vqgan:VQGANTrainer", "faces", 3600),
     "ddpm": Recipe("ddpm:DDPMTrainer", "photos", 5000),
     "ldm": Recipe("ldm:LDMTrainer", "faces", 6000),
-    "stable_diffusion": Recipe("stable_diffusion:StableDiffusionTrainer", "photos", 6000),
+    "stable_diffusion": Recipe("stable_diffusion:StableDiffusionTrainer", "photos", 2600),
     "diffface": Recipe("diffface:DiffFaceTrainer", "faces", 4000),
     "simswap": Recipe("simswap:SimSwapTrainer", "faces", 4000, doubles=True),
 }
