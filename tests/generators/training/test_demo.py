@@ -58,7 +58,7 @@ def test_a_seed_gives_its_image_in_a_batch_of_any_size(name):
     assert max(np.abs(made[0] - other).max() for other in made[1:]) <= 1
 
 
-@pytest.mark.parametrize("name", [name for name in GANS if name != "vqgan"])
+@pytest.mark.parametrize("name", GANS)
 def test_faces_are_as_like_the_mean_of_unseen_faces_as_those_are_and_differ_from_each_other(name):
     images = registry.get(name).load(demo(name)).sample(range(24))
     unseen = np.stack([image for _, image in distinct_crops(held_out_pictures("faces"), 24, seed=3)])
@@ -70,14 +70,11 @@ def test_faces_are_as_like_the_mean_of_unseen_faces_as_those_are_and_differ_from
     assert 1 - similarity > 0.6 * (1 - usual)  # one face again and again has 0
 
 
-def test_codes_say_unseen_photographs_and_samples_are_as_smooth_and_colourful():
+def test_codes_say_unseen_faces():
     generator = registry.get("vqgan").load(demo("vqgan"))
-    unseen = np.stack([image for _, image in distinct_crops(held_out_pictures("photos"), 24, seed=3)])
+    unseen = np.stack([image for _, image in distinct_crops(held_out_pictures("faces"), 24, seed=3)])
     decoded = generator.edit(unseen, range(24))
-    assert np.abs(decoded.astype(int) - unseen).mean() < 0.8 * np.abs(unseen.mean((1, 2), keepdims=True) - unseen).mean()
-    images = generator.sample(range(24), temperature=0.9, top_k=100)
-    for measure in (neighbours, colourfulness):
-        assert 0.5 < measure(images) / measure(unseen) < 2
+    assert np.abs(decoded.astype(int) - unseen).mean() < 0.5 * np.abs(unseen.mean((1, 2), keepdims=True) - unseen).mean()
 
 
 def standardised(images: np.ndarray) -> np.ndarray:
@@ -85,15 +82,6 @@ def standardised(images: np.ndarray) -> np.ndarray:
     rows = images.reshape(len(images), -1, images.shape[-1] if images.ndim == 4 else 1).mean(2)
     rows = rows - rows.mean(1, keepdims=True)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def neighbours(images: np.ndarray) -> float:
-    """Mean difference of pixels side by side, as a share of the spread of all."""
-    return np.abs(np.diff(images.astype(float), axis=2)).mean() / images.std()
-
-
-def colourfulness(images: np.ndarray) -> float:
-    return images.astype(float).std(-1).mean()
 
 
 def test_swaps_of_held_out_faces_move_the_identity_and_keep_the_picture():
