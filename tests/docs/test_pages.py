@@ -29,6 +29,7 @@ STANDS_FOR = {
     "generators/methods/consistency.py",
     "ntf_model/baselines/spectrum.py",
 }
+WRITTEN = ("DATASHEET", "README", "results", "my-")  # what commands write, and what is the reader's own
 PAGE_IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
 
@@ -52,7 +53,7 @@ def test_files_and_names_in_backticks_exist(page: Path) -> None:
             continue
         if name.split("/")[0] in FOLDERS and "/" in name:
             assert list(ROOT.glob(name.rstrip("/"))), f"{page.name}: there is no {name}"
-        elif re.fullmatch(r"[\w.-]+\.(md|toml|ini)", name) and not name.startswith(("DATASHEET", "results", "README")):
+        elif re.fullmatch(r"[\w.-]+\.(md|toml|ini)", name) and not name.startswith(WRITTEN):
             assert (ROOT / name).exists() or (page.parent / name).exists(), f"{page.name}: there is no {name}"
         elif re.match(rf"({'|'.join(FOLDERS[:5])})\.\w", name):
             _resolve(name.split("(")[0], page.name)
