@@ -200,21 +200,26 @@ def outside(result: dict[str, Any]) -> float:
 
 def markdown(results: list[dict[str, Any]]) -> str:
     """The table, one line for each configuration and batch size."""
-    alone = {result["name"]: speed(result) for result in results if result["batch"] == 1}
+    alone = {result["name"]: _cpu(result) for result in results if result["batch"] == 1}
     compared = any(result["official_seconds"] for result in results)
-    titles = ["generator", "batch", "images/s", "s/image", "x batch of one", "CPU s/image", "outside network", "peak MiB", "turns"]
+    titles = ["generator", "batch", "images/s", "s/image", "x batch of one, CPU", "CPU s/image", "outside network", "peak MiB", "turns"]
     titles += ["x official: wall, median (shortest)", "CPU, median (shortest)"] if compared else []
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for result in results:
         rate, found = speed(result), ratios(result)
-        gain = f"{rate / alone[result['name']]:.2f}" if result["name"] in alone and result["batch"] > 1 else ""
+        gain = f"{alone[result['name']] / _cpu(result):.2f}" if result["name"] in alone and result["batch"] > 1 else ""
         cells = [result["name"], str(result["batch"]), f"{rate:.3g}", f"{1 / rate:.3g}", gain]
-        cells.append(f"{statistics.median(result['seconds']['cpu']) / result['images'] * result['times']:.3g}")
+        cells.append(f"{_cpu(result):.3g}")
         cells += [f"{outside(result):.1%}", str(result["memory_mib"]), str(len(result["seconds"]["wall"]))]
         if compared:
             cells += [f"{found[f'{clock} median']:.2f} ({found[f'{clock} min']:.2f})" if found else "" for clock in ("wall", "cpu")]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _cpu(result: dict[str, Any]) -> float:
+    """CPU seconds of an image at the official settings, by the median turn."""
+    return statistics.median(result["seconds"]["cpu"]) / result["images"] * result["times"]
 
 
 def _in_own_process(arguments: argparse.Namespace, name: str, batch: int) -> dict[str, Any] | None:
