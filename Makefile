@@ -15,6 +15,7 @@ test: $(READY)
 lint: $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/mypy
 
 # CPU torch where a local wheel or the platform gives it, CUDA torch on a GPU machine: the same command, the same pins.
 $(READY): pyproject.toml
