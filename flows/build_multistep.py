@@ -19,6 +19,7 @@ from flows.orphans import end_with_worker
 from flows.remote import Source
 from pipelines.build import BuildReport
 from pipelines.devices import parse_devices
+from pipelines.errors import CheckFailed
 from pipelines.plan import Plan
 from pipelines.store import Store
 
@@ -42,9 +43,14 @@ def build_multistep(
     end_with_worker()
     plan = jobs.plan_of(manifest, limit)
     dataset = Store(store, plan.manifest.dataset)
-    built = build_version(plan, Source(manifest, limit, store, device), shares)
-    version = dataset.version()
     folder = Path(output) / plan.manifest.dataset
+    try:
+        built = build_version(plan, Source(manifest, limit, store, device), shares)
+    except CheckFailed:  # of a version that is committed but failed the audit's gate the page shows why
+        if dataset.exists():
+            jobs.report(dataset, folder / "report.html")
+        raise
+    version = dataset.version()
     run = folder / f"ntf-{version.digest[:12]}"
     if not (run / jobs.EVALUATION_FILE).is_file():  # this very dataset has not been learnt yet
         _learn(plan, dataset, run, device)
