@@ -1,14 +1,19 @@
-"""Which pictures make a batch: as many fakes as reals, the fakes from every subset alike, the reals from every real source alike."""
+"""Which pictures make a batch: as many fakes as reals, the fakes from every subset alike, each beside a real of its own source.
+
+So a real source is seen as often as the fakes that are compared with it. Drawn from all real sources alike, faces would be fakes more often
+than photographs are wherever more subsets are of faces, and a detector would learn the motif.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from typing import NamedTuple
 
 import numpy as np
 
-from ntf_model.data import DetectionData
+from ntf_model.data import FAKE, REAL, DetectionData
 from ntf_model.errors import InputError
 
 
@@ -62,20 +67,37 @@ class BalancedBatches:
             yield [Draw(int(rows[place]), int(seeds[place])) for place in range(first, first + share)]
 
     def rows(self) -> np.ndarray:
-        """The rows of the whole epoch in order: int `[batches * batch_size]`, classes in turn, within a class its groups in turn."""
+        """The rows of the whole epoch in order: int `[batches * batch_size]`, the classes in turn."""
         rng = np.random.default_rng([self.seed, self.epoch, 0])
         count = self.batches * self.batch_size
         per_class = -(-count // len(self.labels))
-        columns = [self._class_rows(label, per_class, rng) for label in self.labels]
-        return np.stack(columns, axis=1).reshape(-1)[:count]
+        if len(self.labels) == 1:
+            return self._draw(self.labels[0], self._turns(self.labels[0], per_class, rng), rng)[:count]
+        fakes = self._turns(FAKE, per_class, rng)
+        groups = {REAL: self._sources_of(fakes), FAKE: fakes}
+        return np.stack([self._draw(label, groups[label], rng) for label in self.labels], axis=1).reshape(-1)[:count]
 
-    def _class_rows(self, label: int, count: int, rng: np.random.Generator) -> np.ndarray:
-        of_class = self.data.labels == label
-        groups = [np.flatnonzero(of_class & (self.data.subsets == name)) for name in np.unique(self.data.subsets[of_class])]
-        per_group = -(-count // len(groups))
-        columns = [_cycle(rows, per_group, rng) for rows in groups]
-        turns = rng.permuted(np.tile(np.arange(len(groups)), (per_group, 1)), axis=1)  # the order of the groups changes each round
-        return np.stack(columns, axis=1)[np.arange(per_group)[:, None], turns].reshape(-1)[:count]
+    def _turns(self, label: int, count: int, rng: np.random.Generator) -> np.ndarray:
+        """`count` groups of a class by name, each as often as the others (or once less), in another order each time round."""
+        names = self._groups(label)
+        return np.concatenate([rng.permutation(names) for _ in range(-(-count // len(names)))])[:count]
+
+    def _sources_of(self, fakes: np.ndarray) -> np.ndarray:
+        """For each fake's subset a real source of it that this split has pictures of, one after the other where there are several."""
+        here = self._groups(REAL).tolist()
+        sources = {name: cycle([each for each in self.data.sources_of(name) if each in here] or here) for name in np.unique(fakes).tolist()}
+        return np.array([next(sources[name]) for name in fakes.tolist()])
+
+    def _draw(self, label: int, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A row of each of `groups`."""
+        rows = np.empty(len(groups), np.int64)
+        for name in np.unique(groups):
+            places = np.flatnonzero(groups == name)
+            rows[places] = _cycle(np.flatnonzero((self.data.labels == label) & (self.data.subsets == name)), len(places), rng)
+        return rows
+
+    def _groups(self, label: int) -> np.ndarray:
+        return np.unique(self.data.subsets[self.data.labels == label])
 
 
 def _cycle(rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,24 @@ def test_an_uneven_subset_counts_as_much_as_the_others(splits: DetectionSplits) 
     rows = BalancedBatches(uneven, 8, seed=0, epoch=0).rows()
     counts = Counter(uneven.subsets[rows[uneven.labels[rows] == FAKE]].tolist())
     assert abs(counts["smooth"] - counts["blocky"]) <= 1
+
+
+def test_each_fake_is_drawn_beside_a_real_of_its_own_source(splits: DetectionSplits) -> None:
+    subsets = np.array(["faces"] * 6 + ["photos"] * 6 + ["A"] * 4 + ["B"] * 4 + ["C"] * 4)
+    labels = np.repeat([REAL, FAKE], 12)
+    data = replace(
+        splits.train.take(np.arange(24) % len(splits.train)),
+        labels=labels,
+        subsets=subsets,
+        real_of={"A": "faces", "B": "faces", "C": ("photos",)},
+    )
+    rows = BalancedBatches(data, 6, seed=0, epoch=0).rows()
+    reals, fakes = rows[labels[rows] == REAL], rows[labels[rows] == FAKE]
+    assert len(reals) == len(fakes) == 12
+    assert [data.sources_of(name)[0] for name in subsets[fakes]] == subsets[reals].tolist()
+    assert Counter(subsets[reals].tolist()) == {"faces": 8, "photos": 4}
+    alone = BalancedBatches(data, 6, seed=0, epoch=0, labels=(REAL,)).rows()
+    assert Counter(subsets[alone].tolist()) == {"faces": 6, "photos": 6}
 
 
 def test_processes_share_a_batch_and_a_restart_goes_on(splits: DetectionSplits) -> None:
