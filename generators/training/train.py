@@ -37,7 +37,7 @@ RECIPES = {
     "diff_stylegan2": Recipe("diff_stylegan2:DiffStyleGAN2Trainer", "faces", 2000, doubles=True),
     "projected_gan": Recipe("projected_gan:ProjectedGANTrainer", "faces", 2000, doubles=True),
     "vqgan": Recipe("vqgan:VQGANTrainer", "faces", 3600),
-    "ddpm": Recipe("ddpm:DDPMTrainer", "photos", 5000),
+    "ddpm": Recipe("ddpm:DDPMTrainer", "photos", 16000),
     "ldm": Recipe("ldm:LDMTrainer", "faces", 6000),
     "stable_diffusion": Recipe("stable_diffusion:StableDiffusionTrainer", "photos", 2600),
     "diffface": Recipe("diffface:DiffFaceTrainer", "faces", 4000),
