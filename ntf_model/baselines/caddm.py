@@ -48,7 +48,7 @@ class CADDMDetector(Baseline):
 
     title = "CADDM"
     Config = CADDMConfig
-    DEMO: ClassVar[dict[str, Any]] = {"backbone": "resnet18", "epochs": 1, "batch_size": 16, "learning_rate": 5e-4, "precise_bn": 3}
+    DEMO: ClassVar[dict[str, Any]] = {"backbone": "resnet34", "epochs": 1, "batch_size": 16, "learning_rate": 5e-4, "precise_bn": 3}
     clip_value = 2.0
     data: DetectionData  # set by `begin`
     official = staticmethod(official_key)
