@@ -28,8 +28,9 @@ STANDS_FOR = {
     "ntf_model/baselines/NAME.py",
     "generators/methods/consistency.py",
     "ntf_model/baselines/spectrum.py",
+    "generators/training/NAME.py",
 }
-WRITTEN = ("DATASHEET", "README", "results", "my-")  # what commands write, and what is the reader's own
+WRITTEN = ("DATASHEET", "README", "comparison", "results", "my-")  # what commands write, and what is the reader's own
 PAGE_IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
 
