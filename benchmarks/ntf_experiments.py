@@ -49,6 +49,7 @@ SWEEP: dict[str, dict] = {
     "real-anchors": VARIANTS["real-anchors"].changes,
     "reals-gamma-5": {"stage2": {"contrastive": "reals", "gamma": 5.0}},
     "fresh-student": VARIANTS["fresh-student"].changes,
+    "fresh-reals": VARIANTS["fresh-reals"].changes,
     "fresh-batch-64": {"stage2": {"student": "fresh", "batch_size": 64}},
     "trace-images": VARIANTS["trace-images"].changes,
     "trace-prototype": VARIANTS["trace-prototype"].changes,
@@ -73,7 +74,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--preset", default="demo")
     parser.add_argument("--set", action="append", default=[], help="a setting as NAME=VALUE; may be repeated")
-    parser.add_argument("--only", default=None, help="beginnings of the names of the sweep's variants, by commas")
+    parser.add_argument(
+        "--only", default=None, help="beginnings of variants' names, by commas: of the sweep's, or further ones for `sources`"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/experiments"))
     options = parser.parse_args()
     splits = splits_of(options.data, options.store)
@@ -81,6 +84,8 @@ def main() -> None:
     names = options.train_on.split(",") if options.train_on else splits.train.fake_subsets
     chosen = tuple(options.only.split(",")) if options.only else ("",)
     kinds, split, judged = {key: VARIANTS[key] for key in (BASE, LINE_TO_BEAT, AFTER_STAGE1)}, "test", splits
+    if options.experiment == "sources" and options.only:
+        kinds |= {key: variant for key, variant in VARIANTS.items() if key.startswith(chosen)}
     if options.experiment == "sweep":
         kinds |= {key: Variant(key, changes) for key, changes in SWEEP.items() if key.startswith(chosen)}
         split, judged = "validation", splits._replace(test=splits.validation)

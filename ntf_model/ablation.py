@@ -55,6 +55,7 @@ VARIANTS: dict[str, Variant] = {
     "soft": Variant("soft contrastive loss (ours for v2)", {"stage2": {"contrastive": "soft"}}),
     "real-anchors": Variant("real anchors alone in Eq. 5", {"stage2": {"contrastive": "reals"}}),
     "fresh-student": Variant("a student that starts afresh", {"stage2": {"student": "fresh"}}),
+    "fresh-reals": Variant("a student that starts afresh, real anchors alone", {"stage2": {"student": "fresh", "contrastive": "reals"}}),
     "trace-images": Variant("each real's z_hom in Eq. 5", {"stage2": {"trace": "images"}}),
     "trace-prototype": Variant("one prototype in Eq. 5", {"stage2": {"trace": "prototype"}}),
     "patch-32": Variant("32 px patches in Eq. 5", {"stage2": {"patch": 32}}),
