@@ -1,8 +1,8 @@
 """Features of an image file that are not its pixels: what the container says, and who wrote it.
 
-They are read from the file's own structure, nothing is decoded. Features come in families; a value is a number, a word, or None where the
-format has no such thing. How large a file is follows from two things, the settings of its encoder and its pixels. Only the first is the
-container's: see `docs/audit.md`.
+They are read from the file's own structure; pixels are decoded only where a PNG's one filter may be their doing. Features come in
+families; a value is a number, a word, or None where the format has no such thing. How large a file is follows from two things, the settings
+of its encoder and its pixels. Only the first is the container's: see `docs/audit.md`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from generators.errors import InputError
-from pipelines.images import FORMATS
+from pipelines.images import FORMATS, MAX_PIXELS
 
 Value = float | str | None
 Family = dict[str, Value]
@@ -118,7 +118,9 @@ def _read_png(data: bytes, height: int, families: dict[str, Family]) -> tuple[by
     runs = [kind for number, (kind, _) in enumerate(parts) if kind not in PNG_METADATA and (not number or parts[number - 1][0] != kind)]
     pieces = [length for kind, length in parts if kind == b"IDAT"]
     interlaced = data[28] != 0
-    filters = set() if interlaced else set(scanlines[:: max(1, len(scanlines) // height)][:height])
+    filters = set() if interlaced else _filters(scanlines, height)
+    if len(filters) == 1 and _filters_of_pillow(data) == filters:  # the picture's doing: an adaptive writer takes one for all rows of noise
+        filters = set()
     families[ENCODER] = {
         "layout": " ".join(kind.decode("latin-1") for kind in runs),
         "depth": f"{data[24]} {data[25]}",
@@ -129,6 +131,27 @@ def _read_png(data: bytes, height: int, families: dict[str, Family]) -> tuple[by
         "piece": None if len(packed) <= LIBPNG_PIECE else str(pieces[0]) if pieces[0] <= LIBPNG_PIECE else "longer",
     }
     return scanlines, len(packed)
+
+
+def _filters(scanlines: bytes, height: int) -> set[int]:
+    """The filters of a PNG's rows."""
+    return set(scanlines[:: max(1, len(scanlines) // height)][:height])
+
+
+def _filters_of_pillow(data: bytes) -> set[int]:
+    """The filters that libpng's choice by row comes to for the pixels of a PNG."""
+    written = io.BytesIO()
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as opened:
+        if opened.width * opened.height > MAX_PIXELS:
+            return set()
+        height = opened.height
+        opened.save(written, "PNG", compress_level=1)
+    again, at, packed = written.getvalue(), 8, bytearray()
+    while at + 8 <= len(again):
+        length, kind = struct.unpack(">I4s", again[at : at + 8])
+        packed += again[at + 8 : at + 8 + length] if kind == b"IDAT" else b""
+        at += 12 + length
+    return _filters(zlib.decompress(bytes(packed)), height)
 
 
 def _read_jpeg(data: bytes, families: dict[str, Family]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.audit import BIASES, Bias, anything, crop, imported, plant, through_jpeg
 from generators.errors import InputError
@@ -68,6 +69,18 @@ def test_a_smooth_generator_is_no_fault_of_the_files(tmp_path: Path) -> None:
     found = audit_folder(plant(BIASES["no shortcut: fakes smoother"], tmp_path, COUNT))
     assert found.gate.passed
     assert CONTENT not in unnoticed(found), "the bytes tell the smooth ones all the same, which is said"
+
+
+def test_noise_is_no_fault_of_the_files(tmp_path: Path) -> None:
+    """One writer of PNG takes another filter for each row of a photograph, and one for all rows of noise."""
+    rng = np.random.default_rng(0)
+    slopes = np.add.outer(np.arange(32), np.arange(32))[..., None] * rng.uniform(0, 3, (40, 1, 1, 3)) + rng.normal(0, 4, (40, 32, 32, 3))
+    for label, images in (("real", slopes.clip(0, 255)), ("fake", rng.integers(0, 256, (40, 32, 32, 3)))):
+        (tmp_path / label).mkdir()
+        for number, image in enumerate(images.astype(np.uint8)):
+            Image.fromarray(image).save(tmp_path / label / f"{number}.png")
+    found = audit_folder(tmp_path)
+    assert found.gate.passed, found.gate.reason
 
 
 def test_importing_mends_what_the_files_tell(tmp_path: Path) -> None:
