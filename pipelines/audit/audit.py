@@ -114,12 +114,15 @@ def _features(pictures: list[_Picture], images: Iterator[bytes]) -> tuple[dict[s
     excess: list[float | None] = []
     setting: tuple[int, int] | None = None
     waiting: list[Container] = []
+    writers: list[set[str]] = []
     for picture, data in zip(pictures, images, strict=True):
         one = read_container(data, picture.id, Path(picture.place).suffix if isinstance(picture.place, Path) else "")
         waiting.append(one)
         for name, family in one.families.items():
             files[name].append(family)
-        for name, family in traces.read_traces(decode(data, picture.id)).items():
+        pixels = decode(data, picture.id)
+        writers.append(container.writers_of(one, pixels))
+        for name, family in traces.read_traces(pixels).items():
             marks[name].append(family)
         sizes.append({"bytes": float(one.size), "bytes_per_pixel": one.size / one.pixels})
         if len(waiting) == SAMPLE or (setting is not None and waiting) or len(sizes) == len(pictures):
@@ -127,6 +130,7 @@ def _features(pictures: list[_Picture], images: Iterator[bytes]) -> tuple[dict[s
             excess += [container.size_excess(each, setting) for each in waiting]
             waiting = []
     _add_excess(files[container.SIZE], excess)
+    container.settle_filters(files[container.ENCODER], writers)
     return dict(files), dict(marks), sizes
 
 

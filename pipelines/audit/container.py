@@ -1,8 +1,8 @@
 """Features of an image file that are not its pixels: what the container says, and who wrote it.
 
-They are read from the file's own structure; pixels are decoded only where a PNG's one filter may be their doing. Features come in
-families; a value is a number, a word, or None where the format has no such thing. How large a file is follows from two things, the settings
-of its encoder and its pixels. Only the first is the container's: see `docs/audit.md`.
+They are read from the file's own structure, nothing is decoded. Features come in families; a value is a number, a word, or None where the
+format has no such thing. How large a PNG is, and by which filter each of its rows was written, follows from two things, the settings of its
+encoder and its pixels. Only the first is the container's: see `docs/audit.md`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import hashlib
 import io
 import struct
 import zlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from generators.errors import InputError
-from pipelines.images import FORMATS, MAX_PIXELS
+from pipelines.images import FORMATS
 
 Value = float | str | None
 Family = dict[str, Value]
@@ -42,13 +44,15 @@ STANDARD_CODES = {0x00: 12, 0x01: 12, 0x10: 162, 0x11: 162}
 @dataclass(frozen=True)
 class Container:
     """The features of one file by family. `size` and `pixels` say how large it is; `scanlines` is what a PNG's data inflates to (None for
-    other formats) and `packed` how many bytes that took."""
+    other formats), `packed` how many bytes that took, `filters` the filter of each of its rows and `grey` whether it has one channel."""
 
     families: dict[str, Family]
     size: int  # bytes
     pixels: int
     scanlines: bytes | None = None
     packed: int = 0
+    filters: bytes = b""
+    grey: bool = False
 
 
 def read_container(data: bytes, name: str, suffix: str = "") -> Container:
@@ -62,8 +66,8 @@ def read_container(data: bytes, name: str, suffix: str = "") -> Container:
         families[DIMENSIONS]["whole_blocks"] = float(width % 8 == 0) + 2 * float(height % 8 == 0)
         families[FORMAT] = {"format": form, "mode": mode, "suffix": suffix.lower()}
         if form == "PNG":
-            scanlines, packed = _read_png(data, height, families)
-            return Container(families, len(data), width * height, scanlines, packed)
+            scanlines, packed, filters = _read_png(data, height, families)
+            return Container(families, len(data), width * height, scanlines, packed, filters, mode == "L")
         if form == "JPEG":
             _read_jpeg(data, families)
         elif form == "WEBP":
@@ -99,7 +103,7 @@ def _excess(container: Container, setting: tuple[int, int]) -> float:
     return float(np.log(max(1, container.packed) / (len(packer.compress(container.scanlines)) + len(packer.flush()))))
 
 
-def _read_png(data: bytes, height: int, families: dict[str, Family]) -> tuple[bytes, int]:
+def _read_png(data: bytes, height: int, families: dict[str, Family]) -> tuple[bytes, int, bytes]:
     parts: list[tuple[bytes, int]] = []
     packed = bytearray()
     at = 8
@@ -118,40 +122,61 @@ def _read_png(data: bytes, height: int, families: dict[str, Family]) -> tuple[by
     runs = [kind for number, (kind, _) in enumerate(parts) if kind not in PNG_METADATA and (not number or parts[number - 1][0] != kind)]
     pieces = [length for kind, length in parts if kind == b"IDAT"]
     interlaced = data[28] != 0
-    filters = set() if interlaced else _filters(scanlines, height)
-    if len(filters) == 1 and _filters_of_pillow(data) == filters:  # the picture's doing: an adaptive writer takes one for all rows of noise
-        filters = set()
+    filters = b"" if interlaced else _filters(scanlines, height)
     families[ENCODER] = {
         "layout": " ".join(kind.decode("latin-1") for kind in runs),
         "depth": f"{data[24]} {data[25]}",
         "interlaced": float(interlaced),
         "zlib": packed[:2].hex(),  # window, and how hard the writer says that it tried
-        "filter": str(*filters) if len(filters) == 1 else "adaptive",
+        "filter": str(filters[0]) if len(set(filters)) == 1 else "adaptive",
         # How long a piece gets before the next begins: libpng's usual 8192 bytes, or more. Data that fit in that do not tell.
         "piece": None if len(packed) <= LIBPNG_PIECE else str(pieces[0]) if pieces[0] <= LIBPNG_PIECE else "longer",
     }
-    return scanlines, len(packed)
+    return scanlines, len(packed), filters
 
 
-def _filters(scanlines: bytes, height: int) -> set[int]:
-    """The filters of a PNG's rows."""
-    return set(scanlines[:: max(1, len(scanlines) // height)][:height])
+def _filters(scanlines: bytes, height: int) -> bytes:
+    """The filter of each row of a PNG."""
+    return scanlines[:: max(1, len(scanlines) // height)][:height]
 
 
-def _filters_of_pillow(data: bytes) -> set[int]:
-    """The filters that libpng's choice by row comes to for the pixels of a PNG."""
+def _by_pillow(pixels: np.ndarray) -> bytes:
     written = io.BytesIO()
-    with Image.open(io.BytesIO(data), formats=("PNG",)) as opened:
-        if opened.width * opened.height > MAX_PIXELS:
-            return set()
-        height = opened.height
-        opened.save(written, "PNG", compress_level=1)
-    again, at, packed = written.getvalue(), 8, bytearray()
-    while at + 8 <= len(again):
-        length, kind = struct.unpack(">I4s", again[at : at + 8])
-        packed += again[at + 8 : at + 8 + length] if kind == b"IDAT" else b""
-        at += 12 + length
-    return _filters(zlib.decompress(bytes(packed)), height)
+    Image.fromarray(pixels).save(written, "PNG", compress_level=1)
+    return written.getvalue()
+
+
+def _by_opencv(pixels: np.ndarray) -> bytes:
+    ordered = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".png", ordered, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+WRITERS = {"Pillow": _by_pillow, "OpenCV": _by_opencv}
+
+
+def writers_of(container: Container, pixels: np.ndarray) -> set[str]:
+    """Which of the usual writers take the very filters of a PNG for its `pixels` (`uint8` RGB `[H, W, 3]`), row by row."""
+    if not container.filters:
+        return set()
+    pixels = np.ascontiguousarray(pixels[..., 0]) if container.grey else pixels
+    return {name for name, write in WRITERS.items() if _filters_written(write(pixels), len(pixels)) == container.filters}
+
+
+def settle_filters(families: Sequence[Family], writers: Sequence[set[str]]) -> None:
+    """Puts one word in place of the filters of all files that the writer which explains most of them would have written alike.
+
+    A writer chooses filters by the pixels, all rows of a flat picture by one and those of a photograph by several: that is content.
+    """
+    votes = Counter(name for each in writers for name in sorted(each))
+    if votes:
+        (usual, _), *_ = votes.most_common(1)
+        for family, each in zip(families, writers, strict=True):
+            if usual in each:
+                family["filter"] = usual
+
+
+def _filters_written(data: bytes, height: int) -> bytes:
+    return _read_png(data, height, {})[2]
 
 
 def _read_jpeg(data: bytes, families: dict[str, Family]) -> None:
