@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from generators.checkpoints import Checkpoint, sha256_of
 from generators.errors import CheckpointError, InputError
 from pipelines import yaml_lines
+from pipelines.cache import cache_folder, write_cache
 
 REGISTERED_FILE = "registered.yaml"
 
@@ -143,7 +144,7 @@ def cached_sha256(path: Path) -> str:
 
 def cached_sha256s(paths: Sequence[Path]) -> list[str]:
     """`cached_sha256` of many files, with the cache read and written once for all of them. CheckpointError if one cannot be read."""
-    cache_file = Path(os.environ.get("NTF_CACHE", Path.home() / ".cache" / "natural-trace-foundry")) / "sha256.json"
+    cache_file = cache_folder() / "sha256.json"
     known, fresh, found = _read_cache(cache_file), False, []
     for path in paths:
         try:
@@ -156,7 +157,7 @@ def cached_sha256s(paths: Sequence[Path]) -> list[str]:
             fresh = True
         found.append(known[key][2])
     if fresh:
-        _write_cache(cache_file, known)
+        write_cache(cache_file, known)
     return found
 
 
@@ -171,14 +172,3 @@ def _read_cache(file: Path) -> dict[str, list[Any]]:
 @lru_cache(maxsize=1)
 def _parsed_cache(file: Path, changed: int) -> dict[str, list[Any]]:
     return json.loads(file.read_text())
-
-
-def _write_cache(file: Path, known: dict[str, list[Any]]) -> None:
-    """A cache that cannot be written costs time, not correctness."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps(known))
-        partial.replace(file)
-    except OSError:
-        pass

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import filelock
 import torch
 
 from generators.errors import InputError
+from pipelines.cache import cache_folder
 from pipelines.models import pick_device
 
 
@@ -39,7 +38,7 @@ def held(device: str) -> Iterator[None]:
     if device == "cpu":
         yield
         return
-    folder = Path(os.environ.get("NTF_CACHE", Path.home() / ".cache" / "natural-trace-foundry")) / "locks"
+    folder = cache_folder() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder / f"device-{_hardware(device)}.lock"):
         yield

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipelines.cache import cache_folder, write_cache
 from pipelines.plan import Shard
 
 SMOOTHING = 0.5  # weight of the newest build against what was known before
@@ -26,14 +26,7 @@ def remember(device: str, made: Iterable[tuple[Shard, int, float]]) -> None:
     for key, (spent, count) in totals.items():
         rate = spent / count
         known[key] = rate if key not in known else SMOOTHING * rate + (1 - SMOOTHING) * known[key]
-    try:
-        file = _file()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps(known))
-        partial.replace(file)
-    except OSError:
-        pass
+    write_cache(_file(), known)
 
 
 def estimate(device: str, shards: Iterable[Shard]) -> tuple[float, frozenset[str]]:
@@ -53,7 +46,7 @@ def _key(shard: Shard, device: str) -> str:
 
 
 def _file() -> Path:
-    return Path(os.environ.get("NTF_CACHE", Path.home() / ".cache" / "natural-trace-foundry")) / "rates.json"
+    return cache_folder() / "rates.json"
 
 
 def _read() -> dict[str, float]:

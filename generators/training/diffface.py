@@ -20,12 +20,11 @@ from generators.faces.guidance import FaceGuidance
 from generators.methods.diffface import DiffFace
 from generators.networks.openai_names import Heads, openai_state
 from generators.networks.respaced import TRAIN_STEPS, Respaced
-from generators.training.identity import EMBEDDING, IdentityLearner, classes_of, margin_accuracy, vary
+from generators.training.identity import EMBEDDING, IdentityTraining, swap_facts, vary
 from generators.training.loop import Batch, Trainer, cosine, half, set_lr, update_ema
 from generators.training.pictures import Picture, channels_of, distinct_crops
 
 IDENTITY_PART = 0.45  # of the steps
-IDENTITY_LR = 2e-3
 LR = 1e-3
 VARIANCE_WEIGHT = 1e-3  # of the variational bound (section 3.4: lambda)
 IDENTITY_WEIGHT = 0.05  # of the identity of the x_0 that a noisy image points to
@@ -59,11 +58,10 @@ class DiffFaceTrainer(Trainer):
 
     def __init__(self, size: int, pictures: Sequence[Picture], widths: tuple[int, ...] = (16, 32, 64, 64)):
         self.size, self.pictures, self.channels = size, pictures, channels_of(pictures)
-        self.classes = classes_of(pictures)
-        self.identity = IdentityLearner(size, int(self.classes.max()) + 1)
+        self.recognition = IdentityTraining(size, pictures)
+        self.identity = self.recognition.network
         self.denoiser = IdentityDenoiser(build_unet(size, widths, self.channels))
         self.ema = copy.deepcopy(self.denoiser).eval().requires_grad_(False)
-        self.identity_optimizer = torch.optim.AdamW(self.identity.parameters(), lr=IDENTITY_LR, weight_decay=5e-3)
         self.optimizer = torch.optim.AdamW(self.denoiser.parameters(), lr=LR, betas=(0.9, 0.99), weight_decay=1e-3)
         schedule = Respaced(TRAIN_STEPS)
         self.alphas = torch.from_numpy(schedule.alphas_cumprod).float()
@@ -72,22 +70,14 @@ class DiffFaceTrainer(Trainer):
 
     def state(self) -> dict[str, Any]:
         return {
-            "identity": self.identity, "identity_optimizer": self.identity_optimizer,
+            "identity": self.identity, "identity_optimizer": self.recognition.optimizer,
             "denoiser": self.denoiser, "ema": self.ema, "optimizer": self.optimizer,
         }  # fmt: skip
 
     def step(self, batch: Batch, step: int, progress: float) -> dict[str, float]:
         if progress < IDENTITY_PART:
-            return self._learn_identity(batch, cosine(progress / IDENTITY_PART))
+            return self.recognition.step(batch, cosine(progress / IDENTITY_PART))
         return self._learn_denoising(batch.images, step, cosine((progress - IDENTITY_PART) / (1 - IDENTITY_PART)))
-
-    def _learn_identity(self, batch: Batch, lr_factor: float) -> dict[str, float]:
-        set_lr(self.identity_optimizer, IDENTITY_LR * lr_factor)
-        loss = self.identity.train().loss(vary(batch.images), self.classes[batch.index])
-        self.identity_optimizer.zero_grad()
-        loss.backward()
-        self.identity_optimizer.step()
-        return {"recognition": loss.item()}
 
     def _learn_denoising(self, images: torch.Tensor, step: int, lr_factor: float) -> dict[str, float]:
         self.identity.eval().requires_grad_(False)
@@ -148,16 +138,7 @@ class DiffFaceTrainer(Trainer):
         swapper = self.swapper()
         made = swapper.swap(np.roll(faces, 1, 0), faces, range(len(faces)), **SWAP)
         vectors, others, after = (torch.from_numpy(swapper.embed_faces(images)) for images in (faces, again, made))
-        source = vectors.roll(1, 0)
-        before_source, after_source = (vectors * source).sum(1), (after * source).sum(1)
-        same, apart = margin_accuracy(vectors, others)
-        return {
-            "measured on": f"{len(faces)} faces, each the target of the one before it, with {SWAP}",
-            "identity cosine with the source, before and after the swap": f"{before_source.mean():.3f}, {after_source.mean():.3f}",
-            "identity cosine with the target after the swap": f"{(after * vectors).sum(1).mean():.3f}",
-            "swaps that moved towards the source": f"{(after_source > before_source).float().mean():.0%}",
-            "identity cosine of two crops of one face, of two faces": f"{same:.3f}, {apart:.3f}",
-        }
+        return swap_facts(vectors, others, after, f", with {SWAP}")
 
     def checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         unet = {key: value.half() for key, value in openai_state(self.ema.unet.state_dict(), Heads(HEAD_CHANNELS)).items()}

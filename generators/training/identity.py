@@ -1,7 +1,7 @@
 """A small identity network: an ArcFace trained as a face recogniser in which every person of the training pictures is a class.
 
-There may be one photograph of each. What makes it learn faces rather than photographs is `vary`: turned, scaled, blurred, of another
-brightness, and with the surroundings of somebody else.
+SimSwap's and DiffFace's trainers begin with it and judge their swaps by it. There may be one photograph of each person. What makes it
+learn faces rather than photographs is `vary`: turned, scaled, blurred, of another brightness, and with the surroundings of somebody else.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from torch import nn
 
 from generators.faces.masks import ellipse_mask
 from generators.networks.arcface import ArcFace, identity_vectors
+from generators.training.loop import Batch, set_lr
 from generators.training.pictures import Picture
 
 EMBEDDING = 128
+LR = 2e-3
 MARGIN = 0.3  # radians, added to the angle to the own class (Deng et al. 2019, equation 3)
 SCALE = 16.0
 
@@ -46,6 +48,23 @@ class IdentityLearner(nn.Module):
         cosine = (self.vectors(images) @ F.normalize(self.centres, dim=1).T).clamp(-0.999, 0.999)
         own = F.one_hot(classes, len(self.centres)).bool()
         return F.cross_entropy(SCALE * torch.where(own, (cosine.acos() + MARGIN).cos(), cosine), classes)
+
+
+class IdentityTraining:
+    """What the first part of a swapper's run does: it learns to tell the people of `pictures` apart."""
+
+    def __init__(self, size: int, pictures: Sequence[Picture]):
+        self.classes = classes_of(pictures)
+        self.network = IdentityLearner(size, int(self.classes.max()) + 1)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=LR, weight_decay=5e-3)
+
+    def step(self, batch: Batch, lr_factor: float) -> dict[str, float]:
+        set_lr(self.optimizer, LR * lr_factor)
+        loss = self.network.train().loss(vary(batch.images), self.classes[batch.index])
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return {"recognition": loss.item()}
 
 
 def vary(images: torch.Tensor) -> torch.Tensor:
@@ -82,3 +101,18 @@ def margin_accuracy(vectors: torch.Tensor, again: torch.Tensor) -> tuple[float, 
     same = cosine.diagonal().mean().item()
     others = (cosine.sum() - cosine.diagonal().sum()).item() / (math.prod(cosine.shape) - len(cosine))
     return same, others
+
+
+def swap_facts(faces: torch.Tensor, again: torch.Tensor, made: torch.Tensor, conditions: str = "") -> dict[str, str]:
+    """What swaps do to the identity, for a model card. All are unit vectors `[N, EMBEDDING]`: of the faces, of other crops of them, and of
+    the faces with the identity of the one before swapped onto each."""
+    source = faces.roll(1, 0)
+    before_source, after_source = (faces * source).sum(1), (made * source).sum(1)
+    same, others = margin_accuracy(faces, again)
+    return {
+        "measured on": f"{len(faces)} faces, each the target of the one before it{conditions}",
+        "identity cosine with the source, before and after the swap": f"{before_source.mean():.3f}, {after_source.mean():.3f}",
+        "identity cosine with the target after the swap": f"{(made * faces).sum(1).mean():.3f}",
+        "swaps that moved towards the source": f"{(after_source > before_source).float().mean():.0%}",
+        "identity cosine of two crops of one face, of two faces": f"{same:.3f}, {others:.3f}",
+    }

@@ -136,6 +136,12 @@ def cosine(progress: float, warm_up: float = 0.03) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
+def late_cosine(progress: float) -> float:
+    """A learning rate's factor for GANs: whole for the first half, since a GAN follows a moving target and a rate that falls from the start
+    would stop it short; then down the half cosine."""
+    return cosine(0.03 + 0.97 * max(0.0, 2 * progress - 1))
+
+
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = lr

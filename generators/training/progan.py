@@ -15,22 +15,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from generators.images import to_uint8
 from generators.networks.progan import ProGAN
-from generators.seeding import legacy_randn
 from generators.training.discriminator import DiscriminatorLearner
+from generators.training.gan import GANTrainer, samples
 from generators.training.growing import GrowingDiscriminator, equalize, shrink
-from generators.training.loop import Batch, Trainer, cosine, set_lr, update_ema
+from generators.training.loop import Batch, late_cosine
 from generators.training.pictures import Picture, channels_of
 
 LR = 1e-3
-EMA_DECAY = 0.998
 STAGE = 0.08  # of the steps for each resolution below the last one; half of them fade it in
 
 
-class ProGANTrainer(Trainer):
+class ProGANTrainer(GANTrainer):
     name = "progan"
-    batch_size = 16
+    lr = LR
 
     def __init__(self, size: int, pictures: Sequence[Picture], widths: tuple[int, ...] = (96, 96, 32, 16), z_dim: int = 64):
         levels = int(math.log2(size)) - 1
@@ -41,32 +39,16 @@ class ProGANTrainer(Trainer):
         self.discriminator = DiscriminatorLearner(GrowingDiscriminator(widths, self.channels))
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=LR, betas=(0.0, 0.99))
 
-    def state(self) -> dict[str, Any]:
-        return {
-            "generator": self.generator, "ema": self.ema, "optimizer": self.optimizer,
-            "discriminator": self.discriminator.network, "d_optimizer": self.discriminator.optimizer,
-        }  # fmt: skip
-
     def step(self, batch: Batch, step: int, progress: float) -> dict[str, float]:
         lod = lod_at(progress, len(self.generator.widths))
         self.generator.lod = self.ema.lod = self.discriminator.network.lod = lod
-        # A stage begins at the full rate. In the second half of the run it falls.
-        factor = cosine(0.03 + 0.97 * max(0.0, 2 * progress - 1))
+        factor = late_cosine(progress)
         real = blur(batch.images[:, : self.channels], lod)
         fake = self.generator(torch.randn(len(real), self.generator.z_dim))
-        losses = self.discriminator.learn(real, fake.detach(), step=step, lr_factor=factor)
-        loss = self.discriminator.fooled(fake)
-        set_lr(self.optimizer, LR * factor)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        update_ema(self.ema, self.generator, step, EMA_DECAY)
-        return {**losses, "generator": loss.item(), "lod": lod}
+        return {**self.play(real, fake, step, factor), "lod": lod}
 
-    @torch.no_grad()
     def sheet(self) -> np.ndarray:
-        z = torch.from_numpy(np.stack([legacy_randn(seed, (self.generator.z_dim,)) for seed in range(48)])).float()
-        return to_uint8(self.ema(z), rounding="half_up")
+        return samples(self.ema, self.ema.z_dim)
 
     def facts(self, pictures: Sequence[Picture]) -> dict[str, str]:
         return {"loss": "non-saturating, with R1 (the paper's is WGAN-GP)"}

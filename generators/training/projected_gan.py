@@ -16,18 +16,16 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import spectral_norm
 
-from generators.images import to_uint8
 from generators.networks.fastgan import SKIPS
 from generators.networks.upsample import upsampling_kernel
-from generators.seeding import legacy_randn
 from generators.training.discriminator import augment
-from generators.training.loop import Batch, Trainer, cosine, half, set_lr, update_ema
+from generators.training.gan import EMA_DECAY, samples
+from generators.training.loop import Batch, Trainer, cosine, half, late_cosine, set_lr, update_ema
 from generators.training.pictures import Picture, channels_of
 from generators.training.projection import FEATURE_WIDTHS, FeatureNetwork, Judge, Mixing
 
 FEATURES_PART = 0.12  # of the steps
 FEATURES_LR, LR, D_LR = 2e-3, 1e-3, 1e-3
-EMA_DECAY = 0.998
 
 
 class Doubling(nn.Conv2d):
@@ -95,7 +93,7 @@ class ProjectedGANTrainer(Trainer):
             return self._learn_features(real, batch.index)
         self.features.eval().requires_grad_(False)
         done = (progress - FEATURES_PART) / (1 - FEATURES_PART)
-        factor = cosine(0.03 + 0.97 * max(0.0, 2 * done - 1))  # constant for the first half
+        factor = late_cosine(done)
         set_lr(self.optimizer, LR * factor)
         set_lr(self.d_optimizer, D_LR * factor)
         return self._play(real, step)
@@ -128,10 +126,8 @@ class ProjectedGANTrainer(Trainer):
         """Logits of `images` at each depth."""
         return [judge(x) for judge, x in zip(self.judges, self.mixing(self.features(augment(images))), strict=True)]
 
-    @torch.no_grad()
     def sheet(self) -> np.ndarray:
-        z = torch.from_numpy(np.stack([legacy_randn(seed, (self.ema.z_dim,)) for seed in range(48)])).float()
-        return to_uint8(self.ema(z), rounding="half_up")
+        return samples(self.ema, self.ema.z_dim)
 
     def facts(self, pictures: Sequence[Picture]) -> dict[str, str]:
         numbers = sum(parameter.numel() for parameter in self.features.parameters())

@@ -20,12 +20,11 @@ from generators.faces.masks import ellipse_mask
 from generators.images import to_float, to_uint8
 from generators.networks.simswap import SimSwapGenerator
 from generators.training.discriminator import Discriminator, DiscriminatorLearner
-from generators.training.identity import EMBEDDING, IdentityLearner, classes_of, margin_accuracy, vary
+from generators.training.identity import EMBEDDING, IdentityTraining, swap_facts, vary
 from generators.training.loop import Batch, Trainer, cosine, half, set_lr, update_ema
 from generators.training.pictures import Picture, channels_of, distinct_crops
 
 IDENTITY_PART = 0.5  # of the steps
-IDENTITY_LR = 2e-3
 LR = 1.5e-3
 EMA_DECAY = 0.998
 SAME = 4  # one pair in so many has the same source and target
@@ -38,8 +37,8 @@ class SimSwapTrainer(Trainer):
 
     def __init__(self, size: int, pictures: Sequence[Picture], widths: tuple[int, ...] = (32, 64, 96), n_blocks: int = 3):
         self.size, self.pictures, self.channels = size, pictures, channels_of(pictures)
-        self.classes = classes_of(pictures)
-        self.identity = IdentityLearner(size, int(self.classes.max()) + 1)
+        self.recognition = IdentityTraining(size, pictures)
+        self.identity = self.recognition.network
         self.generator = SimSwapGenerator(widths, EMBEDDING, n_blocks)
         if self.channels == 1:  # three equal colours from the start: their gradients are equal too, and so they stay
             with torch.no_grad():
@@ -47,29 +46,20 @@ class SimSwapTrainer(Trainer):
                     parameter.copy_(parameter[:1].expand_as(parameter))
         self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.discriminator = DiscriminatorLearner(Discriminator(size, self.channels, 64))
-        self.identity_optimizer = torch.optim.AdamW(self.identity.parameters(), lr=IDENTITY_LR, weight_decay=5e-3)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=LR, betas=(0.5, 0.99))
         self.mask = ellipse_mask(size)
 
     def state(self) -> dict[str, Any]:
         return {
-            "identity": self.identity, "identity_optimizer": self.identity_optimizer,
+            "identity": self.identity, "identity_optimizer": self.recognition.optimizer,
             "generator": self.generator, "ema": self.ema, "optimizer": self.optimizer,
             "discriminator": self.discriminator.network, "d_optimizer": self.discriminator.optimizer,
         }  # fmt: skip
 
     def step(self, batch: Batch, step: int, progress: float) -> dict[str, float]:
         if progress < IDENTITY_PART:
-            return self._learn_identity(batch, cosine(progress / IDENTITY_PART))
+            return self.recognition.step(batch, cosine(progress / IDENTITY_PART))
         return self._learn_swap(batch.images, step, cosine((progress - IDENTITY_PART) / (1 - IDENTITY_PART)))
-
-    def _learn_identity(self, batch: Batch, lr_factor: float) -> dict[str, float]:
-        set_lr(self.identity_optimizer, IDENTITY_LR * lr_factor)
-        loss = self.identity.train().loss(vary(batch.images), self.classes[batch.index])
-        self.identity_optimizer.zero_grad()
-        loss.backward()
-        self.identity_optimizer.step()
-        return {"recognition": loss.item()}
 
     def _learn_swap(self, targets: torch.Tensor, step: int, lr_factor: float) -> dict[str, float]:
         self.identity.eval().requires_grad_(False)
@@ -115,17 +105,8 @@ class SimSwapTrainer(Trainer):
         faces = to_float(np.stack([image for _, image in distinct_crops(pictures, len(pictures), seed=0, size=self.size)]))
         again = to_float(np.stack([image for _, image in distinct_crops(pictures, len(pictures), seed=1, size=self.size)]))
         vectors = self.identity.eval().vectors(faces)
-        source = vectors.roll(1, 0)
-        after = self.identity.vectors(self._swap(self.ema, faces, source))
-        before_source, after_source = (vectors * source).sum(1), (after * source).sum(1)
-        same, others = margin_accuracy(vectors, self.identity.vectors(again))
-        return {
-            "measured on": f"{len(faces)} faces, each the target of the one before it",
-            "identity cosine with the source, before and after the swap": f"{before_source.mean():.3f}, {after_source.mean():.3f}",
-            "identity cosine with the target after the swap": f"{(after * vectors).sum(1).mean():.3f}",
-            "swaps that moved towards the source": f"{(after_source > before_source).float().mean():.0%}",
-            "identity cosine of two crops of one face, of two faces": f"{same:.3f}, {others:.3f}",
-        }
+        made = self.identity.vectors(self._swap(self.ema, faces, vectors.roll(1, 0)))
+        return swap_facts(vectors, self.identity.vectors(again), made)
 
     def checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         tensors = half("generator.", self.ema) | half("arcface.", self.identity.arcface)

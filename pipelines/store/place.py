@@ -19,6 +19,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from generators.errors import InputError
+from pipelines.cache import cache_folder
 
 _URI = re.compile(r"^([a-z][a-z0-9+]*):/{1,2}(?=[^/])")
 
@@ -108,7 +109,7 @@ class Place:
         """
         if self.is_local:
             return Path(self.location) / f"{name}.lock"
-        state = Path(os.environ.get("NTF_CACHE", Path.home() / ".cache" / "natural-trace-foundry")) / "locks"
+        state = cache_folder() / "locks"
         state.mkdir(parents=True, exist_ok=True)
         return state / f"{hashlib.sha256(f'{self.location}/{name}'.encode()).hexdigest()[:32]}.lock"
 
