@@ -10,7 +10,7 @@ from typing import Any
 
 from flows.findings import ABLATION_FILE, DISTANCE_FILE, EVALUATION_FILE, ROBUSTNESS_FILE, read_findings
 from generators.errors import InputError
-from ntf_model.ablation import ablate, ablation_table
+from ntf_model.ablation import VARIANTS, Variant, ablate, ablation_table
 from ntf_model.compare import Comparison, compare, read_cost, train_all
 from ntf_model.comparison_tables import write_comparison
 from ntf_model.data import DetectionData, DetectionSplits, single_split
@@ -198,10 +198,12 @@ def ablate_ntf(
     settings: dict[str, Any],
     train_on: Sequence[str] | None,
     seeds: Sequence[int],
+    variants: Mapping[str, Variant] = VARIANTS,
     on_progress: Progress = silent,
 ) -> list[Path]:
     """The ablation's table as Markdown, CSV, LaTeX, HTML and JSON in `output`, beside its runs."""
-    found = ablate(splits, output, configuration("ntf", settings), train_on=train_on, seeds=seeds, on_progress=on_progress)
+    config = configuration("ntf", settings)
+    found = ablate(splits, output, config, variants=variants, train_on=train_on, seeds=seeds, on_progress=on_progress)
     write_json(output / ABLATION_FILE, found.model_dump())
     return _write_table(ablation_table(found), output / "ablation")
 

@@ -102,6 +102,20 @@ def breadth_variants(splits: DetectionSplits, counts: Sequence[int]) -> dict[str
     return {f"{BASE}:first-{count}": Variant(f"NTF on {count} subsets", subsets=tuple(names[:count])) for count in counts}
 
 
+def chosen_variants(
+    splits: DetectionSplits, names: Sequence[str] | None = None, sources: bool = False, breadth: Sequence[int] = ()
+) -> dict[str, Variant]:
+    """The variants `names` (of VARIANTS), each subset as the only training source, and growing numbers of subsets, as one table's.
+
+    Without `names` all of VARIANTS, or NTF and the line to beat where sources or breadth are asked for. InputError for an unknown name.
+    """
+    names = names or ((BASE, LINE_TO_BEAT) if sources or breadth else tuple(VARIANTS))
+    unknown = [name for name in names if name not in VARIANTS]
+    if unknown:
+        raise InputError(f"there is no variant {unknown[0]!r}", f"Known: {', '.join(VARIANTS)}")
+    return {name: VARIANTS[name] for name in names} | (source_variants(splits) if sources else {}) | breadth_variants(splits, breadth)
+
+
 def ablate(
     splits: DetectionSplits,
     output: Path,

@@ -12,6 +12,7 @@ from rich.table import Table
 from flows import console, jobs
 from flows.commands.options import JsonOption, StoreOption, VersionOption, settings_of
 from generators.errors import InputError
+from ntf_model.ablation import chosen_variants
 from ntf_model.detect import detect as find_fakes
 from ntf_model.detector import load_detector
 
@@ -32,7 +33,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(
         epilog="Examples: `ntf compare demo` · `ntf compare faces.yaml --detectors ntf,sbi` · `ntf compare demo --preset default --limit 4`"
     )(compare)
-    app.command(epilog="Examples: `ntf ablate demo --preset demo` · `ntf ablate faces --train-on ProGAN --seeds 3`")(ablate)
+    app.command(epilog="Examples: `ntf ablate demo --preset demo` · `ntf ablate faces --sources --breadth 1,6,18`")(ablate)
     app.command(epilog="Examples: `ntf robustness demo --run runs/ntf` · `ntf robustness faces --run runs/wang2020`")(robustness)
     app.command(epilog="Examples: `ntf explain demo --run runs/ntf` · `ntf explain faces --run runs/ntf --output pictures`")(explain)
     app.command(epilog="Examples: `ntf detect photo.jpg --model runs/ntf` · `ntf detect folder/ --model runs/ntf --json`")(detect)
@@ -135,6 +136,9 @@ def ablate(
     version: VersionOption = None,
     preset: Annotated[str, typer.Option("--preset", help="demo, default or paper.")] = "demo",
     train_on: Annotated[str | None, typer.Option("--train-on", help="Subsets to train on, by commas; all if not given.")] = None,
+    variants: Annotated[str | None, typer.Option("--variants", help="Rows of the table by name, by commas; all if not given.")] = None,
+    sources: Annotated[bool, typer.Option("--sources", help="Also each subset as the only one to train on.")] = False,
+    breadth: Annotated[str | None, typer.Option("--breadth", help="Also the first so many subsets, such as 1,6,18.")] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many seeds.")] = 3,
     settings: Annotated[list[str] | None, typer.Option("--set", help="A setting as NAME=VALUE; may be repeated.")] = None,
     output: Annotated[Path, typer.Option("--output", help="Runs and the table.")] = Path("runs/ablation"),
@@ -142,8 +146,12 @@ def ablate(
     """NTF without each of its parts, with the paper's literal losses, and the ordinary classifier on the same data: one table."""
     splits = jobs.splits_of(data, store, version)
     chosen = {"preset": preset, **settings_of(settings or [])}
+    if breadth and not breadth.replace(",", "").isdigit():
+        raise InputError(f"--breadth {breadth} is no list of numbers", "Give such as 1,6,18")
+    counts = [int(count) for count in breadth.split(",") if count] if breadth else []
+    rows = chosen_variants(splits, variants.split(",") if variants else None, sources, counts)
     with console.step_progress("ablate") as show:
-        files = jobs.ablate_ntf(splits, output, chosen, train_on.split(",") if train_on else None, range(seeds), show)
+        files = jobs.ablate_ntf(splits, output, chosen, train_on.split(",") if train_on else None, range(seeds), rows, show)
     console.out.print(files[0].read_text(encoding="utf-8"), markup=False, soft_wrap=True)
 
 

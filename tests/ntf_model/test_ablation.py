@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from ntf_model.ablation import EVALUATION_FILE, LINE_TO_BEAT, VARIANTS, Variant, ablate, ablation_table, breadth_variants, source_variants
+from ntf_model.ablation import (
+    EVALUATION_FILE,
+    LINE_TO_BEAT,
+    VARIANTS,
+    Variant,
+    ablate,
+    ablation_table,
+    breadth_variants,
+    chosen_variants,
+    source_variants,
+)
 from ntf_model.config import NTFConfig, merge
 from ntf_model.data import DetectionSplits
 from ntf_model.errors import InputError
@@ -73,6 +83,16 @@ def test_sources_and_breadths(splits: DetectionSplits) -> None:
     assert breadth_variants(splits, [1, 2])["ntf:first-2"].subsets == ("blocky", "smooth")
     with pytest.raises(InputError, match="cannot train on 3"):
         breadth_variants(splits, [3])
+
+
+def test_a_table_has_the_rows_that_are_asked_for(splits: DetectionSplits) -> None:
+    assert list(chosen_variants(splits)) == list(VARIANTS)
+    assert list(chosen_variants(splits, ["soft"], breadth=[1])) == ["soft", "ntf:first-1"]
+    both = chosen_variants(splits, sources=True)
+    assert list(both)[:2] == ["ntf", LINE_TO_BEAT]
+    assert {variant.subsets for name, variant in both.items() if ":" in name} == {("blocky",), ("smooth",)}
+    with pytest.raises(InputError, match="'sft'"):
+        chosen_variants(splits, ["sft"])
 
 
 @pytest.mark.parametrize("name", sorted(VARIANTS))
