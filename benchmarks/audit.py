@@ -30,8 +30,8 @@ from pipelines.audit import Audit, audit_folder, container, traces  # noqa: E402
 from pipelines.audit.audit import CONTENT  # noqa: E402
 from pipelines.images import encode, fit  # noqa: E402
 from pipelines.importing.importing import import_images  # noqa: E402
-from pipelines.manifest import Codec, Parity  # noqa: E402
-from pipelines.parity import read_history, with_history  # noqa: E402
+from pipelines.make.past import read_history, with_history  # noqa: E402
+from pipelines.manifest.schema import Codec, Parity  # noqa: E402
 
 SIDE = 128
 Write = Callable[[np.ndarray, np.random.Generator], tuple[bytes, str]]

@@ -27,10 +27,10 @@ import torch  # noqa: E402
 
 from benchmarks.configurations import CONFIGURATIONS  # noqa: E402
 from generators.base import Request, Result  # noqa: E402
-from pipelines.catalogue import Catalogue, CheckpointEntry  # noqa: E402
-from pipelines.faces import FaceSwaps  # noqa: E402
+from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry  # noqa: E402
 from pipelines.images import fit, read_image  # noqa: E402
-from pipelines.manifest import CASCADE, Faces  # noqa: E402
+from pipelines.make.swaps import FaceSwaps  # noqa: E402
+from pipelines.manifest.schema import CASCADE, Faces  # noqa: E402
 
 
 def measure(pictures: list[np.ndarray], faces: FaceSwaps, generator: Any, rounds: int) -> dict[str, float]:

@@ -31,10 +31,10 @@ from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 
 from flows.building import build_version  # noqa: E402
 from flows.remote import Source  # noqa: E402
-from pipelines.build import run_build  # noqa: E402
-from pipelines.make import Made, Maker  # noqa: E402
-from pipelines.manifest import load_manifest  # noqa: E402
-from pipelines.plan import Plan, Shard, make_plan  # noqa: E402
+from pipelines.build.build import run_build  # noqa: E402
+from pipelines.make.make import Made, Maker  # noqa: E402
+from pipelines.manifest.schema import load_manifest  # noqa: E402
+from pipelines.plan.plan import Plan, Shard, make_plan  # noqa: E402
 from pipelines.store import Store  # noqa: E402
 from tests.support import checkpoint_folder, small_manifest, write_manifest  # noqa: E402
 

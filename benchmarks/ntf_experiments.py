@@ -27,8 +27,8 @@ import numpy as np  # noqa: E402
 
 from flows.commands.options import settings_of  # noqa: E402
 from flows.jobs import configuration, splits_of  # noqa: E402
-from ntf_model.ablation import BASE, LINE_TO_BEAT, VARIANTS, Result, Variant, ablate  # noqa: E402
-from ntf_model.tables import percent  # noqa: E402
+from ntf_model.judging.tables import percent  # noqa: E402
+from ntf_model.ntf.ablation import BASE, LINE_TO_BEAT, VARIANTS, Result, Variant, ablate  # noqa: E402
 
 AFTER_STAGE1 = "cross-entropy-stage1"
 

@@ -34,13 +34,13 @@ from lance.fragment import write_fragments  # noqa: E402
 from skimage import data as photographs  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
-from pipelines.build import run_build  # noqa: E402
-from pipelines.catalogue import Catalogue  # noqa: E402
+from pipelines.build.build import run_build  # noqa: E402
+from pipelines.catalogue.catalogue import Catalogue  # noqa: E402
+from pipelines.examine.lineage import expected_chain  # noqa: E402
 from pipelines.images import decode, encode, perceptual_hash  # noqa: E402
-from pipelines.lineage import expected_chain  # noqa: E402
 from pipelines.loading import EpochSampler, read_batches  # noqa: E402
-from pipelines.manifest import Codec, Manifest, load_manifest  # noqa: E402
-from pipelines.plan import Plan, Shard, image_id, image_split, make_plan  # noqa: E402
+from pipelines.manifest.schema import Codec, Manifest, load_manifest  # noqa: E402
+from pipelines.plan.plan import Plan, Shard, image_id, image_split, make_plan  # noqa: E402
 from pipelines.reading import StoreDataset, StoredItem, read_table  # noqa: E402
 from pipelines.store import SCHEMA, Row, Store  # noqa: E402
 from pipelines.store.schema import to_table  # noqa: E402

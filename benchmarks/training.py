@@ -34,17 +34,17 @@ from PIL import Image  # noqa: E402
 from skimage import data as photographs  # noqa: E402
 
 from flows.jobs import splits_of_store  # noqa: E402
-from ntf_model.augment import Views, to_tensor  # noqa: E402
-from ntf_model.config import NTFConfig, preset  # noqa: E402
-from ntf_model.data import DetectionSplits, from_folders  # noqa: E402
+from ntf_model.data.data import DetectionSplits, from_folders  # noqa: E402
+from ntf_model.data.loader import keep_decoded  # noqa: E402
+from ntf_model.data.sampling import BalancedBatches  # noqa: E402
 from ntf_model.detector import best_device  # noqa: E402
-from ntf_model.encoder import IMAGENET_MEAN, IMAGENET_STD, build_encoder  # noqa: E402
-from ntf_model.loader import keep_decoded  # noqa: E402
-from ntf_model.losses import detection_loss  # noqa: E402
-from ntf_model.network import DetectionNetwork  # noqa: E402
-from ntf_model.sampling import BalancedBatches  # noqa: E402
-from ntf_model.stages import Trace, learn_detection  # noqa: E402
-from ntf_model.training import make_accelerator, make_optimizer  # noqa: E402
+from ntf_model.ntf.augment import Views, to_tensor  # noqa: E402
+from ntf_model.ntf.config import NTFConfig, preset  # noqa: E402
+from ntf_model.ntf.encoder import IMAGENET_MEAN, IMAGENET_STD, build_encoder  # noqa: E402
+from ntf_model.ntf.losses import detection_loss  # noqa: E402
+from ntf_model.ntf.network import DetectionNetwork  # noqa: E402
+from ntf_model.ntf.stages import Trace, learn_detection  # noqa: E402
+from ntf_model.training.stage_loop import make_accelerator, make_optimizer  # noqa: E402
 from pipelines.store import Row, Store  # noqa: E402
 
 VALIDATION = 8  # pictures, and as many for the test split

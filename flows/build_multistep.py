@@ -17,10 +17,10 @@ from flows.building import build_version
 from flows.findings import EMBEDDINGS_FILE, ROBUSTNESS_FILE
 from flows.orphans import end_with_worker
 from flows.remote import Source
-from pipelines.build import BuildReport
-from pipelines.devices import parse_devices
+from pipelines.build.build import BuildReport
+from pipelines.build.devices import parse_devices
 from pipelines.errors import CheckFailed
-from pipelines.plan import Plan
+from pipelines.plan.plan import Plan
 from pipelines.store import Store
 
 

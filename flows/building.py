@@ -24,9 +24,9 @@ from flows import console, jobs
 from flows.orphans import end_with_worker
 from flows.remote import Source, make_shard
 from generators.errors import InputError
-from pipelines.build import RETRY_AFTER, Attempt, Build, BuildReport, OnShard, require_gate
-from pipelines.make import Outcome
-from pipelines.plan import Plan, Shard
+from pipelines.build.build import RETRY_AFTER, Attempt, Build, BuildReport, OnShard, require_gate
+from pipelines.make.make import Outcome
+from pipelines.plan.plan import Plan, Shard
 from pipelines.store import Store
 
 LIMIT = "ntf-generating"  # a global concurrency limit of this name bounds the shards in the making, over all machines

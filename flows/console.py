@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from pipelines.build import OnShard
-from pipelines.make import Outcome
-from pipelines.plan import Shard
+from pipelines.build.build import OnShard
+from pipelines.make.make import Outcome
+from pipelines.plan.plan import Shard
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

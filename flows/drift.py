@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from generators.errors import InputError
-from ntf_model.evaluate import Evaluation
-from pipelines.catalogue import Catalogue
-from pipelines.diff import diff
-from pipelines.plan import Plan
+from ntf_model.judging.evaluate import Evaluation
+from pipelines.catalogue.catalogue import Catalogue
+from pipelines.examine.diff import diff
+from pipelines.plan.plan import Plan
 from pipelines.store import Store
 
 HISTORY_FILE = "drift.json"

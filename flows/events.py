@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pipelines.registered import Added
+from pipelines.catalogue.registering import Added
 
 REGISTERED = "generator.checkpoint.registered"
 

@@ -10,10 +10,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from generators.errors import InputError
-from ntf_model.ablation import Ablation
-from ntf_model.comparison_data import COMPARISON_FILE, ComparisonData
-from ntf_model.evaluate import Evaluation
-from ntf_model.robustness import Robustness
+from ntf_model.comparing.comparison_data import COMPARISON_FILE, ComparisonData
+from ntf_model.judging.evaluate import Evaluation
+from ntf_model.judging.robustness import Robustness
+from ntf_model.ntf.ablation import Ablation
 from ntf_model.runs import RUN_FILE
 from pipelines.report import Findings, Run
 

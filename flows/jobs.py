@@ -10,26 +10,26 @@ from typing import Any
 
 from flows.findings import ABLATION_FILE, DISTANCE_FILE, EVALUATION_FILE, ROBUSTNESS_FILE, read_findings
 from generators.errors import InputError
-from ntf_model.ablation import VARIANTS, Variant, ablate, ablation_table
-from ntf_model.compare import Comparison, compare, read_cost, train_all
-from ntf_model.comparison_tables import write_comparison
-from ntf_model.data import DetectionData, DetectionSplits, single_split
+from ntf_model.comparing.compare import Comparison, compare, read_cost, train_all
+from ntf_model.comparing.comparison_tables import write_comparison
+from ntf_model.comparing.rehearsal import few, one_epoch
+from ntf_model.data.data import DetectionData, DetectionSplits, single_split
+from ntf_model.data.loader import keep_decoded
+from ntf_model.data.sources import from_path
 from ntf_model.detector import Detector, detector_names, get_detector, load_detector, silent
-from ntf_model.evaluate import Evaluation, evaluate
-from ntf_model.explain import embedding_map, evaluate_distance, explain_subsets, save_embeddings, save_explanations
-from ntf_model.loader import keep_decoded
-from ntf_model.ntf import NTFDetector
-from ntf_model.rehearsal import few, one_epoch
-from ntf_model.robustness import robustness, robustness_figure, robustness_table
+from ntf_model.judging.evaluate import Evaluation, evaluate
+from ntf_model.judging.robustness import robustness, robustness_figure, robustness_table
+from ntf_model.judging.tables import Form, Table, result_table, save_tables
+from ntf_model.ntf.ablation import VARIANTS, Variant, ablate, ablation_table
+from ntf_model.ntf.explain import embedding_map, evaluate_distance, explain_subsets, save_embeddings, save_explanations
+from ntf_model.ntf.ntf import NTFDetector
 from ntf_model.runs import write_json
-from ntf_model.sources import from_path
-from ntf_model.tables import Form, Table, result_table, save_tables
 from pipelines.images import decode
-from pipelines.manifest import Manifest, load_manifest
-from pipelines.plan import Plan, make_plan
-from pipelines.quality import FeatureNetwork
+from pipelines.manifest.schema import Manifest, load_manifest
+from pipelines.plan.plan import Plan, make_plan
 from pipelines.reading import SplitTable, StoreDataset, VersionTable, read_table
 from pipelines.report import write_report
+from pipelines.report.quality import FeatureNetwork
 from pipelines.report.sheets import contact_sheet
 from pipelines.store import Store
 
@@ -243,7 +243,7 @@ def report(
 ) -> Path:
     """The page of a version, with all that lies in the folders `runs` and the drifts of `history` (`flows.drift.read_history`).
 
-    `features` is an .onnx file for FID and KID: see `pipelines.quality.FeatureNetwork`. `comparison` and `ablation` are folders that
+    `features` is an .onnx file for FID and KID: see `pipelines.report.quality.FeatureNetwork`. `comparison` and `ablation` are folders that
     `compare_detectors` and `ablate_ntf` wrote.
     """
     found = read_findings(runs, history, comparison, ablation)

@@ -20,13 +20,13 @@ from flows.building import build_version
 from flows.orphans import end_with_worker
 from flows.remote import Source
 from generators.errors import InputError
-from ntf_model.evaluate import Evaluation
-from pipelines.build import status
-from pipelines.catalogue import Catalogue
-from pipelines.devices import parse_devices
-from pipelines.hub import new_revisions
-from pipelines.plan import Plan
-from pipelines.registered import take_incoming
+from ntf_model.judging.evaluate import Evaluation
+from pipelines.build.build import status
+from pipelines.build.devices import parse_devices
+from pipelines.catalogue.catalogue import Catalogue
+from pipelines.catalogue.hub import new_revisions
+from pipelines.catalogue.registering import take_incoming
+from pipelines.plan.plan import Plan
 from pipelines.store import Store
 
 CURRENT_FILE = "current.json"

@@ -7,9 +7,9 @@ from functools import lru_cache
 
 from flows import jobs
 from generators.errors import InputError
-from pipelines.devices import parse_devices
-from pipelines.plan import Shard
-from pipelines.producer import Produced, Producer
+from pipelines.build.devices import parse_devices
+from pipelines.build.producer import Produced, Producer
+from pipelines.plan.plan import Shard
 from pipelines.store import Store
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ntf_model.data.images import list_images, read_image
 from ntf_model.detector import Detector, Progress, silent
 from ntf_model.errors import InputError
-from ntf_model.images import list_images, read_image
 
 
 @dataclass(frozen=True)

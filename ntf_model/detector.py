@@ -23,7 +23,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ntf_model import baselines
-from ntf_model.data import DetectionSplits
+from ntf_model.data.data import DetectionSplits
 from ntf_model.errors import InputError
 
 Progress = Callable[[int, int, str], None]  # (done, total, what is being done)
@@ -129,7 +129,7 @@ def parse_settings(model: type[Settings], values: dict[str, Any], owner: str) ->
 
 
 _registered: dict[str, type[Detector]] = {}
-_elsewhere = {"ntf": "ntf_model.ntf"}
+_elsewhere = {"ntf": "ntf_model.ntf.ntf"}
 
 
 def register_detector(name: str) -> Callable[[type[Detector]], type[Detector]]:

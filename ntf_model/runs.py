@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ntf_model.data import DetectionSplits
+from ntf_model.data.data import DetectionSplits
 from ntf_model.detector import CONFIG_FILE, WEIGHTS_FILE, read_config
 from ntf_model.errors import InputError
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from generators.errors import InputError
-from pipelines.manifest import Codec
+from pipelines.manifest.schema import Codec
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})

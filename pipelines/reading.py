@@ -16,7 +16,7 @@ import numpy as np
 
 from generators.errors import InputError
 from pipelines.images import decode
-from pipelines.splits import SPLITS, Split
+from pipelines.manifest.splits import SPLITS, Split
 from pipelines.store import Store
 
 USABLE = "role IN ('final', 'real')"

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from sklearn.linear_model import LogisticRegression
 
-from ntf_model.data import DetectionData, DetectionSplits
+from ntf_model.data.data import DetectionData, DetectionSplits
 from ntf_model.detector import Detector, DetectorConfig, Progress, register_detector, silent
 from ntf_model.runs import load_weights, save_weights, write_run
 

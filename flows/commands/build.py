@@ -12,12 +12,12 @@ from rich.table import Table
 
 from flows import console, jobs
 from flows.commands.options import DevicesOption, JsonOption, LimitOption, StoreOption
-from pipelines import rates
-from pipelines.build import Status, require_gate, run_build, status
-from pipelines.lineage import StaleShards, stale_shards
-from pipelines.manifest import load_manifest
-from pipelines.models import pick_device
-from pipelines.plan import Plan
+from pipelines.build import rates
+from pipelines.build.build import Status, require_gate, run_build, status
+from pipelines.examine.lineage import StaleShards, stale_shards
+from pipelines.make.models import pick_device
+from pipelines.manifest.schema import load_manifest
+from pipelines.plan.plan import Plan
 from pipelines.store import Store
 
 ManifestArgument = Annotated[str, typer.Argument(help="A YAML file, or `demo` or `paper`, which ship with the project.")]

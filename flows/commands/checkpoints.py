@@ -14,8 +14,8 @@ from flows.commands.options import JsonOption, settings_of
 from flows.events import announce
 from generators.checkpoints import convert
 from generators.checkpoints import inspect as look_into
-from pipelines.catalogue import Catalogue
-from pipelines.registered import Registration, add_checkpoint
+from pipelines.catalogue.catalogue import Catalogue
+from pipelines.catalogue.registering import Registration, add_checkpoint
 
 ADD_EXAMPLES = (
     "Examples: `ntf checkpoint add new.pkl --generator stylegan2 --licence CC-BY-4.0` · "

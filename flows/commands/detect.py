@@ -12,9 +12,9 @@ from rich.table import Table
 from flows import console, jobs
 from flows.commands.options import JsonOption, StoreOption, VersionOption, settings_of
 from generators.errors import InputError
-from ntf_model.ablation import chosen_variants
 from ntf_model.detect import detect as find_fakes
 from ntf_model.detector import load_detector
+from ntf_model.ntf.ablation import chosen_variants
 
 DataArgument = Annotated[str, typer.Argument(help="A dataset of the store, or a folder with real/ and fake/ in it.")]
 WhereOption = Annotated[

@@ -13,7 +13,7 @@ from generators.errors import InputError
 from pipelines.export import FORMS, Export
 from pipelines.export import export as export_version
 from pipelines.export.licences import USES
-from pipelines.splits import SPLITS
+from pipelines.manifest.splits import SPLITS
 from pipelines.store import Store
 
 

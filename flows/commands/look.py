@@ -14,7 +14,7 @@ from rich.table import Table
 from flows import console, jobs
 from flows.commands.options import DeviceOption, JsonOption, StoreOption, VersionOption
 from generators import registry
-from pipelines.catalogue import Catalogue
+from pipelines.catalogue.catalogue import Catalogue
 from pipelines.store import Store
 
 

@@ -13,14 +13,14 @@ from rich.table import Table
 from flows import console
 from flows.commands.options import DeviceOption, JsonOption, StoreOption, VersionOption
 from generators.errors import InputError
-from pipelines.diff import diff as diff_of
-from pipelines.duplicates import DISTANCE, drop_duplicates, find_duplicates
 from pipelines.errors import CheckFailed
-from pipelines.forget import forget as forget_person
+from pipelines.examine.diff import diff as diff_of
+from pipelines.examine.duplicates import DISTANCE, drop_duplicates, find_duplicates
+from pipelines.examine.verify import verify as verify_version
 from pipelines.store import Store
+from pipelines.store.forget import forget as forget_person
 from pipelines.store.garbage import collect_garbage
 from pipelines.store.schema import light
-from pipelines.verify import verify as verify_version
 
 DatasetArgument = Annotated[str, typer.Argument(help="The dataset's name.")]
 app = typer.Typer(no_args_is_help=True, help="Versions of a dataset: what they hold, how they differ, whether they are whole.")

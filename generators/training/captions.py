@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from generators.training.pictures import Picture
+from generators.demo.pictures import Picture
 
 # What the demo's photographs show, two or three ways each. They are seen in cells of a third of their height or less, so that not every
 # cell shows what its caption names.

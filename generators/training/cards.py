@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from generators.checkpoints import read, sha256_of
+from generators.demo.pictures import Picture
 from generators.training.loop import Run
-from generators.training.pictures import Picture
 
 
 def write_card(
@@ -55,7 +55,7 @@ def _data(pictures: Sequence[Picture], collection: str | None) -> str:
         for (licence, attribution), names in sources.items()
     ]
     return (
-        f'{len(pictures)} pictures, the training part of the collection "{collection}" in `generators/training/pictures.py`, seen\n'
+        f'{len(pictures)} pictures, the training part of the collection "{collection}" in `generators/demo/pictures.py`, seen\n'
         "as random crops, mirrored half of the time. The held-out part was not used; the demo's real images come from it.\n\n"
         + "\n".join(lines)
     )

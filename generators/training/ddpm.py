@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from generators.demo.pictures import Picture, channels_of
 from generators.images import to_uint8
 from generators.seeding import randn
 from generators.training.loop import Batch, Trainer, cosine, half, set_lr, update_ema
-from generators.training.pictures import Picture, channels_of
 
 LR = 1e-3
 

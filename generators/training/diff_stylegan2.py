@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import torch
 
+from generators.demo.pictures import Picture
 from generators.training.discriminator import Discriminator, DiscriminatorLearner, EqualConv
-from generators.training.pictures import Picture
 from generators.training.stylegan2 import StyleGAN2Trainer
 
 BETA = (1e-4, 0.02)  # of the first and of the thousandth timestep, in a line between

@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from generators.base import Crop
+from generators.demo.pictures import Picture, channels_of, distinct_crops
 from generators.faces.guidance import FaceGuidance
 from generators.methods.diffface import DiffFace
 from generators.networks.openai_names import Heads, openai_state
 from generators.networks.respaced import TRAIN_STEPS, Respaced
 from generators.training.identity import EMBEDDING, IdentityTraining, swap_facts, vary
 from generators.training.loop import Batch, Trainer, cosine, half, set_lr, update_ema
-from generators.training.pictures import Picture, channels_of, distinct_crops
 
 IDENTITY_PART = 0.45  # of the steps
 LR = 1e-3

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from generators.demo.pictures import Picture
 from generators.faces.masks import ellipse_mask
 from generators.networks.arcface import ArcFace, identity_vectors
 from generators.training.loop import Batch, set_lr
-from generators.training.pictures import Picture
 
 EMBEDDING = 128
 LR = 2e-3

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from generators.demo.pictures import Picture, channels_of
 from generators.images import to_uint8
 from generators.training.ddpm import build_schedule, build_unet, ddim_samples, plain_config, velocity_loss
 from generators.training.loop import Batch, Trainer, cosine, half, set_lr, update_ema
-from generators.training.pictures import Picture, channels_of
 
 AUTOENCODER_PART = 0.4  # of the steps
 AUTOENCODER_LR = 2e-3

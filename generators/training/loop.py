@@ -24,10 +24,10 @@ from PIL import Image
 from torch import nn
 
 from generators.checkpoints import write_safetensors
+from generators.demo.pictures import Picture, crop
 from generators.errors import CheckpointError, InputError
 from generators.images import to_float
 from generators.seeding import derive_seed, numpy_rng
-from generators.training.pictures import Picture, crop
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from generators.demo.pictures import Picture, channels_of
 from generators.networks.progan import ProGAN
 from generators.training.discriminator import DiscriminatorLearner
 from generators.training.gan import GANTrainer, samples
 from generators.training.growing import GrowingDiscriminator, equalize, shrink
 from generators.training.loop import Batch, late_cosine
-from generators.training.pictures import Picture, channels_of
 
 LR = 1e-3
 STAGE = 0.08  # of the steps for each resolution below the last one; half of them fade it in

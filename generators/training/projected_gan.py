@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import spectral_norm
 
+from generators.demo.pictures import Picture, channels_of
 from generators.networks.fastgan import SKIPS
 from generators.networks.upsample import upsampling_kernel
 from generators.training.discriminator import augment
 from generators.training.gan import EMA_DECAY, samples
 from generators.training.loop import Batch, Trainer, cosine, half, late_cosine, set_lr, update_ema
-from generators.training.pictures import Picture, channels_of
 from generators.training.projection import FEATURE_WIDTHS, FeatureNetwork, Judge, Mixing
 
 FEATURES_PART = 0.12  # of the steps

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from generators.demo.pictures import Picture, channels_of, distinct_crops
 from generators.faces.masks import ellipse_mask
 from generators.images import to_float, to_uint8
 from generators.networks.simswap import SimSwapGenerator
 from generators.training.discriminator import Discriminator, DiscriminatorLearner
 from generators.training.identity import EMBEDDING, IdentityTraining, swap_facts, vary
 from generators.training.loop import Batch, Trainer, cosine, half, set_lr, update_ema
-from generators.training.pictures import Picture, channels_of, distinct_crops
 
 IDENTITY_PART = 0.5  # of the steps
 LR = 1.5e-3

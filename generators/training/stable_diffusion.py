@@ -18,13 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from generators.demo.pictures import Picture, channels_of, distinct_crops
 from generators.images import to_float, to_uint8
 from generators.methods.stable_diffusion import build_tokenizer
 from generators.training.captions import captions_of, learn_vocabulary, tokens_of
 from generators.training.ddpm import build_schedule, ddim_samples, plain_config, velocity_loss
 from generators.training.ldm import LatentScale
 from generators.training.loop import Batch, Trainer, cosine, half, set_lr, update_ema
-from generators.training.pictures import Picture, channels_of, distinct_crops
 
 AUTOENCODER_PART = 0.35  # of the steps
 AUTOENCODER_LR = 2e-3

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from generators.demo.pictures import Picture, channels_of
 from generators.networks import stylegan2
 from generators.training.discriminator import Discriminator, DiscriminatorLearner
 from generators.training.gan import GANTrainer, samples
 from generators.training.loop import Batch, half, late_cosine
-from generators.training.pictures import Picture, channels_of
 
 LR = 1.5e-3  # well below the discriminator's: at equal rates the generator outran it and its faces stayed etchings
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
+from generators.demo.pictures import SIZE, Collection, Picture, held_out_pictures, pictures_in, training_pictures
 from generators.errors import InputError
 from generators.seeding import derive_seed
 from generators.training.cards import write_card
 from generators.training.loop import Progress, Run, Trainer, fit
-from generators.training.pictures import SIZE, Collection, Picture, held_out_pictures, pictures_in, training_pictures
 
 
 @dataclass(frozen=True)

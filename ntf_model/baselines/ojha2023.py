@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from ntf_model.data import Item
+from ntf_model.data.data import Item
 from ntf_model.detector import register_detector
 from ntf_model.errors import InputError
 from ntf_model.networks import clip
 from ntf_model.networks.weights import read_state
 from ntf_model.recipes.baseline import Baseline, BaselineConfig
-from ntf_model.recipes.training import Batch
 from ntf_model.recipes.transforms import CLIP, BlurJpeg, Preprocess, flip, random_crop, resize_shorter
+from ntf_model.training.loop import Batch
 
 RELEASED_CLIP = "openai/clip-vit-large-patch14"
 

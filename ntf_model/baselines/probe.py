@@ -13,15 +13,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from torch import nn
 
-from ntf_model.data import DetectionData, DetectionSplits
+from ntf_model.data.data import DetectionData, DetectionSplits
 from ntf_model.detector import DetectorConfig, Progress, best_device, register_detector, silent
 from ntf_model.errors import InputError
-from ntf_model.evaluate import batches_of
+from ntf_model.judging.evaluate import batches_of
 from ntf_model.networks.weights import load_into
 from ntf_model.recipes.baseline import NetworkDetector
-from ntf_model.recipes.meter import Meter
 from ntf_model.recipes.transforms import IMAGENET, Preprocess
 from ntf_model.runs import load_weights, save_weights, write_run
+from ntf_model.training.meter import Meter
 
 RANDOM_VITS: dict[str, dict[str, int]] = {  # what they change in ViT-B/16
     "small": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128, "patch_size": 8},

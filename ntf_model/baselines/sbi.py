@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from ntf_model.data import DetectionData, Item
+from ntf_model.baselines._sbi_sam import SAM, linear_decay
+from ntf_model.data.data import DetectionData, Item
 from ntf_model.detector import register_detector
 from ntf_model.networks.efficientnet import EfficientNet
 from ntf_model.networks.weights import load_into, read_state
@@ -21,9 +22,8 @@ from ntf_model.recipes.baseline import Baseline, BaselineConfig
 from ntf_model.recipes.blending import augment_pair, self_blend
 from ntf_model.recipes.faces import AROUND_LANDMARKS, box_of, crop_bounds, random_factors
 from ntf_model.recipes.landmarks import Landmarks
-from ntf_model.recipes.sam import SAM, linear_decay
-from ntf_model.recipes.training import Batch, ByEpoch, Schedule
 from ntf_model.recipes.transforms import Preprocess, resize_square
+from ntf_model.training.loop import Batch, ByEpoch, Schedule
 
 
 class SBIConfig(BaselineConfig):

@@ -13,13 +13,13 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from ntf_model.data import DetectionData, DetectionSplits, Item
+from ntf_model.data.data import DetectionData, DetectionSplits, Item
 from ntf_model.detector import Detector, DetectorConfig, Progress, best_device, silent
 from ntf_model.errors import InputError
 from ntf_model.networks.weights import load_into, official_state
-from ntf_model.recipes.training import Batch, Plateau, Schedule, train
 from ntf_model.recipes.transforms import Preprocess
 from ntf_model.runs import load_weights, save_weights
+from ntf_model.training.loop import Batch, Plateau, Schedule, train
 
 
 class BaselineConfig(DetectorConfig):
@@ -114,7 +114,7 @@ class NetworkDetector(Detector):
 
 
 class Baseline(NetworkDetector):
-    """A network detector that is trained by gradient steps, as `ntf_model.recipes.training` does it."""
+    """A network detector that is trained by gradient steps, as `ntf_model.training.loop` does it."""
 
     Config: ClassVar[type[BaselineConfig]] = BaselineConfig
     labels: ClassVar[tuple[int, ...]] = (0, 1)  # which classes it learns from

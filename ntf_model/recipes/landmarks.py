@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ntf_model.data import Item
+from ntf_model.data.data import Item
 from ntf_model.errors import InputError
 from ntf_model.recipes.faces import template_landmarks
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pipelines.export.selection import Selection
-from pipelines.manifest import Manifest
+from pipelines.manifest.schema import Manifest
 from pipelines.report.words import describe_chain
 from pipelines.store import Store, Version
 

@@ -15,7 +15,7 @@ from pipelines.export.layouts import LAYOUTS
 from pipelines.export.licences import Use, licences_of, require_allowed
 from pipelines.export.provenance import with_xmp
 from pipelines.export.selection import Selection
-from pipelines.splits import Split
+from pipelines.manifest.splits import Split
 from pipelines.store import Store
 
 Form = Literal["folders", "webdataset", "parquet", "imagefolder", "lance"]

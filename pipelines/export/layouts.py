@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.export.selection import Selection
-from pipelines.splits import Split
+from pipelines.manifest.splits import Split
 from pipelines.store.schema import SCHEMA
 
 SHARD_IMAGES = 1000  # in a tar or Parquet file

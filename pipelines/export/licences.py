@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from typing import Literal, get_args
 
 from generators.errors import InputError
-from pipelines.catalogue import Catalogue
-from pipelines.manifest import Manifest
+from pipelines.catalogue.catalogue import Catalogue
+from pipelines.manifest.schema import Manifest
 from pipelines.store import Version
 
 Use = Literal["private", "research", "commercial"]

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from generators.errors import InputError
-from pipelines.splits import SPLITS, Split
+from pipelines.manifest.splits import SPLITS, Split
 from pipelines.store import Store
 from pipelines.store.schema import SCHEMA
 

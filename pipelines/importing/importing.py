@@ -16,7 +16,7 @@ from typing import Literal
 from generators.errors import InputError
 from pipelines.images import decode, encode
 from pipelines.importing.readers import Found, find_reader
-from pipelines.manifest import Codec
+from pipelines.manifest.schema import Codec
 
 Label = Literal["real", "fake"]
 PNG = Codec(format="png")

@@ -12,11 +12,11 @@ import jinja2
 from markupsafe import Markup, escape
 
 from generators.errors import InputError
-from pipelines.manifest import Manifest
-from pipelines.quality import FeatureNetwork
+from pipelines.manifest.schema import Manifest
 from pipelines.report import words
 from pipelines.report.album import EXACT
 from pipelines.report.findings import Findings
+from pipelines.report.quality import FeatureNetwork
 from pipelines.report.sections import SECTIONS
 from pipelines.report.source import Source
 from pipelines.store import Store

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from pipelines.images import decode
-from pipelines.manifest import Manifest
-from pipelines.quality import FeatureNetwork, Quality, subset_quality
+from pipelines.manifest.schema import Manifest
 from pipelines.report.album import Album
 from pipelines.report.findings import Findings
+from pipelines.report.quality import FeatureNetwork, Quality, subset_quality
 from pipelines.store import Row, Store, Version
 
 BATCH_IMAGES = 64

@@ -19,7 +19,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from generators.errors import InputError
-from pipelines.cache import cache_folder
+from pipelines.files import cache_folder
 
 _URI = re.compile(r"^([a-z][a-z0-9+]*):/{1,2}(?=[^/])")
 

@@ -32,13 +32,13 @@ PARSED = {
     "make": "makes an environment, or takes minutes: .ci/run makes these targets",
     "ntf serve": "runs until it is stopped and needs a server: tests/flows/test_server.py starts both",
     "prefect": "needs a server: tests/flows/test_server.py and tests/flows/test_refresh.py run these flows with one",
-    "ntf compare": "trains seven detectors: tests/ntf_model/test_compare.py runs it on small ones",
+    "ntf compare": "trains seven detectors: tests/ntf_model/comparing/test_compare.py runs it on small ones",
     "ntf evaluate demo --detectors ntf,sbi --runs runs/compare": "reads what `ntf compare` leaves: tests/flows/test_comparing.py",
     "ntf evaluate demo --run runs/wang2020-released": "needs the authors' file: tests/ntf_model/baselines/test_detectors.py",
-    "ntf ablate": "trains eight detectors: tests/ntf_model/test_ablation.py runs it on small ones",
+    "ntf ablate": "trains eight detectors: tests/ntf_model/ntf/test_ablation.py runs it on small ones",
     "python benchmarks/": "measures for minutes",
     "python -m pytest": "is what runs this",
-    "ntf build mine.yaml --devices 0,1,2,3": "needs four GPUs: tests/pipelines/test_devices.py builds with two workers on the CPU",
+    "ntf build mine.yaml --devices 0,1,2,3": "needs four GPUs: tests/pipelines/build/test_devices.py builds with two workers on the CPU",
 }
 
 # First words of lines that run nothing of this project.

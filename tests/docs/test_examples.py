@@ -13,11 +13,11 @@ from flows import jobs
 from generators import registry
 from generators.checkpoints import Checkpoint
 from generators.errors import CheckpointError, InputError
-from ntf_model.data import from_folders
+from ntf_model.data.data import from_folders
 from ntf_model.detector import detector_names, load_detector
-from pipelines.build import run_build
-from pipelines.manifest import load_manifest
-from pipelines.plan import make_plan
+from pipelines.build.build import run_build
+from pipelines.manifest.schema import load_manifest
+from pipelines.plan.plan import make_plan
 from pipelines.store import Store
 from tests.docs.examples import loaded
 from tests.docs.markdown import ROOT, blocks

@@ -14,9 +14,9 @@ import yaml
 from pydantic import BaseModel
 
 from flows import jobs
-from pipelines.catalogue import CheckpointEntry
-from pipelines.manifest import Manifest, load_manifest
-from pipelines.registered import Registration
+from pipelines.catalogue.catalogue import CheckpointEntry
+from pipelines.catalogue.registering import Registration
+from pipelines.manifest.schema import Manifest, load_manifest
 from tests.docs.examples import loaded
 from tests.docs.markdown import PAGES, ROOT, Block, blocks, links, names
 from tests.support import write_manifest

@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks.audit import BIASES, Bias, our_png, plant
 from pipelines.audit import classify
-from pipelines.make import Picture
-from pipelines.manifest import Codec
+from pipelines.make.make import Picture
+from pipelines.manifest.schema import Codec
 from pipelines.store import Row
 from tests.flows.conftest import Answer
 from tests.support import write_manifest

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ntf_model.data import single_split
-from ntf_model.images import read_image
+from ntf_model.data.data import single_split
+from ntf_model.data.images import read_image
 from tests.flows.conftest import Answer
 from tests.ntf_model.conftest import write_folders
 
@@ -54,7 +54,7 @@ def test_no_picture_is_decoded_twice_for_training_and_judging_several_detectors(
         read[file.name, file.parent.parent.name] += 1
         return read_image(file)
 
-    monkeypatch.setattr("ntf_model.data.read_image", counting)
+    monkeypatch.setattr("ntf_model.data.data.read_image", counting)
     assert ntf("compare", "data", "--detectors", "probe,ojha2023,ntf", "--limit", "8").code == 0
     assert len(read) == 3 * 8
     assert set(read.values()) == {1}

@@ -14,9 +14,9 @@ import pytest
 from generators.base import Request
 from generators.faces import guidance
 from generators.loading import load_generator
-from pipelines.catalogue import Catalogue
+from pipelines.catalogue.catalogue import Catalogue
 from pipelines.images import decode, fit
-from pipelines.manifest import load_manifest
+from pipelines.manifest.schema import load_manifest
 from pipelines.store import Row, Store
 from tests.flows.conftest import Answer
 from tests.generators.methods import tiny_diffusion as tiny

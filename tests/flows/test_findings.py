@@ -11,14 +11,14 @@ import pytest
 from flows import jobs
 from flows.findings import read_findings
 from generators.errors import InputError
-from ntf_model.ablation import Ablation
-from ntf_model.comparison_data import ComparisonData
+from ntf_model.comparing.comparison_data import ComparisonData
 from ntf_model.errors import InputError as DetectorInputError
-from ntf_model.evaluate import Evaluation
-from ntf_model.robustness import Robustness
+from ntf_model.judging.evaluate import Evaluation
+from ntf_model.judging.robustness import Robustness
+from ntf_model.ntf.ablation import Ablation
 from pipelines.report import Findings
 from pipelines.store import Store
-from tests.pipelines.report_support import findings, store_of
+from tests.pipelines.report.report_support import findings, store_of
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from generators.errors import InputError
-from pipelines.build import run_build, status
-from pipelines.manifest import load_manifest
-from pipelines.plan import Plan, make_plan
+from pipelines.build.build import run_build, status
+from pipelines.manifest.schema import load_manifest
+from pipelines.plan.plan import Plan, make_plan
 from pipelines.store import Store
 from tests.flows.processes import NTF, PREFECT, in_group, kill, prefect, running, start, start_server, surroundings, wait_for
 from tests.support import checkpoint_folder, small_manifest, write_manifest

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.build import run_build
-from pipelines.manifest import load_manifest
-from pipelines.plan import make_plan
+from pipelines.build.build import run_build
+from pipelines.manifest.schema import load_manifest
+from pipelines.plan.plan import make_plan
 from pipelines.store import Store
 from tests.support import write_manifest
 

@@ -11,8 +11,8 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows.drift import read_history
 from flows.refresh import read_current, refresh
-from pipelines.catalogue import Catalogue
-from pipelines.registered import Registration, add_checkpoint
+from pipelines.catalogue.catalogue import Catalogue
+from pipelines.catalogue.registering import Registration, add_checkpoint
 from pipelines.store import Store
 from tests.support import simswap_checkpoint, write_manifest
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from flows.jobs import find_manifest, plan_of
-from pipelines.catalogue import Catalogue
-from pipelines.manifest import load_manifest
+from pipelines.catalogue.catalogue import Catalogue
+from pipelines.manifest.schema import load_manifest
 
 # Table 1 of the paper: subset, fakes, training sources.
 TABLE_1 = {

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ntf_model.config import NTFConfig, preset
-from ntf_model.data import DetectionSplits, from_folders
+from ntf_model.data.data import DetectionSplits, from_folders
+from ntf_model.ntf.config import NTFConfig, preset
 
 SIZE = 20
 

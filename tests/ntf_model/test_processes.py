@@ -16,9 +16,9 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import torch
-from ntf_model.config import preset
-from ntf_model.data import from_folders
-from ntf_model.ntf import NTFDetector
+from ntf_model.ntf.config import preset
+from ntf_model.data.data import from_folders
+from ntf_model.ntf.ntf import NTFDetector
 torch.set_num_threads(1)
 stage = {"epochs": 2, "batch_size": 16, "optimizer": "sgd", "lr": 0.01}
 config = preset("demo", image_size=16, stage1=stage, stage2=stage, threads=1)

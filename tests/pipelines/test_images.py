@@ -12,7 +12,7 @@ from PIL import Image
 
 from generators.errors import InputError
 from pipelines.images import decode, encode, fit, perceptual_hash
-from pipelines.manifest import Codec
+from pipelines.manifest.schema import Codec
 
 RNG = np.random.default_rng(0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from pipelines.quality import median_sharpness
+from pipelines.report.quality import median_sharpness
 from pipelines.report.sheets import TILE
 from pipelines.report.source import Section, Source, anchor, spread
 

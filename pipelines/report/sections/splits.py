@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from generators.errors import InputError
-from pipelines.duplicates import DISTANCE, find_duplicates
+from pipelines.examine.duplicates import DISTANCE, find_duplicates
+from pipelines.manifest.splits import SPLITS
 from pipelines.report.source import Section, Source
-from pipelines.splits import SPLITS
 
 SHOWN = 10
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.catalogue import Catalogue, CheckpointEntry
-from pipelines.quality import Quality
+from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry
 from pipelines.report import charts
 from pipelines.report.album import Picture
+from pipelines.report.quality import Quality
 from pipelines.report.sheets import TILE
 from pipelines.report.source import Section, Source, anchor, spread
 from pipelines.report.strips import Cell, ids_of, strip

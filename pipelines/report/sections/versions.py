@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from generators.errors import InputError
-from pipelines.diff import diff
+from pipelines.examine.diff import diff
 from pipelines.report.source import Section, Source
 
 SHOWN = 12  # versions, the newest

@@ -10,6 +10,7 @@ import torch
 
 from generators import registry
 from generators.checkpoints import Checkpoint, read
+from generators.demo.pictures import Picture
 from generators.errors import InputError
 from generators.seeding import numpy_rng
 from generators.training import diffface
@@ -18,7 +19,6 @@ from generators.training.diff_stylegan2 import DiffStyleGAN2Trainer
 from generators.training.diffface import DiffFaceTrainer
 from generators.training.ldm import LDMTrainer
 from generators.training.loop import Progress, fit
-from generators.training.pictures import Picture
 from generators.training.progan import ProGANTrainer
 from generators.training.projected_gan import ProjectedGANTrainer
 from generators.training.simswap import SimSwapTrainer

@@ -18,7 +18,7 @@ from ntf_model.baselines.probe import FeatureProbe
 from ntf_model.baselines.sbi import SelfBlendedImages
 from ntf_model.baselines.wang2020 import Wang2020
 from ntf_model.baselines.xception import XceptionNet
-from ntf_model.data import DetectionSplits
+from ntf_model.data.data import DetectionSplits
 from ntf_model.detector import detector_names, get_detector, load_detector
 from ntf_model.errors import InputError
 from ntf_model.networks import clip

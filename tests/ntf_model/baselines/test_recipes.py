@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 import torch
 
+from ntf_model.baselines import _caddm_facial_swap as facial_swap
+from ntf_model.baselines._sbi_sam import SAM
 from ntf_model.baselines.caddm import degrade, jitter
 from ntf_model.baselines.wang2020 import Wang2020
-from ntf_model.data import DetectionSplits, Item
+from ntf_model.data.data import DetectionSplits, Item
+from ntf_model.data.sampling import BalancedBatches
 from ntf_model.errors import InputError
-from ntf_model.recipes import blending, facial_swap, transforms
+from ntf_model.recipes import blending, transforms
 from ntf_model.recipes.faces import five_points, template_landmarks
 from ntf_model.recipes.landmarks import Landmarks
-from ntf_model.recipes.sam import SAM
-from ntf_model.recipes.training import Plateau, measure_batch_norm, read_ahead
-from ntf_model.sampling import BalancedBatches
+from ntf_model.training.loop import Plateau, measure_batch_norm, read_ahead
 
 
 @pytest.fixture

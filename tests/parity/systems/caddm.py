@@ -8,9 +8,9 @@ import re
 import numpy as np
 import torch
 
+from ntf_model.baselines._caddm_boxes import VARIANCES, Anchors, match, multibox_loss
 from ntf_model.baselines.caddm import DETECTION_WEIGHT, CADDMDetector
 from ntf_model.networks.weights import count_parameters
-from ntf_model.recipes.boxes import VARIANCES, Anchors, match, multibox_loss
 from ntf_model.recipes.faces import align
 from ntf_model.recipes.transforms import Preprocess
 from tests.parity.cases import Case

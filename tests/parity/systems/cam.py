@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ntf_model import cam
+from ntf_model.ntf import cam
 from tests.parity.cases import Case
 
 NAME = re.compile(r"(?P<layer>layer\d)/class(?P<target>\d+)/(?:(?P<method>gradcam|gradcampp)/)?(?P<what>[\w]+)")

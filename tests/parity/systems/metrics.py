@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from ntf_model import metrics
+from ntf_model.judging import metrics
 from tests.parity.cases import Case
 
 EXACT = 1e-12  # stated in the case

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ntf_model.baselines._sbi_sam import SAM, linear_decay
 from ntf_model.baselines.sbi import SelfBlendedImages
 from ntf_model.networks.weights import count_parameters, official_state
 from ntf_model.recipes.blending import RATIOS, BlendDraw, blend, hull_mask, soft_mask
 from ntf_model.recipes.faces import AROUND_BOX, AROUND_LANDMARKS, TEST_FACTORS, WIDE_FACTORS, box_of, crop_bounds, random_factors
-from ntf_model.recipes.sam import SAM, linear_decay
 from tests.parity.cases import Case
 from tests.parity.systems._preprocessing import released
 

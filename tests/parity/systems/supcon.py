@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ntf_model import losses
+from ntf_model.ntf import losses
 from tests.parity.cases import Case
 
 LOOPS = 1e-9  # the stored difference quotients are within 2e-10 of the derivative

@@ -13,11 +13,11 @@ from benchmarks.audit import BIASES, Bias, anything, crop, imported, plant, thro
 from generators.errors import InputError
 from pipelines.audit import Audit, audit_folder, audit_version, classify, container, read_audit, write_audit
 from pipelines.audit.audit import CONTENT, TOGETHER, _findings, _gate
-from pipelines.build import require_gate, run_build
+from pipelines.build.build import require_gate, run_build
 from pipelines.errors import CheckFailed
-from pipelines.make import Picture
-from pipelines.manifest import Codec, load_manifest
-from pipelines.plan import make_plan
+from pipelines.make.make import Picture
+from pipelines.manifest.schema import Codec, load_manifest
+from pipelines.plan.plan import make_plan
 from pipelines.store import Row, Store
 from pipelines.store.garbage import collect_garbage
 from tests.support import write_manifest

@@ -20,8 +20,8 @@ from PIL import Image
 
 from generators.errors import InputError
 from pipelines.importing import Imported, import_images
-from pipelines.manifest import RealSource, Splits
-from pipelines.reals import open_pool
+from pipelines.manifest.schema import RealSource, Splits
+from pipelines.plan.reals import open_pool
 
 PICTURES = [np.random.default_rng(number).integers(0, 255, (20, 30, 3), np.uint8) for number in range(5)]
 NAMES = [f"a/{number}.png" for number in range(5)]
@@ -184,7 +184,7 @@ def test_imports_need_a_licence_an_image_and_a_new_folder(tmp_path: Path) -> Non
 
 
 def test_foreign_fakes_and_reals_make_a_folder_to_evaluate_on(tmp_path: Path) -> None:
-    from ntf_model.data import from_folders
+    from ntf_model.data.data import from_folders
 
     source = as_folder(tmp_path / "in")
     for label in ("real", "fake"):

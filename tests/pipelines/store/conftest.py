@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.build import run_build
+from pipelines.build.build import run_build
 from pipelines.store import Store
 from tests.pipelines.store.fakes import fake_dataset, fake_generators, planned
 

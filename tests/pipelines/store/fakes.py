@@ -17,8 +17,8 @@ from generators import registry
 from generators.base import Generator, Parameters
 from generators.checkpoints import Checkpoint
 from generators.seeding import numpy_rng
-from pipelines.manifest import load_manifest
-from pipelines.plan import Plan, make_plan
+from pipelines.manifest.schema import load_manifest
+from pipelines.plan.plan import Plan, make_plan
 
 SIDE = 16
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from pipelines.build import run_build
+from pipelines.build.build import run_build
 from pipelines.store import Store
 from tests.pipelines.store.fakes import fake_generators, planned
 

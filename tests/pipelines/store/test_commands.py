@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import main
-from pipelines.build import run_build
+from pipelines.build.build import run_build
 from pipelines.store import Store
 from tests.pipelines.store.fakes import edited, planned
 

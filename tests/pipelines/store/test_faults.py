@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 from generators.errors import InputError
-from pipelines.build import Build, run_build, status
+from pipelines.build.build import Build, run_build, status
 from pipelines.store import SCHEMA, Store
 from pipelines.store.garbage import collect_garbage
 from tests.pipelines.store import forked_builds

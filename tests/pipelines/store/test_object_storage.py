@@ -11,14 +11,14 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from generators.errors import InputError
-from pipelines.build import Build, run_build, status
-from pipelines.forget import forget
+from pipelines.build.build import Build, run_build, status
+from pipelines.examine.verify import verify
 from pipelines.loading import EpochSampler, read_batches
 from pipelines.reading import StoreDataset, read_table
 from pipelines.store import Store
+from pipelines.store.forget import forget
 from pipelines.store.garbage import collect_garbage
 from pipelines.store.place import Place
-from pipelines.verify import verify
 from tests.pipelines.store.fakes import edited, planned
 
 

@@ -10,14 +10,14 @@ import pytest
 import yaml
 
 from generators.errors import InputError
-from pipelines.build import run_build, status
-from pipelines.diff import diff
-from pipelines.forget import forget
+from pipelines.build.build import run_build, status
+from pipelines.examine.diff import diff
+from pipelines.examine.lineage import expected_chain, stale_shards
+from pipelines.examine.verify import verify
 from pipelines.images import decode
-from pipelines.lineage import expected_chain, stale_shards
 from pipelines.store import Store
+from pipelines.store.forget import forget
 from pipelines.store.garbage import collect_garbage
-from pipelines.verify import verify
 from tests.pipelines.store.fakes import FakeSampler, edited, planned, write
 
 

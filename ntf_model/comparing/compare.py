@@ -1,0 +1,282 @@
+"""Several detectors on the same pictures: scored together, beside scores that came from elsewhere, with what each of them costs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import nn
+
+from ntf_model.comparing.score_files import read_score_table
+from ntf_model.data.data import DetectionData, DetectionSplits
+from ntf_model.detector import Detector, DetectorConfig, Progress, get_detector, load_detector, silent
+from ntf_model.errors import InputError
+from ntf_model.judging.evaluate import Evaluation, Measure, Scored, Transform, batches_of, bootstrap_counts, summarise
+from ntf_model.judging.metrics import MEASURES, best_threshold, resample
+from ntf_model.recipes.baseline import NetworkDetector
+from ntf_model.runs import RUN_FILE, write_json
+from ntf_model.training.meter import Meter
+
+COST_FILE = "cost.json"
+REFERENCE = "ntf"  # whom the others are compared with
+
+
+class Cost(BaseModel):
+    """What a detector costs. None where it is not known: scores from elsewhere have no cost, a detector that was loaded may have no record
+    of its training. Memory is the GPU's, or without one the whole process's."""
+
+    model_config = ConfigDict(frozen=True)
+
+    parameters: int | None = None
+    images_per_second: float | None = None
+    training_seconds: float | None = None
+    training_memory: int | None = None  # bytes, at its peak
+
+
+class Difference(BaseModel):
+    """The reference minus another detector, averaged over subsets, from bootstrap replicates that draw the same pictures for both.
+
+    `p` is the two-sided bootstrap probability of a difference of the other sign (or none).
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    other: str
+    measures: dict[str, Measure]
+    p: dict[str, float | None]
+
+
+class Comparison(BaseModel):
+    """All detectors on one test split. `evaluations`, `costs` and `notes` are by the detectors' names, in the order of the tables."""
+
+    data_digest: str
+    evaluations: dict[str, Evaluation]
+    costs: dict[str, Cost]
+    notes: dict[str, str]
+    reference: str | None
+    differences: list[Difference]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Together:
+    """What `score_together` found: scores in the order of the split, and the seconds that each detector needed without decoding."""
+
+    ids: list[str]
+    scores: dict[str, np.ndarray]
+    seconds: dict[str, float]
+
+
+def train_all(
+    splits: DetectionSplits,
+    configs: Mapping[str, DetectorConfig | None],
+    output: Path,
+    *,
+    resume: bool = False,
+    device: str | torch.device | None = None,
+    on_progress: Progress = silent,
+) -> dict[str, Detector]:
+    """Trains each detector of `configs` (a name of the registry each) in turn, in `output/NAME`, and records what it cost in `cost.json`.
+
+    With `resume`, a folder whose training has ended is loaded, and one that stopped goes on. InputError if the detector in a folder was
+    trained on other data or with other settings.
+    """
+    detectors: dict[str, Detector] = {}
+    for name, config in configs.items():
+        folder = output / name
+        if resume and (folder / COST_FILE).is_file():
+            check_run(folder, splits, config)
+            detectors[name] = load_detector(folder, device)
+            continue
+        with Meter() as meter:
+            detectors[name] = get_detector(name).fit(splits, config, folder, resume=resume, device=device, on_progress=on_progress)
+        write_json(folder / COST_FILE, {"training_seconds": meter.seconds, "training_memory": meter.peak_memory})
+    return detectors
+
+
+def compare(
+    detectors: Mapping[str, Detector],
+    data: DetectionData,
+    validation: DetectionData | None,
+    *,
+    scores: Mapping[str, Path] | None = None,
+    known: Collection[str] | None = None,
+    training: Mapping[str, Cost] | None = None,
+    transform: Transform | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    on_progress: Progress = silent,
+) -> Comparison:
+    """Evaluates `detectors` and `scores` (files of `read_scores`, by the name for the table) on `data`.
+
+    Each detector's threshold is fixed on `validation`, or is the one that it was saved with if there is none; a file of scores that names
+    the pictures of `validation` too gets one the same way, otherwise 0.5. `known` are the ids that such a file may name. Every picture is
+    decoded once, and prepared once for all detectors that prepare it alike. `training` adds what `read_cost` knows of their training. The
+    reference of the differences is NTF, or the first if it is not there.
+    """
+    started = time.perf_counter()
+    if not data.fake_subsets:
+        raise InputError("there are no fakes to compare on", "Give a split that has some")
+    tables = _read_tables(scores or {}, detectors, data.picture_ids() if scores else [], known)  # before anything that takes long
+    held_out = score_together(detectors, validation, on_progress=on_progress) if validation and detectors else None
+    held: Any = held_out  # where there is a validation split
+    found = score_together(detectors, data, transform=transform, on_progress=on_progress) if detectors else Together([], {}, {})
+    common: dict[str, Any] = {"validation_digest": validation.digest if validation else "", "bootstrap": bootstrap, "seed": seed}
+    evaluations, costs, notes = {}, {}, {}
+    for name, detector in detectors.items():
+        threshold = best_threshold(validation.labels, held.scores[name]) if validation else detector.threshold
+        scored = Scored(found.ids, found.scores[name])
+        evaluations[name] = summarise(data, scored, threshold, name=name, title=detector.title, **common)
+        cost = (training or {}).get(name, Cost())
+        rate = len(data) / max(found.seconds[name], 1e-9)
+        costs[name] = cost.model_copy(update={"parameters": count_parameters(detector), "images_per_second": rate})
+        notes[name] = getattr(detector, "note", "")
+    ids = data.picture_ids() if tables else []
+    for name, table in tables.items():
+        threshold = _threshold_of(table, validation) if validation else 0.5
+        scored = Scored(ids, np.array([table[picture] for picture in ids]))
+        evaluations[name] = summarise(data, scored, threshold, name=name, title=name, **common)
+        costs[name], notes[name] = Cost(), f"scores from {Path((scores or {})[name]).name}"
+    is_ntf = [name for name in evaluations if name == REFERENCE or (name in detectors and detectors[name].name == REFERENCE)]
+    reference = next(iter([*is_ntf, *evaluations]), None)
+    differences = []
+    if reference is not None and bootstrap:
+        others = [each for name, each in evaluations.items() if name != reference]
+        differences = [paired_difference(data, evaluations[reference], each, bootstrap, seed) for each in others]
+    return Comparison(
+        data_digest=data.digest,
+        evaluations=evaluations,
+        costs=costs,
+        notes=notes,
+        reference=reference,
+        differences=differences,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def score_together(
+    detectors: Mapping[str, Detector],
+    data: DetectionData,
+    *,
+    transform: Transform | None = None,
+    batch_size: int = 64,
+    on_progress: Progress = silent,
+) -> Together:
+    """Every picture's score by every detector, each picture decoded once.
+
+    Detectors whose `preprocess` is equal share the prepared tensors as well; its time counts for each of them.
+    """
+    ids: list[str] = []
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in detectors}
+    seconds = dict.fromkeys(detectors, 0.0)
+    for items in batches_of(data, batch_size):
+        images = [item.image if transform is None else transform(item.image) for item in items]
+        prepared: dict[Any, tuple[list[torch.Tensor], float]] = {}
+        for name, detector in detectors.items():
+            started = time.perf_counter()
+            if isinstance(detector, NetworkDetector):
+                key = detector.preprocess
+                if key not in prepared:
+                    tensors = [key(image) for image in images]
+                    prepared[key] = tensors, time.perf_counter() - started
+                    started = time.perf_counter()
+                seconds[name] += prepared[key][1]
+                scores = detector.score_tensors(prepared[key][0])
+            else:
+                scores = np.asarray(detector.score(images), dtype=np.float64)
+            seconds[name] += time.perf_counter() - started
+            if scores.shape != (len(items),) or not np.all((scores >= 0) & (scores <= 1)):
+                raise InputError(f"{name} gave a score that is no probability for {items[0].id} or one of its batch", "Train it again")
+            parts[name].append(scores)
+        ids += [item.id for item in items]
+        on_progress(len(ids), len(data), "scoring")
+    return Together(ids, {name: np.concatenate(found) for name, found in parts.items()}, seconds)
+
+
+def paired_difference(data: DetectionData, reference: Evaluation, other: Evaluation, bootstrap: int, seed: int) -> Difference:
+    """The reference minus `other`: the unweighted mean over subsets of each measure, with a 95 % interval from paired replicates."""
+    points, drawn = [], []
+    for subset in data.fake_subsets:
+        members = data.judged_rows(subset)
+        labels, counts = data.labels[members], bootstrap_counts(data, members, bootstrap, seed)
+        pair = [resample(labels, np.array(each.scores.score)[members], each.threshold, counts) for each in (reference, other)]
+        drawn.append({key: pair[0][key] - pair[1][key] for key in MEASURES})
+        rows = reference.row(subset).measures, other.row(subset).measures
+        points.append({key: _minus(rows[0][key].value, rows[1][key].value) for key in MEASURES})
+    measures: dict[str, Measure] = {}
+    p: dict[str, float | None] = {}
+    for key in MEASURES:
+        value = float(np.mean([row[key] for row in points]))
+        samples = np.mean([row[key] for row in drawn], axis=0)
+        if np.isnan(value):
+            measures[key], p[key] = Measure(value=None), None
+            continue
+        low, high = np.percentile(samples, [2.5, 97.5])
+        measures[key] = Measure(value=value, low=float(low), high=float(high))
+        p[key] = float(min(1.0, 2 * (1 + min(np.sum(samples <= 0), np.sum(samples >= 0))) / (1 + len(samples))))
+    return Difference(other=other.detector, measures=measures, p=p)
+
+
+def read_cost(folder: Path | str) -> Cost:
+    """What is recorded of a training run: `cost.json`, or the `seconds` and `peak_memory` of its `metrics.json`; otherwise nothing."""
+    folder = Path(folder)
+    for name, seconds, memory in ((COST_FILE, "training_seconds", "training_memory"), ("metrics.json", "seconds", "peak_memory")):
+        try:
+            values = json.loads((folder / name).read_text())
+        except (OSError, ValueError):
+            continue
+        if values.get(seconds) is not None:
+            return Cost(training_seconds=values[seconds], training_memory=values.get(memory))
+    return Cost()
+
+
+def count_parameters(detector: Detector) -> int | None:
+    """Of its network, frozen ones included; None for a detector without one."""
+    network = getattr(detector, "network", None)
+    return sum(value.numel() for value in network.parameters()) if isinstance(network, nn.Module) else None
+
+
+def check_run(folder: Path, splits: DetectionSplits, config: DetectorConfig | None) -> None:
+    """Raises InputError if the run in `folder` is not of these splits and this configuration (None: of whichever)."""
+    try:
+        record = json.loads((folder / RUN_FILE).read_text())
+        data, settings = record["dataset"]["digest"], record["config"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{folder / RUN_FILE} is missing or damaged", "Delete the folder to train again") from None
+    other = "data" if data != splits.digest else "settings" if config and not _is_config(settings, config) else None
+    if other:
+        raise InputError(f"{folder} holds a detector that was trained on other {other}", "Give another --output, or delete the folder")
+
+
+def _is_config(settings: Any, config: DetectorConfig) -> bool:
+    """Whether `settings`, with defaults for what an older version did not know, are `config`."""
+    try:
+        return type(config).model_validate(settings) == config
+    except ValidationError:
+        return False
+
+
+def _read_tables(
+    scores: Mapping[str, Path], detectors: Mapping[str, Detector], ids: Sequence[str], known: Collection[str] | None
+) -> dict[str, dict[str, float]]:
+    """The files of scores, each with a score of every picture in `ids`."""
+    for name in scores.keys() & detectors.keys():
+        raise InputError(f"there are two detectors called {name!r}", f"Give the scores of {scores[name]} another name")
+    return {name: read_score_table(Path(file), ids, known) for name, file in scores.items()}
+
+
+def _threshold_of(table: Mapping[str, float], validation: DetectionData) -> float:
+    """Fixed on validation if the table has all of its pictures."""
+    ids = validation.picture_ids()
+    return best_threshold(validation.labels, np.array([table[name] for name in ids])) if all(name in table for name in ids) else 0.5
+
+
+def _minus(a: float | None, b: float | None) -> float:
+    return float("nan") if a is None or b is None else a - b

@@ -1,0 +1,164 @@
+"""A comparison as tables: rows detectors, columns subsets and families, the best and second best of each column marked."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+from ntf_model.comparing.compare import Comparison, Cost
+from ntf_model.comparing.comparison_data import COMPARISON_FILE, LOWER_IS_BETTER, MEASURES, columns_of, plain_data
+from ntf_model.judging.evaluate import Measure
+from ntf_model.judging.tables import LABELS, SUFFIXES, Form, Table, percent
+from ntf_model.runs import write_json
+
+# Cells are marked with characters that no table has, which each form's markup then replaces
+_BEST, _SECOND, _END = "\ue000", "\ue001", "\ue002"
+_MARKUP: dict[Form, tuple[str, str, str, str]] = {  # before and after the best, before and after the second best
+    "markdown": ("**", "**", "*", "*"),
+    "csv": ("", "", "", ""),
+    "latex": (r"\textbf{", "}", r"\underline{", "}"),
+    "html": ("<strong>", "</strong>", "<u>", "</u>"),
+}
+COST_HEADER = ("parameters (M)", "images/s", "training (s)", "peak memory (GiB)")
+STYLE = """
+body { font: 14px/1.5 system-ui, sans-serif; margin: 2rem; color: #1a1a1a; background: #fff; }
+table { border-collapse: collapse; margin: 0 0 2.5rem; font-variant-numeric: tabular-nums; }
+caption { text-align: left; font-weight: 600; padding: .4rem 0; }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
+tfoot td { text-align: left; white-space: normal; color: #555; border: 0; }
+.scroll { overflow-x: auto; }
+"""
+
+
+def all_tables(comparison: Comparison, *, intervals: bool = True) -> list[Table]:
+    """Overview, a table for each measure, differences to the reference, costs. Cells of the best carry marks: use `render`."""
+    tables = [overview_table(comparison), *(measure_table(comparison, key, intervals=intervals) for key in MEASURES)]
+    if comparison.differences:
+        tables.append(difference_table(comparison))
+    return [*tables, cost_table(comparison)]
+
+
+def overview_table(comparison: Comparison) -> Table:
+    """The mean over subsets of each measure, and what each detector costs."""
+    means = [evaluation.overall["unweighted"].measures for evaluation in comparison.evaluations.values()]
+    columns = [_marked([percent(row[key]) for row in means], [row[key] for row in means], key in LOWER_IS_BETTER) for key in MEASURES]
+    costs = [_cost_cells(cost) for cost in comparison.costs.values()]
+    rows = [[title, *cells, *cost] for title, *cells, cost in zip(_titles(comparison), *columns, costs, strict=True)]
+    header = ["detector", *(LABELS[key] for key in MEASURES), *COST_HEADER]
+    return Table("All subsets", header, rows, note="Means over subsets. " + _note(comparison, "ap", False))
+
+
+def measure_table(comparison: Comparison, key: str, *, intervals: bool = True) -> Table:
+    """One measure: a column for each subset, the mean of each family, the mean of all (unweighted and weighted by fakes)."""
+    found = [columns_of(evaluation) for evaluation in comparison.evaluations.values()]
+    header = ["detector", *found[0]]
+    columns = [[rows[column].measures[key] for rows in found] for column in found[0]]
+    cells = [[percent(measure, intervals) for measure in column] for column in columns]
+    marked = [_marked(texts, column, key in LOWER_IS_BETTER) for texts, column in zip(cells, columns, strict=True)]
+    rows = [[title, *values] for title, values in zip(_titles(comparison), zip(*marked, strict=True), strict=True)]
+    return Table(f"{LABELS[key]} by subset", header, rows, note=_note(comparison, key, intervals))
+
+
+def difference_table(comparison: Comparison) -> Table:
+    """The reference minus each other detector, in points of per cent, with paired bootstrap intervals."""
+    keys = ("ap", "auroc", "acc", "acc_fixed", "tpr_at_fpr_1")
+    assert comparison.reference is not None
+    reference = comparison.evaluations[comparison.reference].title
+    titles = dict(zip(comparison.evaluations, _titles(comparison), strict=True))
+    rows = []
+    for difference in comparison.differences:
+        cells = []
+        for key in keys:
+            p = difference.p[key]
+            cells.append(percent(difference.measures[key], True) + ("" if p is None else f" (p {p:.3f})"))
+        rows.append([titles[difference.other], *cells])
+    note = (
+        f"Points of per cent, mean over subsets, {reference} minus the other, with 95 % intervals from paired bootstrap replicates; "
+        "p is two-sided and not corrected for the number of comparisons."
+    )
+    return Table(f"{reference} minus each detector", ["detector", *(LABELS[key] for key in keys)], rows, note=note)
+
+
+def cost_table(comparison: Comparison) -> Table:
+    """Parameters, pictures a second in testing, training time and peak memory."""
+    rows = [[title, *_cost_cells(cost)] for title, cost in zip(_titles(comparison), comparison.costs.values(), strict=True)]
+    note = (
+        "Images a second: preparing and scoring, without decoding, on the machine of this comparison. Peak memory: in training, of the "
+        "GPU, or of the whole process without one. A dash: not known."
+    )
+    return Table("Cost", ["detector", *COST_HEADER], rows, note=note)
+
+
+def render(tables: Sequence[Table], form: Form) -> str:
+    """All tables as one text of this form, marks included; HTML is a whole page that needs nothing else."""
+    texts = [_mark_up(table.render(form), form) for table in tables]
+    if form != "html":
+        return "\n".join(texts)
+    body = "\n".join(f'<div class="scroll">{text}</div>' for text in texts)
+    title = html.escape("Detectors compared")
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title><style>{STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n<h1>{title}</h1>\n{body}\n</body></html>\n'
+
+
+def write_comparison(comparison: Comparison, folder: Path, *, intervals: bool = True) -> list[Path]:
+    """`comparison.json` and the tables as HTML, Markdown, CSV and LaTeX in `folder`; the files, in that order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = all_tables(comparison, intervals=intervals)
+    files = [folder / COMPARISON_FILE]
+    write_json(files[0], plain_data(comparison).model_dump())
+    for form in ("html", "markdown", "csv", "latex"):
+        file = folder / f"comparison{SUFFIXES[form]}"
+        partial = file.with_name(file.name + ".partial")
+        partial.write_text(render(tables, form))
+        partial.replace(file)
+        files.append(file)
+    return files
+
+
+def _titles(comparison: Comparison) -> list[str]:
+    """The detectors' titles; a star where there is a note, the name beside it where two have the same title."""
+    titles = [evaluation.title for evaluation in comparison.evaluations.values()]
+    return [
+        (f"{title} ({name})" if titles.count(title) > 1 else title) + ("*" if comparison.notes.get(name) else "")
+        for name, title in zip(comparison.evaluations, titles, strict=True)
+    ]
+
+
+def _note(comparison: Comparison, key: str, intervals: bool) -> str:
+    intervals_said = ", with bootstrap 95 % intervals" if intervals else ""
+    direction = "; fake is positive, lower is better" if key in LOWER_IS_BETTER else ""
+    said = [f"Per cent{intervals_said}{direction}.", "Best bold, second best marked." if len(comparison.evaluations) > 1 else ""]
+    titles = dict(zip(comparison.evaluations, _titles(comparison), strict=True))
+    said += [f"{titles[name]}: {note}." for name, note in comparison.notes.items() if note]
+    return " ".join(part for part in said if part)
+
+
+def _marked(texts: list[str], column: list[Measure], lower: bool) -> list[str]:
+    """The cells of a column, the best and the second best value marked (all of those that are equal to two decimals)."""
+    values = [None if measure.value is None else round(100 * measure.value, 2) for measure in column]
+    ranked = sorted({value for value in values if value is not None}, reverse=not lower)
+    if len(texts) < 2 or len(ranked) < 2:
+        return texts
+    marks = {ranked[0]: _BEST, ranked[1]: _SECOND}
+    return [f"{marks[value]}{text}{_END}" if value in marks else text for text, value in zip(texts, values, strict=True)]
+
+
+def _mark_up(text: str, form: Form) -> str:
+    best, best_end, second, second_end = _MARKUP[form]
+    parts = text.split(_END)
+    for place, part in enumerate(parts[:-1]):
+        is_best = _BEST in part
+        parts[place] = part.replace(_BEST, best).replace(_SECOND, second) + (best_end if is_best else second_end)
+    return "".join(parts)
+
+
+def _cost_cells(cost: Cost) -> list[str]:
+    values = (
+        (cost.parameters, lambda value: f"{value / 1e6:.2f}"),
+        (cost.images_per_second, lambda value: f"{value:.1f}"),
+        (cost.training_seconds, lambda value: f"{value:.0f}"),
+        (cost.training_memory, lambda value: f"{value / 2**30:.2f}"),
+    )
+    return ["–" if value is None else form(value) for value, form in values]

@@ -1,0 +1,1 @@
+"""Pictures with labels, subsets and splits, and batches of them."""

@@ -1,0 +1,288 @@
+"""Which part of NTF earns its place: variants of the losses, of the training source and of its breadth, beside the ordinary classifier.
+
+Every variant is trained with several seeds on the same data and evaluated on the same test split. Runs that are there already are not
+made again, and variants that differ in stage 2 alone share their stage 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from ntf_model.data.data import REAL, DetectionData, DetectionSplits
+from ntf_model.detector import Progress, silent
+from ntf_model.errors import InputError
+from ntf_model.judging.evaluate import Evaluation, Measure, bootstrap_counts, evaluate
+from ntf_model.judging.metrics import MEASURES, resample
+from ntf_model.judging.tables import LABELS, Table, percent
+from ntf_model.ntf.config import NTFConfig, merge
+from ntf_model.ntf.ntf import NTFDetector
+from ntf_model.runs import RUN_FILE
+
+EVALUATION_FILE = "evaluation.json"
+SHOWN = ("ap", "auroc", "acc_fixed", "tpr_at_fpr_5")
+BASE, LINE_TO_BEAT = "ntf", "cross-entropy"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Changes to the configuration, and the subsets of fakes that are trained on (all, if None)."""
+
+    title: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    subsets: tuple[str, ...] | None = None
+
+
+VARIANTS: dict[str, Variant] = {
+    BASE: Variant("NTF"),
+    LINE_TO_BEAT: Variant("cross-entropy alone, fresh encoder", {"stage2": {"contrastive": "none", "from_stage1": False}}),
+    "cross-entropy-stage1": Variant("cross-entropy alone, after stage 1", {"stage2": {"contrastive": "none"}}),
+    "without-ort": Variant("without L_ort", {"stage1": {"terms": ("hom", "het")}}),
+    "without-het-ort": Variant("without L_het and L_ort", {"stage1": {"terms": ("hom",)}}),
+    "signed-ort": Variant("L_ort as printed (signed)", {"stage1": {"orthogonal": "signed"}}),
+    "hom-anchors": Variant("L_hom per anchor", {"stage1": {"hom_over": "anchors"}}),
+    "literal": Variant(
+        "all losses as printed",
+        {"stage1": {"orthogonal": "signed", "reduction": "sum"}, "stage2": {"contrastive": "literal"}},
+    ),
+    "soft": Variant("soft contrastive loss (ours for v2)", {"stage2": {"contrastive": "soft"}}),
+    "real-anchors": Variant("real anchors alone in Eq. 5", {"stage2": {"contrastive": "reals"}}),
+    "fresh-student": Variant("a student that starts afresh", {"stage2": {"student": "fresh"}}),
+    "fresh-reals": Variant("a student that starts afresh, real anchors alone", {"stage2": {"student": "fresh", "contrastive": "reals"}}),
+    "trace-images": Variant("each real's z_hom in Eq. 5", {"stage2": {"trace": "images"}}),
+    "trace-prototype": Variant("one prototype in Eq. 5", {"stage2": {"trace": "prototype"}}),
+    "patch-32": Variant("32 px patches in Eq. 5", {"stage2": {"patch": 32}}),
+    "frozen": Variant("frozen encoder", {"stage2": {"freeze_encoder": True}}),
+}
+
+
+class Result(BaseModel):
+    """One variant over all seeds: the mean over test subsets and seeds. `unseen` leaves out the subsets that were trained on; `gain` is the
+    difference of `unseen` (or of `overall`, if none is unseen) to cross-entropy alone on the same data. Intervals are from a bootstrap
+    over seeds and pictures."""
+
+    variant: str
+    title: str
+    trained_on: list[str]
+    seeds: list[int]
+    overall: dict[str, Measure]
+    unseen: dict[str, Measure] | None
+    gain: dict[str, Measure] | None
+
+
+class Ablation(BaseModel):
+    """All variants, in the order in which they were asked for."""
+
+    data_digest: str
+    results: list[Result]
+
+
+def source_variants(splits: DetectionSplits) -> dict[str, Variant]:
+    """NTF and the line to beat trained on each single subset: the training source (Fig. 4)."""
+    made = {}
+    for name in splits.train.fake_subsets:
+        made[f"{BASE}:{name}"] = Variant(f"NTF on {name}", subsets=(name,))
+        made[f"{LINE_TO_BEAT}:{name}"] = Variant(f"cross-entropy on {name}", VARIANTS[LINE_TO_BEAT].changes, (name,))
+    return made
+
+
+def breadth_variants(splits: DetectionSplits, counts: Sequence[int]) -> dict[str, Variant]:
+    """NTF trained on the first so many subsets: the breadth of the training set (Fig. 4)."""
+    names = splits.train.fake_subsets
+    wrong = [count for count in counts if not 1 <= count <= len(names)]
+    if wrong:
+        raise InputError(f"cannot train on {wrong[0]} subsets", f"The data have {len(names)}")
+    return {f"{BASE}:first-{count}": Variant(f"NTF on {count} subsets", subsets=tuple(names[:count])) for count in counts}
+
+
+def chosen_variants(
+    splits: DetectionSplits, names: Sequence[str] | None = None, sources: bool = False, breadth: Sequence[int] = ()
+) -> dict[str, Variant]:
+    """The variants `names` (of VARIANTS), each subset as the only training source, and growing numbers of subsets, as one table's.
+
+    Without `names` all of VARIANTS, or NTF and the line to beat where sources or breadth are asked for. InputError for an unknown name.
+    """
+    names = names or ((BASE, LINE_TO_BEAT) if sources or breadth else tuple(VARIANTS))
+    unknown = [name for name in names if name not in VARIANTS]
+    if unknown:
+        raise InputError(f"there is no variant {unknown[0]!r}", f"Known: {', '.join(VARIANTS)}")
+    return {name: VARIANTS[name] for name in names} | (source_variants(splits) if sources else {}) | breadth_variants(splits, breadth)
+
+
+def ablate(
+    splits: DetectionSplits,
+    output: Path,
+    config: NTFConfig,
+    *,
+    variants: Mapping[str, Variant] = VARIANTS,
+    train_on: Sequence[str] | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    bootstrap: int = 1000,
+    device: str | None = None,
+    on_progress: Progress = silent,
+) -> Ablation:
+    """Trains and evaluates every variant with every seed, under `output/VARIANT/SEED/`.
+
+    `config` is what the variants change; `train_on` the subsets that all of them train on, unless a variant names its own. Raises
+    InputError for an unknown subset, or if `output` holds runs on other data.
+    """
+    runs = [(name, variant, seed) for name, variant in variants.items() for seed in seeds]
+    kept: dict[str, list[Evaluation]] = {name: [] for name in variants}
+    trained_on: dict[str, list[str]] = {}
+    stage1: dict[str, Path] = {}
+    for place, (name, variant, seed) in enumerate(runs):
+        on_progress(place, len(runs), f"{variant.title}, seed {seed}")
+        subsets = variant.subsets or train_on
+        part = splits.only(list(subsets)) if subsets else splits
+        trained_on[name] = part.train.fake_subsets
+        settings = merge(config, {"seed": seed, **_plain(variant.changes)})
+        folder = Path(output) / name.replace(":", "-") / str(seed)
+        key = _stage1_key(settings, splits.train, part.train)
+        if (folder / EVALUATION_FILE).is_file():
+            found = Evaluation.load(folder / EVALUATION_FILE)
+            _check_same(found, splits, settings, folder)
+        else:
+            detector = _trained(part, settings, folder, device)
+            if detector is None:
+                detector = NTFDetector.fit(part, settings, folder, resume=True, device=device, stage1=stage1.get(key))
+            found = evaluate(detector, splits.test, part.validation, bootstrap=0)
+            found.save(folder / EVALUATION_FILE)
+        if (folder / "stage1").is_dir():
+            stage1.setdefault(key, folder / "stage1")
+        kept[name].append(found)
+    on_progress(len(runs), len(runs), "ablation")
+    return summarise_ablation(splits.test, kept, trained_on, {name: variant.title for name, variant in variants.items()}, seeds, bootstrap)
+
+
+def summarise_ablation(
+    test: DetectionData,
+    evaluations: Mapping[str, Sequence[Evaluation]],
+    trained_on: Mapping[str, list[str]],
+    titles: Mapping[str, str],
+    seeds: Sequence[int],
+    bootstrap: int = 1000,
+) -> Ablation:
+    """The table's rows from evaluations that are there already, one for each variant and seed."""
+    drawn = {name: [_replicates(test, one, bootstrap) for one in found] for name, found in evaluations.items()}
+    results = []
+    for name, found in evaluations.items():
+        unseen = [subset for subset in test.fake_subsets if subset not in trained_on[name]]
+        lines = (other for other in evaluations if other.split(":")[0] == LINE_TO_BEAT and trained_on[other] == trained_on[name])
+        line = next(lines, None)
+        counted = unseen or test.fake_subsets
+        gain = None
+        if line is not None and line != name:
+            gain = {key: _difference(found, evaluations[line], drawn[name], drawn[line], counted, key) for key in MEASURES}
+        results.append(
+            Result(
+                variant=name,
+                title=titles[name],
+                trained_on=trained_on[name],
+                seeds=list(seeds),
+                overall={key: _mean(found, drawn[name], test.fake_subsets, key) for key in MEASURES},
+                unseen={key: _mean(found, drawn[name], unseen, key) for key in MEASURES} if unseen else None,
+                gain=gain,
+            )
+        )
+    return Ablation(data_digest=test.digest, results=results)
+
+
+def ablation_table(found: Ablation) -> Table:
+    """One row for each variant: the measures over the test subsets that were not trained on (all of them, where none was left out), and
+    the gain in AP over cross-entropy alone."""
+    rows = []
+    for result in found.results:
+        values = result.unseen or result.overall
+        gain = "–" if result.gain is None else percent(result.gain["ap"], True)
+        rows.append([result.title, str(len(result.trained_on)), *(percent(values[key], True) for key in SHOWN), gain])
+    seeds = len(found.results[0].seeds) if found.results else 0
+    note = (
+        f"Per cent, means over test subsets and {seeds} seeds; 95 % intervals from a bootstrap over seeds and pictures. Subsets that were "
+        "trained on are left out of the means unless all were. The gain is against cross-entropy alone on the same data, drawn in pairs."
+    )
+    header = ["variant", "subsets trained on", *(LABELS[key] for key in SHOWN), "gain in AP"]
+    return Table("Ablations", header, rows, note=note)
+
+
+def _replicates(test: DetectionData, found: Evaluation, bootstrap: int) -> dict[str, dict[str, np.ndarray]]:
+    """Bootstrap replicates of every subset's measures; all runs draw the same pictures."""
+    scores = np.array(found.scores.score)
+    made = {}
+    for subset in test.fake_subsets:
+        members = test.judged_rows(subset)
+        counts = bootstrap_counts(test, members, bootstrap, seed=0)
+        made[subset] = resample(test.labels[members], scores[members], found.threshold, counts)
+    return made
+
+
+def _seed_draws(seeds: int, replicates: int) -> np.ndarray:
+    """How often each seed counts in each replicate: float `[replicates, seeds]`, rows sum to 1."""
+    rng = np.random.default_rng(seeds)
+    return rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=replicates) / seeds
+
+
+def _point(found: Sequence[Evaluation], subsets: Sequence[str], key: str) -> float:
+    values = [one.row(subset).measures[key].value for one in found for subset in subsets]
+    return float(np.mean([np.nan if value is None else value for value in values]))
+
+
+def _drawn(drawn: Sequence[Mapping[str, Mapping[str, np.ndarray]]], subsets: Sequence[str], key: str) -> np.ndarray:
+    """The mean over subsets and drawn seeds in each replicate."""
+    by_seed = np.stack([np.mean([one[subset][key] for subset in subsets], axis=0) for one in drawn], axis=1)
+    return (by_seed * _seed_draws(by_seed.shape[1], len(by_seed))).sum(1)
+
+
+def _mean(found: Sequence[Evaluation], drawn: Sequence[Any], subsets: Sequence[str], key: str) -> Measure:
+    return _interval(_point(found, subsets, key), _drawn(drawn, subsets, key))
+
+
+def _difference(
+    found: Sequence[Evaluation],
+    line: Sequence[Evaluation],
+    drawn: Sequence[Any],
+    line_drawn: Sequence[Any],
+    subsets: Sequence[str],
+    key: str,
+) -> Measure:
+    value = _point(found, subsets, key) - _point(line, subsets, key)
+    return _interval(value, _drawn(drawn, subsets, key) - _drawn(line_drawn, subsets, key))
+
+
+def _interval(value: float, drawn: np.ndarray) -> Measure:
+    if np.isnan(value):
+        return Measure(value=None)
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return Measure(value=value, low=float(low), high=float(high))
+
+
+def _stage1_key(config: NTFConfig, whole: DetectionData, part: DetectionData) -> str:
+    """What decides the weights of stage 1: the settings and the reals, whatever fakes `part` of the training split has beside them."""
+    values = config.model_dump(mode="json", exclude={"stage2", "test_crops", "threads", "checkpoint_every"})
+    real = (whole.labels == REAL) & np.isin(whole.subsets, part.subsets[part.labels == REAL])
+    return hashlib.sha256(json.dumps([values, whole.digest, np.flatnonzero(real).tolist()], sort_keys=True).encode()).hexdigest()
+
+
+def _trained(splits: DetectionSplits, config: NTFConfig, folder: Path, device: str | None) -> NTFDetector | None:
+    """The detector in `folder`, if one was trained there on the same data with the same settings, and only its evaluation is missing."""
+    if not (folder / RUN_FILE).is_file():
+        return None
+    run = json.loads((folder / RUN_FILE).read_text())
+    same = all(run["dataset"][split]["digest"] == getattr(splits, split).digest for split in ("train", "validation"))
+    return NTFDetector.from_pretrained(folder, device) if same and run["config"] == config.model_dump(mode="json") else None
+
+
+def _check_same(found: Evaluation, splits: DetectionSplits, config: NTFConfig, folder: Path) -> None:
+    kept = json.loads((folder / "config.json").read_text()).get("config")
+    if found.data_digest != splits.test.digest or kept != config.model_dump(mode="json"):
+        raise InputError(f"{folder} holds a run on other data or with other settings", "Choose another output folder")
+
+
+def _plain(changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: dict(value) if isinstance(value, Mapping) else value for key, value in changes.items()}

@@ -1,0 +1,169 @@
+"""Natural Trace Forensics as a detector: train it, save it, load it, ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ntf_model.data.data import DetectionSplits
+from ntf_model.data.loader import keep_decoded
+from ntf_model.detector import Detection, Detector, Progress, best_device, parse_settings, register_detector, silent
+from ntf_model.errors import InputError
+from ntf_model.judging.metrics import best_threshold
+from ntf_model.ntf.config import NTFConfig, preset
+from ntf_model.ntf.encoder import build_encoder, encoder_config
+from ntf_model.ntf.inference import predict, predict_data
+from ntf_model.ntf.network import DetectionNetwork, TraceNetwork, new_trace_network
+from ntf_model.ntf.stages import find_trace, learn_detection, learn_trace
+from ntf_model.runs import load_weights, save_weights, write_run
+from ntf_model.training.stage_loop import make_accelerator
+
+TRACE_NAME = "ntf-stage1"
+
+
+@register_detector("ntf")
+class NTFDetector(Detector):
+    """The detector of arXiv 2403.16513. `NTFDetector.from_pretrained(path)(images)` gives a `Detection` for each picture."""
+
+    title = "NTF"
+    Config = NTFConfig
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> NTFConfig:
+        return preset(name, **changes)
+
+    def __init__(self, network: DetectionNetwork, trace: torch.Tensor | None, config: NTFConfig, threshold: float, device: torch.device):
+        self.network, self.config, self.threshold, self.device = network.to(device).eval(), config, threshold, device
+        self.trace = None if trace is None else trace.detach().cpu().numpy()
+
+    @classmethod
+    def fit(
+        cls,
+        splits: DetectionSplits,
+        config: NTFConfig | None = None,
+        output: Path | None = None,
+        *,
+        resume: bool = False,
+        device: str | torch.device | None = None,
+        on_progress: Progress = silent,
+        stage1: Path | None = None,
+    ) -> NTFDetector:
+        """Both stages. `stage1` is the folder `stage1` of an earlier run whose trace is taken over instead of learning it again.
+
+        With `output`: `config.json` and `model.safetensors`, the same for stage 1 under `stage1/`, `run.json`, `metrics.json`,
+        `tensorboard/`, and `checkpoint/` while it runs. Under `accelerate launch` every process calls this.
+        """
+        config = config or NTFConfig()
+        splits = splits._replace(train=keep_decoded(splits.train), validation=keep_decoded(splits.validation))  # for both stages
+        accelerator = make_accelerator(config, device)
+        with torch.random.fork_rng(devices=[accelerator.device] if accelerator.device.type == "cuda" else []):
+            torch.manual_seed(config.seed)
+            options: dict[str, Any] = {"resume": resume, "on_progress": on_progress}
+            history: list[dict[str, Any]] = []
+            teacher = trace = None
+            if config.stage2.from_stage1:
+                teacher, history = _teacher(splits, config, accelerator, output, stage1, options)
+                trace = find_trace(teacher, splits.train, config, accelerator.device)
+            if teacher is not None and config.stage2.student == "teacher":
+                network = DetectionNetwork.from_trace(teacher, config.stage2.freeze_encoder)
+            else:
+                torch.manual_seed(config.seed)  # the same encoder whether a stage 1 went before or not
+                network = DetectionNetwork(build_encoder(config.encoder, config.encoder_weights), config.projection_dim)
+            torch.manual_seed(config.seed + 1)  # the same stage 2 whether stage 1 was trained, resumed or taken over
+            for head in (network.aux, network.classifier):
+                head.apply(lambda layer: layer.reset_parameters() if isinstance(layer, nn.Linear) else None)
+            detection, best = learn_detection(network, trace, splits, config, accelerator, output, **options)
+        detector = cls(network, None if trace is None else trace.prototype, config, 0.5, accelerator.device)
+        scores = predict_data(network, splits.validation, config, accelerator.device).probability
+        detector.threshold = best_threshold(splits.validation.labels, scores)
+        if output and accelerator.is_main_process:
+            detector.save_pretrained(output)
+            metrics = {"stage1": history, "stage2": detection, "best": best, "threshold": detector.threshold}
+            write_run(output, splits, config, metrics)
+        accelerator.wait_for_everyone()
+        return detector
+
+    def score(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        return predict(self.network, images, self.config, self.device).probability
+
+    def distance(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """The distance of each picture to the natural trace, (1 - cos) / 2 in [0, 1]: float64 `[N]`; nan if trained without a trace."""
+        return self._distance(predict(self.network, images, self.config, self.device).features)
+
+    def embed(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """The features that are compared with the trace: unit float32 `[N, projection_dim]`."""
+        return predict(self.network, images, self.config, self.device).features
+
+    def __call__(self, images: Sequence[np.ndarray]) -> list[Detection]:
+        found = predict(self.network, images, self.config, self.device)
+        rows = zip(found.probability.tolist(), self._distance(found.features).tolist(), strict=True)
+        return [Detection(probability, distance, probability > self.threshold) for probability, distance in rows]
+
+    def save_pretrained(self, folder: Path) -> None:
+        config = {
+            "config": self.config.model_dump(mode="json"),
+            "backbone": encoder_config(self.network.encoder),
+            "threshold": self.threshold,
+        }
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        if self.trace is not None:
+            tensors["trace"] = torch.from_numpy(self.trace)
+        save_weights(Path(folder), self.name, config, tensors)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, device: str | torch.device | None = None) -> NTFDetector:
+        values, tensors = load_weights(folder, cls.name)
+        config = parse_settings(NTFConfig, values.get("config", {}), f"{folder}/config.json")
+        encoder = build_encoder(config.encoder, None, values.get("backbone"))
+        network = DetectionNetwork(encoder, config.projection_dim, config.stage2.freeze_encoder)
+        trace = tensors.pop("trace", None)
+        _load(network, {name.removeprefix("network."): value for name, value in tensors.items()}, folder)
+        return cls(network, trace, config, float(values.get("threshold", 0.5)), best_device(device))
+
+    def _distance(self, features: np.ndarray) -> np.ndarray:
+        if self.trace is None:
+            return np.full(len(features), np.nan)
+        return (1 - np.clip(features.astype(np.float64) @ self.trace.astype(np.float64), -1, 1)) / 2
+
+
+def save_teacher(network: TraceNetwork, config: NTFConfig, folder: Path) -> None:
+    """Writes a trained stage 1, for `load_teacher`."""
+    values = {"config": config.model_dump(mode="json"), "backbone": encoder_config(network.encoder)}
+    save_weights(folder, TRACE_NAME, values, network.state_dict())
+
+
+def load_teacher(folder: Path | str) -> TraceNetwork:
+    """Reads a trained stage 1. Raises InputError if it is missing or damaged."""
+    values, tensors = load_weights(folder, TRACE_NAME)
+    config = parse_settings(NTFConfig, values.get("config", {}), f"{folder}/config.json")
+    network = TraceNetwork(build_encoder(config.encoder, None, values.get("backbone")), config.projection_dim)
+    _load(network, tensors, folder)
+    return network
+
+
+def _teacher(
+    splits: DetectionSplits, config: NTFConfig, accelerator: Any, output: Path | None, stage1: Path | None, options: dict[str, Any]
+) -> tuple[TraceNetwork, list[dict[str, Any]]]:
+    """The stage-1 network, trained or taken over, and its history."""
+    if stage1 is not None:
+        return load_teacher(stage1), []
+    teacher = new_trace_network(config)
+    history = learn_trace(teacher, splits.train, config, accelerator, output, **options)
+    if output and accelerator.is_main_process:
+        save_teacher(teacher, config, output / "stage1")
+    return teacher, history
+
+
+def _load(network: nn.Module, tensors: dict[str, torch.Tensor], folder: Path | str) -> None:
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[1].strip()
+        raise InputError(
+            f"the weights in {folder} do not fit their configuration ({reason})", "Take the whole folder from one run"
+        ) from None

@@ -1,0 +1,219 @@
+"""The two stages of Natural Trace Forensics: learn what real pictures share, then tell fakes by their distance to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import nn
+
+from ntf_model.data.data import FAKE, REAL, DetectionData, DetectionSplits
+from ntf_model.data.sampling import BalancedBatches, Draw
+from ntf_model.detector import Progress
+from ntf_model.judging.metrics import average_precision
+from ntf_model.ntf.augment import Batch, Views, to_tensor
+from ntf_model.ntf.config import NTFConfig
+from ntf_model.ntf.encoder import IMAGENET_MEAN, IMAGENET_STD
+from ntf_model.ntf.inference import predict_data, trace_features
+from ntf_model.ntf.losses import Parts, detection_loss, spread, trace_loss
+from ntf_model.ntf.network import DetectionNetwork, TraceNetwork
+from ntf_model.training.stage_loop import Stage, gather_rows, run_stage
+from ntf_model.training.state import State
+
+VIEWS_KEPT = 4  # of each picture, where a frozen encoder's embeddings are made once
+TINY = 1e-7  # keeps the logarithm of a probability finite
+
+
+class Trace(NamedTuple):
+    """What stage 2 needs of the frozen teacher, made once: its z_hom of every training picture that is real (unit `[N, d]`, zero rows
+    for fakes), and their normalised mean `[d]`, the prototype that a picture's distance is measured to."""
+
+    features: torch.Tensor
+    prototype: torch.Tensor
+
+
+def learn_trace(
+    network: TraceNetwork,
+    train: DetectionData,
+    config: NTFConfig,
+    accelerator: Accelerator,
+    output: Path | None,
+    *,
+    resume: bool,
+    on_progress: Progress,
+) -> list[dict[str, Any]]:
+    """Stage 1 on the reals of `train`, in place. Returns the history: the losses of each epoch and the spread of z_hom at its end."""
+    settings = config.stage1
+    last: dict[str, torch.Tensor] = {}
+
+    def loss(model: nn.Module, batch: Batch, step: int) -> Parts:
+        views = to_tensor(batch.pixels.transpose(0, 1).flatten(0, 1), IMAGENET_MEAN, IMAGENET_STD, accelerator.device)
+        hom, het = (_gather_views(accelerator, z.float()) for z in model(views))
+        last["hom"] = hom.detach()
+        parts = trace_loss(
+            hom,
+            het,
+            gather_rows(accelerator, batch.rows.to(accelerator.device)).repeat(2),
+            lambda_=settings.lambda_,
+            temperature=settings.temperature,
+            terms=settings.terms,
+            hom_over=settings.hom_over,
+            orthogonal=settings.orthogonal,
+            reduction=settings.reduction,
+        )
+        return Parts(parts.total + 0.0 * (hom.sum() + het.sum()), parts.terms)  # a head without a loss still takes part in the exchange
+
+    def after_epoch(model: nn.Module, entry: dict[str, Any], state: State) -> bool:
+        entry |= {f"hom_{name}": value for name, value in spread(last["hom"]).items()}
+        return entry["epoch"] == settings.epochs
+
+    def batches(epoch: int, start: int) -> BalancedBatches:
+        return _batches(train, settings.batch_size, config, accelerator, epoch, start, (REAL,))
+
+    views = Views(train.dataset, config.augmentation.view, config.image_size, views=2)
+    stage = Stage("stage1", network, settings, views, batches, loss, after_epoch)
+    state, weights = run_stage(stage, accelerator, config, output, resume=resume, on_progress=on_progress)
+    network.load_state_dict(weights)
+    return state.history
+
+
+def find_trace(network: TraceNetwork, train: DetectionData, config: NTFConfig, device: torch.device) -> Trace:
+    """The teacher's work for the whole of stage 2: z_hom of each real training picture's centre crop, detached."""
+    real = np.flatnonzero(train.labels == REAL)
+    found = trace_features(network.to(device), train.take(real), config, device).clone()
+    features = found.new_zeros(len(train), found.shape[1])
+    features[torch.from_numpy(real).to(device)] = found
+    return Trace(features, F.normalize(found.mean(0), dim=0))
+
+
+def learn_detection(
+    network: DetectionNetwork,
+    trace: Trace | None,
+    splits: DetectionSplits,
+    config: NTFConfig,
+    accelerator: Accelerator,
+    output: Path | None,
+    *,
+    resume: bool,
+    on_progress: Progress,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Stage 2, in place: the network is left with the weights of the epoch of the best validation AP. Returns the history and that epoch's
+    entry. `trace` may be None if `stage2.contrastive` is "none"."""
+    settings, train, device = config.stage2, splits.train, accelerator.device
+
+    def loss(model: nn.Module, batch: Batch, step: int) -> Parts:
+        inputs = batch.pixels[:, 0]
+        inputs = inputs.to(device) if network.frozen else to_tensor(inputs, IMAGENET_MEAN, IMAGENET_STD, device)
+        z, logits = model(inputs)
+        if settings.patch:
+            z, _ = model(_patch(inputs, settings.patch, config.seed, step))
+        z, logits = (gather_rows(accelerator, value.float()) for value in (z, logits))
+        labels, rows = (gather_rows(accelerator, value.to(device)) for value in (batch.labels, batch.rows))
+        z = network.standardise(z)
+        parts = detection_loss(
+            z,
+            logits,
+            labels == FAKE,
+            z.detach()[:1] if trace is None else _batch_trace(trace, settings.trace, rows[labels == REAL]),
+            gamma=settings.gamma,
+            contrastive=settings.contrastive,
+            temperature=settings.temperature,
+        )
+        return Parts(parts.total + 0.0 * z.sum(), parts.terms)
+
+    def after_epoch(model: nn.Module, entry: dict[str, Any], state: State) -> bool:
+        entry |= _validate(accelerator.unwrap_model(model), splits.validation, config, accelerator)
+        best = state.best
+        return best is None or _rank(entry) > _rank(best)
+
+    def stop(state: State) -> bool:
+        return state.best is not None and state.epoch - state.best["epoch"] >= settings.patience
+
+    def batches(epoch: int, start: int) -> BalancedBatches:
+        return _batches(train, settings.batch_size, config, accelerator, epoch, start, (REAL, FAKE))
+
+    views: Any = Views(train.dataset, config.augmentation.view, config.image_size)
+    if network.frozen:
+        views = KeptEmbeddings(network.to(device), views, config, device)
+    stage = Stage("stage2", network, settings, views, batches, loss, after_epoch, stop)
+    state, weights = run_stage(stage, accelerator, config, output, resume=resume, on_progress=on_progress)
+    network.load_state_dict(weights)
+    return state.history, state.best or {}
+
+
+class KeptEmbeddings:
+    """A frozen encoder's embeddings of a few views of each training picture, made once, in place of the views themselves."""
+
+    def __init__(self, network: DetectionNetwork, views: Views, config: NTFConfig, device: torch.device):
+        self.labels = torch.zeros(len(views), dtype=torch.int64)
+        kept = []
+        network.eval()
+        for row in range(len(views)):
+            seeds = (np.random.default_rng([config.seed, row, view]).integers(2**63) for view in range(VIEWS_KEPT))
+            drawn = views.batch([Draw(row, int(seed)) for seed in seeds])
+            self.labels[row] = drawn.labels[0]
+            pixels = to_tensor(drawn.pixels[:, 0], IMAGENET_MEAN, IMAGENET_STD, device)
+            with torch.no_grad():
+                kept.append(network.embed(pixels).float().cpu())
+        self.kept = torch.stack(kept)
+
+    def batch(self, draws: Sequence[Draw]) -> Batch:
+        """As `Views`, with embeddings float `[N, 1, dim]` for pixels."""
+        rows = torch.tensor([draw.row for draw in draws])
+        views = torch.tensor([draw.seed % VIEWS_KEPT for draw in draws])
+        return Batch(self.kept[rows, views].unsqueeze(1), self.labels[rows], rows)
+
+
+def _batches(
+    train: DetectionData, batch_size: int, config: NTFConfig, accelerator: Accelerator, epoch: int, start: int, labels: tuple[int, ...]
+) -> BalancedBatches:
+    world = accelerator.num_processes
+    available = int(np.isin(train.labels, labels).sum())
+    batch_size = max(min(batch_size, available) // world, 1) * world  # a picture twice in one batch teaches nothing
+    return BalancedBatches(
+        train, batch_size, config.seed, epoch, labels, rank=accelerator.process_index, world_size=accelerator.num_processes, start=start
+    )
+
+
+def _gather_views(accelerator: Accelerator, views: torch.Tensor) -> torch.Tensor:
+    """This process's `[2n, d]`, first views then second ones, with those of all processes: `[2N, d]` in the same order."""
+    first, second = views.chunk(2)
+    return torch.cat([gather_rows(accelerator, first), gather_rows(accelerator, second)])
+
+
+def _batch_trace(trace: Trace, kind: str, real_rows: torch.Tensor) -> torch.Tensor:
+    """z_hom for one batch: `[d]`, or `[n, d]` for "images"."""
+    if kind == "prototype":
+        return trace.prototype
+    features = trace.features[real_rows]
+    return features if kind == "images" else features.mean(0)
+
+
+def _patch(pixels: torch.Tensor, size: int, seed: int, step: int) -> torch.Tensor:
+    """The same random `size` px window of every view of a batch."""
+    top, left = np.random.default_rng([seed, step]).integers(0, [max(side - size, 0) + 1 for side in pixels.shape[-2:]])
+    return pixels[..., top : top + size, left : left + size]
+
+
+def _validate(network: DetectionNetwork, data: DetectionData, config: NTFConfig, accelerator: Accelerator) -> dict[str, float]:
+    """Mean AP over the subsets and cross-entropy on the validation split, its pictures shared among the processes."""
+    rows = np.arange(accelerator.process_index, len(data), accelerator.num_processes)
+    found = predict_data(network, data.take(rows), config, accelerator.device).probability if len(rows) else np.empty(0)
+    pairs = gather_object(list(zip(rows.tolist(), found.tolist(), strict=True)))
+    scores = np.empty(len(data))
+    for row, score in pairs:
+        scores[row] = score
+    precisions = [average_precision(data.labels[members], scores[members]) for members in map(data.rows_of, data.fake_subsets)]
+    right = np.where(data.labels == FAKE, scores, 1 - scores)
+    return {"validation_ap": float(np.mean(precisions)), "validation_loss": float(-np.log(np.maximum(right, TINY)).mean())}
+
+
+def _rank(entry: dict[str, Any]) -> tuple[float, float]:
+    """The better epoch has the higher AP, and among equals (all 1.0 on an easy split) the lower loss."""
+    return round(entry["validation_ap"], 6), -entry["validation_loss"]

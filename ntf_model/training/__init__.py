@@ -1,0 +1,1 @@
+"""One training loop, its schedules and its state."""

@@ -1,0 +1,1 @@
+"""Making all that is missing of a plan, and committing one version."""

@@ -1,0 +1,57 @@
+"""How long an image takes on this machine, learnt from the builds that ran on it, so that a plan can say how long it will take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipelines.files import cache_folder, write_cache
+from pipelines.plan.plan import Shard
+
+SMOOTHING = 0.5  # weight of the newest build against what was known before
+
+
+def remember(device: str, made: Iterable[tuple[Shard, int, float]]) -> None:
+    """Notes the seconds an image of each generator and checkpoint, from (shard, images, seconds). Costs nothing if it cannot be written."""
+    totals: dict[str, list[float]] = {}
+    for shard, images, seconds in made:
+        if shard.generator and images:
+            total = totals.setdefault(_key(shard, device), [0.0, 0.0])
+            total[0] += seconds
+            total[1] += images
+    if not totals:
+        return
+    known = _read()
+    for key, (spent, count) in totals.items():
+        rate = spent / count
+        known[key] = rate if key not in known else SMOOTHING * rate + (1 - SMOOTHING) * known[key]
+    write_cache(_file(), known)
+
+
+def estimate(device: str, shards: Iterable[Shard]) -> tuple[float, frozenset[str]]:
+    """Seconds that making `shards` will take by what is known, and the generators that have not run here yet, which it leaves out."""
+    known, seconds, unknown = _read(), 0.0, set()
+    for shard in shards:
+        rate = known.get(_key(shard, device))
+        if rate is not None:
+            seconds += rate * shard.count
+        elif shard.generator:
+            unknown.add(shard.generator)
+    return seconds, frozenset(unknown)
+
+
+def _key(shard: Shard, device: str) -> str:
+    return f"{shard.generator} {shard.checkpoint} {device.split(':', maxsplit=1)[0]}"
+
+
+def _file() -> Path:
+    return cache_folder() / "rates.json"
+
+
+def _read() -> dict[str, float]:
+    try:
+        found = json.loads(_file().read_text())
+        return {str(key): float(value) for key, value in found.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}

@@ -1,0 +1,1 @@
+"""Known checkpoints: where they come from, what they are, and how new ones are registered."""

@@ -1,0 +1,185 @@
+"""Checkpoints that a user adds: taken in whole, looked into safely, tried out once, and known by name from then on.
+
+`registered.yaml` in the checkpoint folder lists them. An entry there stands before one of the same name that ships with the project, so
+adding new weights under the name that a manifest uses makes exactly the shards of that checkpoint stale.
+
+A file may also be dropped into `incoming/` with a note beside it (`FILE.yaml`: name, generator, licence, ...); `scan_incoming` finds it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import filelock
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from generators import registry
+from generators.base import Request
+from generators.checkpoints import Checkpoint, sha256_of
+from generators.errors import CheckpointError, InputError
+from pipelines.catalogue.catalogue import REGISTERED_FILE, Catalogue, CheckpointEntry
+from pipelines.images import encode
+from pipelines.manifest import yaml_lines
+from pipelines.manifest.schema import Codec, Name
+
+INCOMING = "incoming"
+SETTLE_SECONDS = 5.0  # a file whose size and time have not changed for so long is whole
+
+
+class Registration(BaseModel):
+    """What has to be said of a checkpoint, because its file cannot say it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    generator: str
+    licence: str = Field(min_length=1)
+    trained_on: str | None = None
+    components: dict[str, str] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Added:
+    """A registered checkpoint: its name, its sha256, where it lies, and the picture that it made (None for one that only swaps)."""
+
+    name: str
+    generator: str
+    sha256: str
+    path: Path
+    preview: Path | None
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A file in `incoming/`. `waits_for` says what it waits for, "" if it can be registered now."""
+
+    path: Path
+    waits_for: str
+    registration: Registration | None = None
+
+
+def add_checkpoint(file: Path, registration: Registration, catalogue: Catalogue) -> Added:
+    """Copies `file` into the checkpoint folder, loads it, makes a test image, and registers it under its name.
+
+    Nothing is registered, and nothing stays behind, if the file is not what its generator needs (CheckpointError) or the name of the
+    generator is not known (InputError). The file's name holds its sha256, so what an older registration named stays where it is.
+    """
+    kind = registry.get(registration.generator)
+    sha256 = sha256_of(file)
+    folder = catalogue.folder / registration.generator
+    kept = folder / f"{registration.name}-{sha256[:12]}{''.join(file.suffixes[-1:])}"
+    entry = CheckpointEntry(
+        generators=(registration.generator,),
+        file=kept.relative_to(catalogue.folder).as_posix(),
+        how=f"added from {file.name}",
+        trained_on=registration.trained_on,
+        licence=registration.licence,
+        sha256=sha256,
+        components=registration.components,
+        options=registration.options,
+        added=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    new = not kept.exists()
+    if new:
+        _copy(file, kept)
+    try:
+        parts = {role: catalogue.checkpoint(name) for role, name in registration.components.items()}
+        generator = kind.load(Checkpoint(kept, registration.options, parts))
+        preview = None
+        if "sample" in kind.steps:
+            preview = kept.with_suffix(".png")
+            preview.write_bytes(encode(generator.run(Request("sample", [0])).images[0], Codec()))
+    except (InputError, KeyError) as error:
+        if new:
+            kept.unlink()
+        message = f"component {error} is not listed" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(f"{file} was not registered: {message}") from None
+    _write_entry(catalogue.folder, registration.name, entry)
+    return Added(registration.name, registration.generator, sha256, kept, preview)
+
+
+def scan_incoming(folder: Path, settle: float = SETTLE_SECONDS) -> list[Arrival]:
+    """What lies in `folder/incoming/`, and what each file waits for: to be whole, or to be described."""
+    arrivals = []
+    incoming = folder / INCOMING
+    for file in sorted(incoming.iterdir()) if incoming.is_dir() else []:
+        if file.suffix in (".yaml", ".partial") or file.name.startswith(".") or not file.is_file():
+            continue
+        note = file.with_name(file.name + ".yaml")
+        age = time.time() - file.stat().st_mtime
+        if age < settle:
+            arrivals.append(Arrival(file, f"being copied: it changed {age:.0f} s ago"))
+        elif not note.is_file():
+            arrivals.append(Arrival(file, f"no {note.name} beside it (name, generator, licence)"))
+        else:
+            arrivals.append(_described(file, note))
+    return arrivals
+
+
+def take_incoming(catalogue: Catalogue, settle: float = SETTLE_SECONDS) -> tuple[list[Added], list[Arrival]]:
+    """Registers every file of `incoming/` that is whole and described; gives those, and what the others wait for.
+
+    A file that cannot be registered stays, and says why, without keeping the others from being taken.
+    """
+    added, waiting = [], []
+    for arrival in scan_incoming(catalogue.folder, settle):
+        if arrival.registration is None:
+            waiting.append(arrival)
+            continue
+        try:
+            added.append(add_checkpoint(arrival.path, arrival.registration, catalogue))
+        except InputError as error:
+            waiting.append(Arrival(arrival.path, str(error)))
+            continue
+        arrival.path.unlink()
+        arrival.path.with_name(arrival.path.name + ".yaml").unlink()
+    return added, waiting
+
+
+def read_registration(file: Path) -> Registration:
+    """Reads the note beside a dropped file. InputError names the line and the key that is wrong."""
+    data, lines = yaml_lines.load(file)
+    try:
+        return Registration.model_validate(data)
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")  # a misspelt key before the one it leaves missing
+        line = yaml_lines.line_of(lines, first["loc"])
+        key = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{file}, line {line}: {key}: {first['msg']}", "It needs name, generator and licence") from None
+
+
+def _described(file: Path, note: Path) -> Arrival:
+    try:
+        return Arrival(file, "", read_registration(note))
+    except InputError as error:
+        return Arrival(file, str(error))
+
+
+def _copy(file: Path, kept: Path) -> None:
+    """The copy appears whole or not at all."""
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial = kept.with_name(kept.name + ".partial")
+        shutil.copyfile(file, partial)
+        partial.replace(kept)
+    except OSError as error:
+        raise InputError(
+            f"cannot copy {file} to {kept.parent}: {error.strerror}", "Check the folder, its permissions and the disk"
+        ) from None
+
+
+def _write_entry(folder: Path, name: str, entry: CheckpointEntry) -> None:
+    path = folder / REGISTERED_FILE
+    with filelock.FileLock(path.with_suffix(".lock")):
+        data = yaml.safe_load(path.read_text()) or {} if path.is_file() else {}
+        data[name] = entry.model_dump(mode="json", exclude_defaults=True)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(yaml.safe_dump(data, sort_keys=True))
+        partial.replace(path)

@@ -1,0 +1,79 @@
+"""What one version has that another does not, subset by subset, and which ingredient made the difference."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import lance
+
+from pipelines.examine.lineage import Change, changes
+from pipelines.store import Store
+from pipelines.store.store import BATCH_ROWS
+
+_COLUMNS = ["id", "role", "subset", "part", "index", "step", "sha256", "format", "width", "height", "chain"]
+
+
+@dataclass
+class SubsetDiff:
+    """The images of one subset and role (`final`, `intermediate`, `real`) that differ. `causes` counts the replaced images by ingredient;
+    an image with two changed ingredients counts under both."""
+
+    subset: str
+    role: str
+    added: int = 0
+    removed: int = 0
+    replaced: int = 0
+    causes: Counter[Change] = field(default_factory=Counter)
+
+
+def diff(store: Store, before: int | str | None, after: int | str | None) -> list[SubsetDiff]:
+    """The differences from version `before` to version `after`, in order of subset and role; rejected tries are left aside.
+
+    Shards that both versions share are not read, so this takes time and memory by what differs. Raises InputError for an unknown version.
+    """
+    old_version, new_version = store.dataset(before), store.dataset(after)
+    shared = _files(old_version).keys() & _files(new_version).keys()
+    old, new = _images(old_version, shared), _images(new_version, shared)
+    found: dict[tuple[str, str], SubsetDiff] = {}
+    for name in sorted(old.keys() | new.keys()):
+        row = new.get(name) or old[name]
+        entry = found.setdefault((row["subset"], row["role"]), SubsetDiff(row["subset"], row["role"]))
+        if name not in old:
+            entry.added += 1
+        elif name not in new:
+            entry.removed += 1
+        elif old[name]["sha256"] != new[name]["sha256"]:
+            entry.replaced += 1
+            entry.causes.update(_causes(old[name], new[name]))
+    return [entry for _, entry in sorted(found.items()) if entry.added or entry.removed or entry.replaced]
+
+
+def _files(dataset: lance.LanceDataset) -> dict[str, lance.LanceFragment]:
+    """The fragments of a version by their data file: a file is never changed, so two versions that name it hold the same rows."""
+    return {fragment.metadata.files[0].path: fragment for fragment in dataset.get_fragments()}
+
+
+def _images(dataset: lance.LanceDataset, shared: set[str]) -> dict[str, dict[str, Any]]:
+    """The rows of the fragments that are not shared, by what is planned: a final image that took another attempt is still the same one."""
+    fragments = [fragment for file, fragment in _files(dataset).items() if file not in shared]
+    found = {}
+    for fragment in fragments:
+        for batch in fragment.to_batches(columns=_COLUMNS, filter="role != 'rejected'", batch_size=BATCH_ROWS):
+            for row in batch.to_pylist():
+                planned = f"{row['subset']}/{row['part']}/{row['index']:06d}/{row['step']}"
+                found[planned if row["role"] == "final" else row["id"]] = row
+    return found
+
+
+def _causes(old: dict[str, Any], new: dict[str, Any]) -> tuple[Change, ...]:
+    found = changes(json.loads(old["chain"]), json.loads(new["chain"]))
+    if found:
+        return found
+    if any(old[name] != new[name] for name in ("format", "width", "height")):
+        return (Change("encoding", 0, f"{old['format']} {old['width']} px -> {new['format']} {new['width']} px"),)
+    if old["role"] == "real":
+        return (Change("encoding", 0, "quality, or the code that imports"),)
+    return (Change("other pixels from the same recipe"),)

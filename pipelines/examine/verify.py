@@ -1,0 +1,154 @@
+"""Is a version what it says? Its rows are read back, and some of its images are made again from what is recorded about them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal
+
+import lance
+import numpy as np
+import pyarrow as pa
+
+from generators.errors import InputError
+from pipelines.examine.lineage import changes
+from pipelines.images import decode, encode
+from pipelines.make.make import Maker
+from pipelines.make.models import Models, pick_device
+from pipelines.manifest.schema import Manifest
+from pipelines.plan.plan import INTERMEDIATE_CODEC, Plan, make_plan
+from pipelines.store import Row, Store
+from pipelines.store.schema import from_table
+
+BATCH_IMAGES = 64
+DECODING_THREADS = 4
+
+Outcome = Literal["bit-exact", "within one grey level", "different", "not possible here"]
+
+
+@dataclass
+class Verification:
+    """What `verify` found. `damaged` holds a line for everything that cannot be read or is not what its row says; `remade` the outcome for
+    each image that was made again, by id, and `why` a word on those that differ or could not be."""
+
+    version: int
+    rows: int = 0
+    images: int = 0
+    digest: bool = False
+    damaged: list[str] = field(default_factory=list)
+    remade: dict[str, Outcome] = field(default_factory=dict)
+    why: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        return self.digest and not self.damaged and "different" not in self.remade.values()
+
+
+def verify(
+    store: Store,
+    version: int | str | None = None,
+    sample: int = 0,
+    device: str = "auto",
+    on_images: Callable[[int, int], None] = lambda done, total: None,
+) -> Verification:
+    """Reads every row of a version back (sha256, decodability, size, digest), and makes `sample` of its fakes again.
+
+    Takes memory by the batch, not by the version. `on_images(done, total)` is called as reading goes on.
+    """
+    dataset = store.dataset(version)
+    found = Verification(dataset.version)
+    _read_back(store, dataset, found, on_images)
+    if not found.damaged:
+        found.digest = store.digest(dataset.version) == store.version(dataset.version).digest
+        if not found.digest:
+            found.damaged.append(f"the rows of version {dataset.version} do not have the digest that was recorded with it")
+    if sample:
+        _make_again(store, found, sample, device)
+    return found
+
+
+def _read_back(store: Store, dataset: lance.LanceDataset, found: Verification, on_images: Callable[[int, int], None]) -> None:
+    sizes = store.data.sizes()
+    total = sum(fragment.physical_rows for fragment in dataset.get_fragments())
+    with ThreadPoolExecutor(DECODING_THREADS) as threads:
+        for fragment in dataset.get_fragments():
+            file = fragment.metadata.files[0]
+            if sizes.get(file.path) != file.file_size_bytes:
+                there = "is not there" if file.path not in sizes else f"has {sizes[file.path]:,} bytes instead of {file.file_size_bytes:,}"
+                found.damaged.append(
+                    f"the data file {file.path} {there}: its {fragment.physical_rows} rows are lost; restore it from a copy"
+                )
+                continue
+            try:
+                for batch in fragment.to_batches(columns=["id", "sha256", "width", "height", "role", "image"], batch_size=BATCH_IMAGES):
+                    found.damaged += [line for line in threads.map(_problem, *_columns(batch)) if line]
+                    found.rows += batch.num_rows
+                    found.images += batch.num_rows - batch.column("image").null_count
+                    on_images(found.rows, total)
+            except (OSError, ValueError, RuntimeError, pa.ArrowException) as error:
+                found.damaged.append(f"the data file {file.path} cannot be read: {str(error).splitlines()[0][:200]}")
+
+
+def _columns(batch: pa.RecordBatch) -> Iterator[list[object]]:
+    return (batch.column(name).to_pylist() for name in ("id", "sha256", "width", "height", "role", "image"))
+
+
+def _problem(name: str, sha256: str | None, width: int | None, height: int | None, role: str, image: bytes | None) -> str | None:
+    if image is None:
+        return None if role == "rejected" else f"{name} has no image"
+    if hashlib.sha256(image).hexdigest() != sha256:
+        return f"{name} is not the image that was stored: its sha256 differs"
+    try:
+        pixels = decode(image, name)
+    except InputError as error:
+        return str(error)
+    return None if pixels.shape[:2] == (height, width) else f"{name} is {pixels.shape[1]} x {pixels.shape[0]} px, not {width} x {height}"
+
+
+def _make_again(store: Store, found: Verification, sample: int, device: str) -> None:
+    """Sampled by the hash of their ids: the same images for the same version, evenly over all subsets of fakes."""
+    dataset = store.dataset(found.version)
+    ids = [name for batch in dataset.to_batches(columns=["id"], filter="role = 'final'") for name in batch.column("id").to_pylist()]
+    chosen = sorted(ids, key=lambda name: hashlib.sha256(name.encode()).digest())[:sample]
+    plan = _plan_of(store, found.version)
+    maker = Maker(plan, store, Models(plan.catalogue, pick_device(device)))
+    for name in sorted(chosen):
+        quoted = name.replace("'", "''")
+        (row,) = from_table(dataset.to_table(filter=f"id = '{quoted}'"))
+        found.remade[name], why = _outcome(plan, maker, row)
+        if why:
+            found.why[name] = why
+
+
+def _plan_of(store: Store, version: int) -> Plan:
+    recorded = store.version(version).properties.get("manifest")
+    if recorded is None:
+        raise InputError(f"version {version} of {store.name} has no manifest", "Only versions that `ntf build` made can be made again")
+    return make_plan(Manifest.model_validate(json.loads(recorded)))
+
+
+def _outcome(plan: Plan, maker: Maker, row: Row) -> tuple[Outcome, str]:
+    """One image against the same made again, alone in its batch: so other rounding than in the build's batches is to be expected."""
+    try:
+        again = maker.remake(row)
+    except (InputError, KeyError, IndexError) as error:
+        return "not possible here", str(error)
+    difference = changes(row.chain[: len(again.row.chain)], again.row.chain)
+    if again.pixels is None:  # a rejection does not record what it was made from
+        difference = tuple(change for change in difference if change.kind not in ("source images", "prompt"))
+    if difference:
+        return "not possible here", "; ".join(map(str, difference))
+    if again.pixels is None:
+        return "different", f"rejected now: {again.row.reason}"
+    assert row.image is not None
+    codec = INTERMEDIATE_CODEC if row.role == "intermediate" else plan.manifest.codec
+    stored, remade = decode(row.image, row.id), decode(encode(again.pixels, codec), row.id)
+    if stored.shape != remade.shape:
+        return "different", f"{remade.shape[1]} x {remade.shape[0]} px now"
+    furthest = int(np.abs(stored.astype(np.int16) - remade).max())
+    if furthest == 0:
+        return "bit-exact", ""
+    return ("within one grey level", "") if furthest == 1 else ("different", f"by up to {furthest} grey levels")

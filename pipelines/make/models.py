@@ -1,0 +1,36 @@
+"""Generators that stay loaded between shards."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+
+from generators.base import Generator
+from generators.loading import load_generator
+from pipelines.catalogue.catalogue import Catalogue
+
+
+class Models:
+    """The last `keep` generators that were used, loaded, on one device."""
+
+    def __init__(self, catalogue: Catalogue, device: str = "cpu", keep: int = 2):
+        self._catalogue = catalogue
+        self.device = device
+        self._keep = keep
+        self._loaded: OrderedDict[tuple[str, str], Generator] = OrderedDict()
+
+    def get(self, generator: str, checkpoint: str) -> Generator:
+        """The generator with that checkpoint, loaded now if it is not yet. Raises CheckpointError if it cannot be."""
+        key = (generator, checkpoint)
+        if key not in self._loaded:
+            while len(self._loaded) >= self._keep:
+                self._loaded.popitem(last=False)
+            self._loaded[key] = load_generator(generator, self._catalogue.checkpoint(checkpoint), self.device)
+        self._loaded.move_to_end(key)
+        return self._loaded[key]
+
+
+def pick_device(wanted: str = "auto") -> str:
+    """ "auto" is the first GPU if there is one, else the CPU."""
+    return ("cuda:0" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted

@@ -1,0 +1,110 @@
+"""The same past for real and fake: JPEG compression and sizes that the reals went through, given to the fakes.
+
+A real photograph was stored as JPEG, at some size, before it became an image of the dataset; a fake was not. A fake gets the past of one
+real image, its donor: the one that it was made from, where its chain begins with one, and otherwise one drawn by the fake's own seed from
+its real source and its own split.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, JpegImagePlugin
+
+from generators.errors import InputError
+from generators.seeding import numpy_rng
+from pipelines.images import FORMATS, decode, fit
+from pipelines.manifest.schema import Parity, Recompression
+
+CHROMA = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
+# The luma quantisation table of JPEG's Annex K.1, in rows: what libjpeg's quality scales.
+LUMA_TABLE = (
+    16, 11, 10, 16, 24, 40, 51, 61,
+    12, 12, 14, 19, 26, 58, 60, 55,
+    14, 13, 16, 24, 40, 57, 69, 56,
+    14, 17, 22, 29, 51, 87, 80, 62,
+    18, 22, 37, 56, 68, 109, 103, 77,
+    24, 35, 55, 64, 81, 104, 113, 92,
+    49, 64, 78, 87, 103, 121, 120, 101,
+    72, 92, 95, 98, 112, 100, 103, 99,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class History:
+    """What a file says of an image's past: its height and width, and for JPEG its quantisation tables (one for each component class) and
+    chroma subsampling, a key of `CHROMA`."""
+
+    height: int
+    width: int
+    tables: tuple[tuple[int, ...], ...] = ()
+    subsampling: int = 0
+
+    @property
+    def side(self) -> int:
+        """Of the centre square that the dataset takes."""
+        return min(self.height, self.width)
+
+    def as_data(self) -> dict[str, Any]:
+        """As a row's measures have it."""
+        data: dict[str, Any] = {"side": self.side}
+        if self.tables:
+            data |= {"quality": quality_of(self.tables[0]), "chroma": CHROMA[self.subsampling], "tables": [*map(list, self.tables)]}
+        return data
+
+
+@lru_cache(maxsize=4096)
+def read_history(file: Path) -> History:
+    """The past of an image file, from its header. InputError if it is no image."""
+    try:
+        with Image.open(file, formats=FORMATS) as opened:
+            width, height = opened.size
+            if opened.getexif().get(0x0112, 1) >= 5:  # lying on its side
+                width, height = height, width
+            if not isinstance(opened, JpegImagePlugin.JpegImageFile):
+                return History(height, width)
+            tables = tuple(tuple(min(255, step) for step in opened.quantization[number]) for number in sorted(opened.quantization))
+            sampling = JpegImagePlugin.get_sampling(opened)
+            return History(height, width, tables, sampling if sampling in CHROMA else 0)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"{file} is not an image that can be read ({error})", f"Use {', '.join(FORMATS)}, or remove it") from None
+
+
+def quality_of(luma: tuple[int, ...]) -> int:
+    """The libjpeg quality whose luma table is nearest to `luma`, 1 to 100."""
+    scales = [5000 / quality if quality < 50 else 200 - 2 * quality for quality in range(1, 101)]
+    tables = np.clip((np.outer(scales, LUMA_TABLE) + 50) // 100, 1, 255)
+    return int(np.abs(tables - np.array(luma)).sum(1).argmin()) + 1
+
+
+def with_history(pixels: np.ndarray, donor: History, parity: Parity) -> np.ndarray:
+    """A fake `uint8` RGB `[H, W, 3]` taken through its donor's past, as far as `parity` asks: its size, then its compression.
+
+    The donor's centre square, which the dataset takes, begins anywhere in the donor's 8x8 grid; the fake is put at the same place.
+    """
+    if parity.sizes == "reals":
+        pixels = fit(pixels, donor.side)
+    if parity.jpeg != "reals" or not donor.tables:
+        return pixels
+    top, left = ((side - donor.side) // 2 % 8 for side in (donor.height, donor.width))
+    padded = np.pad(pixels, ((top, 0), (left, 0), (0, 0)), mode="symmetric")
+    options = {"qtables": [list(table) for table in donor.tables], "subsampling": donor.subsampling}
+    return _through_jpeg(padded, **options)[top:, left:]
+
+
+def recompressed(pixels: np.ndarray, asked: Recompression, seed: int) -> np.ndarray:
+    """Any image, real or fake, after one JPEG compression with a quality that its own seed draws."""
+    low, high = asked.quality
+    subsampling = next(number for number, name in CHROMA.items() if name == asked.chroma)
+    return _through_jpeg(pixels, quality=int(numpy_rng(seed, "jpeg").integers(low, high + 1)), subsampling=subsampling)
+
+
+def _through_jpeg(pixels: np.ndarray, **options: Any) -> np.ndarray:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", **options)
+    return decode(stream.getvalue(), "a compressed image")

@@ -1,0 +1,1 @@
+"""What to build: the manifest, read and checked."""

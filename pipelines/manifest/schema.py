@@ -1,0 +1,433 @@
+"""The manifest: what to build, as data.
+
+A manifest is YAML, validated before any work starts. Everything wrong with it is reported with the line, the key and what would be right.
+`docs/manifests.md` shows one by example.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from generators import registry
+from generators.base import Step as StepKind
+from generators.errors import InputError
+from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry
+from pipelines.manifest import yaml_lines
+
+STEP_KINDS: tuple[StepKind, ...] = ("sample", "prompt", "swap", "edit")
+CASCADE = "cascade"  # the face detector that needs no checkpoint
+RECONSTRUCTION = "Reconstruction"  # the subset that `parity.reconstruct` adds
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RealSource(Strict):
+    """A source of real images: a folder of image files, or `package: faces | photos`, the pictures that ship with the libraries.
+
+    `licence` states the licence or consent basis, and there is no default: whoever builds must know it. `identities` is a CSV file
+    `file,identity`; without one, every picture counts as a person (or photograph) of its own. `count` bounds how many images are taken; by
+    default as many as the largest number of fakes that is compared with them.
+    """
+
+    path: Path | None = None
+    package: Literal["faces", "photos"] | None = None
+    licence: str = Field(min_length=1)
+    identities: Path | None = None
+    exclude: Path | None = None
+    count: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> RealSource:
+        if (self.path is None) == (self.package is None):
+            raise ValueError("give either `path: FOLDER` or `package: faces | photos`")
+        return self
+
+
+class ChainStep(Strict):
+    """One application of a generator. In YAML: `{swap: simswap, checkpoint: simswap-224, source: celebahq, ...parameters}`."""
+
+    kind: StepKind
+    generator: str
+    checkpoint: str
+    source: str | None = None  # swap: the real source that identities are drawn from
+    target: str | None = None  # swap or edit as a first step: the real source that is worked on
+    prompts: tuple[str, ...] | Path | None = None
+    repeat_pairs: bool = False  # whether one person may be put on one real image more than once
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or "kind" in data:
+            return data
+        kinds = [kind for kind in STEP_KINDS if kind in data]
+        if len(kinds) != 1:
+            raise ValueError(
+                f"a step has exactly one of {', '.join(STEP_KINDS)}, naming its generator; this one has {' and '.join(kinds) or 'none'}"
+            )
+        own = {"checkpoint", "source", "target", "prompts", "repeat_pairs"}
+        rest = {key: value for key, value in data.items() if key not in own and key != kinds[0]}
+        return {"kind": kinds[0], "generator": data[kinds[0]], "parameters": rest, **{key: data[key] for key in own if key in data}}
+
+    def settings(self) -> dict[str, Any]:
+        """All parameters with defaults filled in, as plain data. They are part of the shard's key."""
+        return registry.get(self.generator).parse_parameters(self.parameters).model_dump(mode="json")
+
+
+class Part(Strict):
+    """A chain, its real source and a count: most subsets have one part, some rows of the paper have one for each training source."""
+
+    count: int = Field(ge=1)
+    real: str
+    chain: tuple[ChainStep, ...] = Field(min_length=1)
+
+
+class Subset(Strict):
+    """One row of the dataset."""
+
+    parts: tuple[Part, ...] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _single_part(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "parts" not in data:
+            return {"parts": [data]}
+        return data
+
+    @property
+    def count(self) -> int:
+        return sum(part.count for part in self.parts)
+
+    @property
+    def reals(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(part.real for part in self.parts))
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families of the steps, last step first, as the paper writes its hybrids: SimSwap_LDM is ("GAN", "DM")."""
+        return tuple(registry.get(step.generator).family for step in reversed(self.parts[0].chain))
+
+    @property
+    def family(self) -> str:
+        """ "GAN", "DM" or "multi-step"."""
+        return self.families[0] if len(self.families) == 1 else "multi-step"
+
+    @property
+    def mode(self) -> str:
+        """ "GAN", "DM", "GAN-DM", ..."""
+        return "-".join(self.families)
+
+
+class Codec(Strict):
+    """How final images are encoded; reals and fakes alike. Intermediate images are always PNG."""
+
+    format: Literal["png", "jpeg", "webp"] = "png"
+    quality: int = Field(95, ge=1, le=100)  # of JPEG; WebP is lossless
+
+
+class Splits(Strict):
+    """Shares of the three splits. `seed` moves whole photographs and identities between them."""
+
+    train: float = Field(0.6, gt=0, lt=1)
+    validation: float = Field(0.2, gt=0, lt=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _leaves_a_test_split(self) -> Splits:
+        if self.train + self.validation >= 1:
+            raise ValueError("train and validation together must stay below 1: the rest is the test split")
+        return self
+
+
+class Faces(Strict):
+    """How a swap finds faces, puts them back and judges the result.
+
+    Networks are named as checkpoints are: `detector` is YuNet, an insightface model or its pack, or "cascade", which needs no file;
+    `parsing` a BiSeNet; `identity` an insightface recognition model or SimSwap's ArcFace. Without `identity` the swapper's own network
+    judges, and only where there is a `min_similarity`: the least cosine similarity to the source that a swap must reach. `padding` is the
+    margin, as a part of each side, that a picture gets for detection. `soft_edge` is how far the edge of a pasted crop is pulled in and
+    blurred, as a part of the crop's side in the picture (SimSwap's 40 px in 1024 px portraits).
+    """
+
+    detector: str = CASCADE
+    padding: float = Field(0.5, ge=0, le=2)
+    parsing: str | None = None
+    identity: str | None = None
+    min_similarity: float | None = Field(None, ge=-1, le=1)
+    soft_edge: float = Field(0.07, ge=0, lt=0.5)
+
+    @property
+    def networks(self) -> tuple[tuple[str, str], ...]:
+        """The checkpoints that swaps need beside their own: (key in this section, name)."""
+        named = {"detector": self.detector, "parsing": self.parsing, "identity": self.identity}
+        return tuple((key, name) for key, name in named.items() if name not in (None, CASCADE))
+
+
+class Recompression(Strict):
+    """A JPEG compression that every image goes through, real or fake: a quality between two bounds, drawn by the image's own seed."""
+
+    quality: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]]
+    chroma: Literal["4:4:4", "4:2:2", "4:2:0"] = "4:2:0"
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Recompression:
+        if self.quality[0] > self.quality[1]:
+            raise ValueError("the lower quality comes first")
+        return self
+
+
+class Parity(Strict):
+    """What is done so that real and fake have the same past; see docs/audit.md for which finding asks for which.
+
+    `jpeg: reals` compresses each fake as a real image of its source was, by the tables in its file; `sizes: reals` takes it through that
+    image's size. `recompress` compresses all images once more, real and fake. `reconstruct: GENERATOR/CHECKPOINT` adds the subset
+    "Reconstruction": real images through that generator's autoencoder.
+    """
+
+    jpeg: Literal["reals"] | None = None
+    sizes: Literal["reals"] | None = None
+    recompress: Recompression | None = None
+    reconstruct: str | None = Field(None, pattern=r"^[^/]+/.+$")
+
+    @property
+    def inherits(self) -> bool:
+        """Whether fakes get the past of real images."""
+        return self.jpeg == "reals" or self.sizes == "reals"
+
+
+class AuditPolicy(Strict):
+    """Whether a build fails when the audit of its version does. It is audited in any case."""
+
+    gate: bool = True
+
+
+class DetectorPolicy(Strict):
+    """What `build-multistep` trains after the build; `config` overrides single settings of the preset.
+
+    `refresh` retrains "always" when the dataset has changed, when a subset's AP falls "below-gate", or "never".
+    """
+
+    preset: Literal["demo", "default", "paper"] = "default"
+    seed: int = 0
+    config: dict[str, Any] = Field(default_factory=dict)
+    retrain: Literal["always", "below-gate", "never"] = "below-gate"
+    gate: float = Field(0.9, ge=0, le=1)
+
+
+class Manifest(Strict):
+    """A whole dataset."""
+
+    dataset: Name
+    size: int = Field(ge=16, le=4096)
+    seed: int = Field(0, ge=0)
+    shard_size: int = Field(256, ge=1, le=4096)
+    attempts: int = Field(4, ge=1, le=64)  # how often a rejected image is tried again, the first try included
+    allow_missing: int = Field(0, ge=0)  # images that may stay rejected without the build failing
+    codec: Codec = Codec()
+    splits: Splits = Splits()
+    faces: Faces = Faces()
+    parity: Parity = Parity()
+    audit: AuditPolicy = AuditPolicy()
+    detector: DetectorPolicy = DetectorPolicy()
+    checkpoints: dict[Name, CheckpointEntry] = Field(default_factory=dict)
+    reals: dict[Name, RealSource]
+    subsets: dict[Name, Subset] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_reconstructions(cls, data: Any) -> Any:
+        """With the subset that `parity.reconstruct` asks for: as many images of each real source as its largest subset has."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("parity"), Mapping) or not isinstance(data.get("subsets"), Mapping):
+            return data
+        generator, _, checkpoint = str(data["parity"].get("reconstruct") or "").partition("/")
+        parameters = registry.get(generator).reconstruction if generator in registry.names() else None
+        if parameters is None or RECONSTRUCTION in data["subsets"]:
+            return data
+        counts: dict[str, int] = {}
+        for subset in data["subsets"].values():
+            for part in subset.get("parts", [subset]) if isinstance(subset, Mapping) else ():
+                if isinstance(part, Mapping) and isinstance(part.get("real"), str) and isinstance(part.get("count"), int):
+                    counts[part["real"]] = max(counts.get(part["real"], 0), part["count"])
+        step = {"edit": generator, "checkpoint": checkpoint, **parameters}
+        parts = [{"count": count, "real": real, "chain": [{**step, "target": real}]} for real, count in counts.items()]
+        return {**data, "subsets": {**data["subsets"], RECONSTRUCTION: {"parts": parts}}}
+
+    def limited(self, count: int | None) -> Manifest:
+        """The same dataset with at most `count` fakes in each part: for trying a manifest out. None changes nothing."""
+        if count is None:
+            return self
+        subsets = {
+            name: subset.model_copy(
+                update={"parts": tuple(part.model_copy(update={"count": min(part.count, count)}) for part in subset.parts)}
+            )
+            for name, subset in self.subsets.items()
+        }
+        return self.model_copy(update={"subsets": subsets})
+
+    def walk(self) -> Iterator[tuple[str, int, Part]]:
+        """Every part: subset name, number of the part, part."""
+        for name, subset in self.subsets.items():
+            for number, part in enumerate(subset.parts):
+                yield name, number, part
+
+
+def load_manifest(path: Path, catalogue: Catalogue | None = None) -> Manifest:
+    """Reads and checks a manifest. Raises InputError with the first thing that is wrong: file, line, key, mend.
+
+    Paths in the manifest are relative to its folder. `catalogue` is where checkpoints that the manifest does not describe itself are looked
+    up; by default the one that ships with the project.
+    """
+    data, lines = yaml_lines.load(path)
+    if not isinstance(data, Mapping):
+        raise InputError(f"{path} is empty or no mapping", "A manifest begins with `dataset: NAME`")
+    try:
+        manifest = Manifest.model_validate(_absolute_paths(data, path.parent))
+    except ValidationError as error:
+        raise _explain(error, path, lines) from None
+    catalogue = (catalogue or Catalogue.shipped()).joined(manifest.checkpoints)
+    for problem, mend, at in _impossible(manifest, catalogue):
+        line = yaml_lines.line_of(lines, at)
+        raise InputError(f"{path}, line {line}: {problem}", mend)
+    return manifest
+
+
+def _absolute_paths(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The same data with the paths of real sources, prompts and checkpoint files resolved against the manifest's folder."""
+    out = dict(data)
+    for section, keys in (("reals", ("path", "identities", "exclude")), ("checkpoints", ("file",))):
+        entries = out.get(section)
+        if isinstance(entries, Mapping):
+            out[section] = {name: _resolved(entry, keys, folder) for name, entry in entries.items()}
+    if isinstance(out.get("subsets"), Mapping):
+        out["subsets"] = {name: _resolve_prompts(subset, folder) for name, subset in out["subsets"].items()}
+    return out
+
+
+def _resolved(entry: Any, keys: tuple[str, ...], folder: Path) -> Any:
+    if not isinstance(entry, Mapping):
+        return entry
+    return {key: str((folder / value).resolve()) if key in keys and isinstance(value, str) else value for key, value in entry.items()}
+
+
+def _resolve_prompts(subset: Any, folder: Path) -> Any:
+    if isinstance(subset, Mapping):
+        if isinstance(subset.get("parts"), list):
+            return {**subset, "parts": [_resolve_prompts(part, folder) for part in subset["parts"]]}
+        if isinstance(subset.get("chain"), list):
+            return {**subset, "chain": [_resolved(step, ("prompts",), folder) for step in subset["chain"]]}
+    return subset
+
+
+def _impossible(manifest: Manifest, catalogue: Catalogue) -> Iterator[tuple[str, str, tuple[str | int, ...]]]:
+    """What pydantic cannot see: names that lead nowhere and chains that cannot be run. Problem, mend, key path."""
+    for key, network in manifest.faces.networks:
+        if network not in catalogue.entries:
+            known = {*catalogue.entries, *([CASCADE] if key == "detector" else [])}
+            yield f"faces: there is no checkpoint {network!r} for the {key}", _suggest(network, known), ("faces", key)
+    if manifest.parity.reconstruct is not None:
+        generator, _, checkpoint = manifest.parity.reconstruct.partition("/")
+        able = [name for name in registry.names() if registry.get(name).reconstruction is not None]
+        if generator not in able:
+            yield (
+                f"parity: {generator} has no autoencoder to reconstruct with",
+                f"Those have one: {', '.join(able)}",
+                ("parity", "reconstruct"),
+            )
+        elif checkpoint not in catalogue.entries:
+            yield f"parity: there is no checkpoint {checkpoint!r}", _suggest(checkpoint, catalogue.entries), ("parity", "reconstruct")
+    for name, number, part in manifest.walk():
+        raw = ("subsets", name) if len(manifest.subsets[name].parts) == 1 else ("subsets", name, "parts", number)
+        if part.real not in manifest.reals:
+            yield f"subset {name}: there is no real source {part.real!r}", _suggest(part.real, manifest.reals), (*raw, "real")
+        for position, step in enumerate(part.chain):
+            at = (*raw, "chain", position)
+            yield from _impossible_step(step, position, manifest, catalogue, name, at)
+
+
+def _impossible_step(
+    step: ChainStep, position: int, manifest: Manifest, catalogue: Catalogue, subset: str, at: tuple[str | int, ...]
+) -> Iterator[tuple[str, str, tuple[str | int, ...]]]:
+    if step.generator not in registry.names():
+        yield f"subset {subset}: there is no generator {step.generator!r}", _suggest(step.generator, registry.names()), (*at, step.kind)
+        return
+    method = registry.get(step.generator)
+    if step.kind not in method.steps:
+        yield f"subset {subset}: {step.generator} cannot {step.kind}", f"It can {' or '.join(method.steps)}", (*at, step.kind)
+    if step.checkpoint not in catalogue.entries:
+        yield (
+            f"subset {subset}: there is no checkpoint {step.checkpoint!r}",
+            _suggest(step.checkpoint, catalogue.entries),
+            (*at, "checkpoint"),
+        )
+    elif (owner := catalogue.entries[step.checkpoint].generators) and step.generator not in owner:
+        yield (
+            f"subset {subset}: {step.checkpoint} is a checkpoint of {', '.join(owner)}, not of {step.generator}",
+            "Name another",
+            (*at, "checkpoint"),
+        )
+    try:
+        method.parse_parameters(step.parameters)
+    except InputError as error:
+        yield str(error).rstrip("."), "", at
+    works_on_input = step.kind in ("swap", "edit")
+    if position == 0 and works_on_input and step.target is None:
+        yield f"subset {subset}: the chain begins with a {step.kind} that has nothing to work on", "Give it `target: REAL_SOURCE`", at
+    if (position > 0) and (not works_on_input or step.target is not None):
+        yield (
+            f"subset {subset}: step {position + 1} does not work on the image of the step before it",
+            "Use a swap or an edit, without `target`",
+            at,
+        )
+    if (step.kind == "swap") != (step.source is not None):
+        yield f"subset {subset}: a swap needs `source: REAL_SOURCE`, and no other step takes one", "Add or remove it", at
+    if (step.kind == "prompt") != (step.prompts is not None):
+        yield f"subset {subset}: a prompt step needs `prompts`, and no other step takes them", "Add or remove them", at
+    for role in ("source", "target"):
+        named = getattr(step, role)
+        if named is not None and named not in manifest.reals:
+            yield f"subset {subset}: there is no real source {named!r}", _suggest(named, manifest.reals), (*at, role)
+
+
+def _suggest(wrong: str, known: Any) -> str:
+    close = difflib.get_close_matches(wrong, list(known), n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(sorted(known)) or 'none'}"
+
+
+def _explain(error: ValidationError, path: Path, lines: dict[yaml_lines.KeyPath, int]) -> InputError:
+    """pydantic's first complaint as one line that names the file, the line and the key, with the mend."""
+    # A misspelt key is two errors, an unknown key and a missing one: the first is the one to mend.
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+    at = tuple(part for part in first["loc"] if part != "[key]")
+    if at[:1] == ("subsets",) and len(at) > 2 and at[2] == "parts" and (*at[:3],) not in lines:
+        at = (*at[:2], *at[4:])  # a subset written without `parts`
+    line = yaml_lines.line_of(lines, at)
+    key = ".".join(str(part) for part in at)
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        model: Any = Manifest if len(at) == 1 else None
+        known = {
+            "reals": RealSource,
+            "subsets": Part,
+            "checkpoints": CheckpointEntry,
+            "codec": Codec,
+            "splits": Splits,
+            "faces": Faces,
+            "parity": Parity,
+            "audit": AuditPolicy,
+            "detector": DetectorPolicy,
+        }
+        model = model or known.get(str(at[0]))
+        mend = _suggest(str(at[-1]), model.model_fields) if model else ""
+        return InputError(f"{path}, line {line}: unknown key {key}", mend)
+    mend = (
+        "Add it" if first["type"] == "missing" else f"Found {first.get('input')!r}" if not isinstance(first.get("input"), Mapping) else ""
+    )
+    return InputError(f"{path}, line {line}: {key}: {message[:1].lower()}{message[1:]}", mend)

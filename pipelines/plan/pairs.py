@@ -1,0 +1,97 @@
+"""Who is put on whom: the real images that the planned fakes of one step are made from.
+
+All draws of a fake come from its own split. A source is never the person that it is put on, nor anyone who was put on the same image
+before: neither by an earlier step or attempt, nor, where targets are real, by another fake of the same part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from generators.errors import InputError
+from generators.seeding import derive_seed
+from pipelines.manifest.schema import ChainStep
+from pipelines.manifest.splits import Split
+from pipelines.plan.reals import RealImage, RealPool
+
+Drawn = dict[str, RealImage]
+
+
+class NobodyLeft(InputError):
+    """A split has no image that may still be drawn."""
+
+
+class Pairing:
+    """The draws of one step of one part: its `source`, its `target`, both or neither, for any planned image and attempt.
+
+    The draws of an image follow from its seeds alone. Only where two fakes would be the same person on the same real image does the later
+    one give way, an attempt counting as later than all images of the attempt before.
+    """
+
+    def __init__(self, step: ChainStep, number: int, base: int, splits: list[Split], pools: dict[str, RealPool]):
+        self._step, self._number, self._base, self._splits = step, number, base, splits
+        self._sources = pools.get(step.source or "")
+        self._targets = pools.get(step.target or "")
+        self._pairs: list[list[Drawn | None]] = []  # by attempt and index, where both are real
+        self._used: set[tuple[str, str]] = set()
+
+    def draw(self, index: int, attempt: int, avoid: Collection[str] = ()) -> Drawn:
+        """What image `index` is made from at an attempt. `avoid` are the people in its chain so far. NobodyLeft if there is no one else."""
+        if self._sources is not None and self._targets is not None:
+            while len(self._pairs) <= attempt:
+                self._draw_pairs(len(self._pairs))
+            found = self._pairs[attempt][index]
+        elif self._targets is not None:
+            found = next(({"target": image} for image in self._around(self._targets, index, attempt, "target")), None)
+        elif self._sources is not None:
+            found = self._draw_source(self._sources, index, attempt, avoid)
+        else:
+            return {}
+        if found is None:
+            pool = self._sources or self._targets
+            assert pool is not None
+            split = self._splits[index]
+            raise NobodyLeft(
+                f"real source {pool.name} has no {'other ' if self._sources else ''}image in the {split} split to draw from",
+                "Add images, change `splits`, or lower `count`" + ("; or set `repeat_pairs`" if self._targets and self._sources else ""),
+            )
+        return found
+
+    def _around(self, pool: RealPool, index: int, attempt: int, role: str) -> Iterator[RealImage]:
+        return pool.around(derive_seed(self._base, self._number, index, attempt, role), self._splits[index])
+
+    def _draw_source(self, pool: RealPool, index: int, attempt: int, avoid: Collection[str]) -> Drawn | None:
+        """A source for a target that stays the same over the attempts, so that nobody is tried on it twice."""
+        tried = set(avoid)
+        found = None
+        for past in range(attempt + 1):
+            found = next((image for image in self._around(pool, index, past, "source") if person(image) not in tried), None)
+            if found is None:
+                return None
+            if not self._step.repeat_pairs:
+                tried.add(person(found))
+        return {"source": found} if found else None
+
+    def _draw_pairs(self, attempt: int) -> None:
+        """The pairs of all images at one attempt, in the order of their index."""
+        assert self._sources is not None and self._targets is not None
+        drawn: list[Drawn | None] = []
+        for index in range(len(self._splits)):
+            pair = self._draw_pair(self._sources, self._targets, index, attempt)
+            if pair is not None:
+                self._used.add((pair["target"].id, person(pair["source"])))
+            drawn.append(pair)
+        self._pairs.append(drawn)
+
+    def _draw_pair(self, sources: RealPool, targets: RealPool, index: int, attempt: int) -> Drawn | None:
+        for target in self._around(targets, index, attempt, "target"):
+            for source in self._around(sources, index, attempt, "source"):
+                unused = self._step.repeat_pairs or (target.id, person(source)) not in self._used
+                if unused and person(source) != person(target):
+                    return {"target": target, "source": source}
+        return None
+
+
+def person(image: RealImage) -> str:
+    """Who an image shows; an image without an identity is somebody of its own."""
+    return image.identity or image.id

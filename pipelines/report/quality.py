@@ -1,0 +1,139 @@
+"""How good the images of a subset are, in numbers that are measured and never guessed: what was not measured is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from generators.errors import InputError
+from generators.faces.onnx_models import providers
+
+LEAST_FOR_KID = 8  # images on each side
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A subset in numbers, each over the images that have it, or None where none has. Similarities are cosines, distances are in
+    distances between the eyes, and `rejected_share` is of all tries. `features` is empty without a feature network."""
+
+    images: int
+    rejected_share: float
+    sharpness: float | None  # the median
+    similarity_before: float | None  # means from here on
+    similarity_source: float | None
+    similarity_target: float | None
+    pose_distance: float | None
+    expression_distance: float | None
+    features: dict[str, float]
+
+
+def subset_quality(
+    measures: Sequence[dict[str, Any]], rejected: int, fakes: np.ndarray | None = None, reals: np.ndarray | None = None
+) -> Quality:
+    """The quality of a subset from the `measures` of its final rows and the number of its rejected tries.
+
+    With features `[N, D]` of its images and `[M, D]` of the real ones it is compared with, their distances too.
+    """
+    similarities = [each["similarity"] for each in measures if "similarity" in each]
+    return Quality(
+        len(measures),
+        rejected / max(1, rejected + len(measures)),
+        median_sharpness(measures),
+        _mean(each["before"] for each in similarities),
+        _mean(each["source"] for each in similarities),
+        _mean(each["target"] for each in similarities),
+        _mean(each["pose_distance"] for each in measures if "pose_distance" in each),
+        _mean(each["expression_distance"] for each in measures if "expression_distance" in each),
+        feature_distances(fakes, reals) if fakes is not None and reals is not None else {},
+    )
+
+
+def median_sharpness(measures: Iterable[dict[str, Any]]) -> float | None:
+    """Over the images that have one."""
+    found = [each["sharpness"] for each in measures if "sharpness" in each]
+    return float(np.median(found)) if found else None
+
+
+def feature_distances(fakes: np.ndarray, reals: np.ndarray) -> dict[str, float]:
+    """`fid` and `kid` of two sets of features, as far as there are images enough.
+
+    FID needs more images than features on both sides (its covariances are singular otherwise, and the number means nothing), KID a few.
+    """
+    least = min(len(fakes), len(reals))
+    found = {}
+    if least > fakes.shape[1]:
+        found["fid"] = fid(fakes, reals)
+    if least >= LEAST_FOR_KID:
+        found["kid"] = kid(fakes, reals)
+    return found
+
+
+def fid(first: np.ndarray, second: np.ndarray) -> float:
+    """The Fréchet distance of two sets of features `[N, D]` (Heusel et al. 2017): between Gaussians with their means and covariances."""
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    covariances = np.cov(first, rowvar=False), np.cov(second, rowvar=False)
+    # The trace of the root of a product of two covariances is the sum of the roots of its eigenvalues, which are real and not negative.
+    eigenvalues = np.linalg.eigvals(covariances[0] @ covariances[1]).real
+    shared = 2 * np.sqrt(eigenvalues.clip(min=0)).sum()
+    return float(np.square(first.mean(0) - second.mean(0)).sum() + np.trace(covariances[0]) + np.trace(covariances[1]) - shared)
+
+
+def kid(first: np.ndarray, second: np.ndarray) -> float:
+    """The kernel distance of two sets of features `[N, D]` (Binkowski et al. 2018): the unbiased squared MMD under (x . y / D + 1)^3.
+
+    It is unbiased at any number of images, so it may be a little below zero.
+    """
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    def within(a: np.ndarray) -> float:
+        values = kernel(a, a)
+        return (values.sum() - np.trace(values)) / (len(a) * (len(a) - 1))
+
+    return float(within(first) + within(second) - 2 * kernel(first, second).mean())
+
+
+class FeatureNetwork:
+    """A network of the user's choice from an .onnx file: RGB float32 `[N, 3, H, W]` in [0, 1] in, features `[N, D]` out.
+
+    H and W are what the file fixes, or the images' own where it leaves them open; the network brings its own normalisation.
+    """
+
+    def __init__(self, path: Path, device: str = "cpu"):
+        import onnxruntime
+
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), providers=providers(device))
+        except Exception as error:  # onnxruntime's own errors have no common base
+            reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
+            raise InputError(f"{path} cannot be loaded as a feature network ({reason})", "Give an .onnx file") from None
+        (self._input, *others), (self._output, *_) = self._session.get_inputs(), self._session.get_outputs()
+        if others or len(self._input.shape) != 4:
+            raise InputError(
+                f"{path} takes {[each.shape for each in self._session.get_inputs()]}", "Give one that takes [N, 3, H, W] alone"
+            )
+        self.name = path.stem
+
+    def embed(self, images: Iterable[np.ndarray]) -> np.ndarray | None:
+        """Features `[N, D]` of `uint8` RGB images `[H, W, 3]`, which are shrunk or enlarged where the file fixes a size; None of none."""
+        height, width = self._input.shape[2:]
+        rows = []
+        for image in images:
+            sized = image
+            if isinstance(height, int) and isinstance(width, int) and image.shape[:2] != (height, width):
+                sized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if height < len(image) else cv2.INTER_CUBIC)
+            pixels = np.ascontiguousarray(sized.transpose(2, 0, 1)[None], np.float32) / 255
+            rows.append(np.asarray(self._session.run([self._output.name], {self._input.name: pixels})[0]).reshape(-1))
+        return np.stack(rows) if rows else None
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return float(np.mean(found)) if found else None

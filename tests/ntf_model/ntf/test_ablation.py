@@ -1,0 +1,102 @@
+"""The ablation: runs are shared, kept and compared on the same draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from ntf_model.data.data import DetectionSplits
+from ntf_model.data.sources import from_rows
+from ntf_model.errors import InputError
+from ntf_model.judging.evaluate import Evaluation
+from ntf_model.ntf.ablation import (
+    EVALUATION_FILE,
+    LINE_TO_BEAT,
+    VARIANTS,
+    Variant,
+    ablate,
+    ablation_table,
+    breadth_variants,
+    chosen_variants,
+    source_variants,
+)
+from ntf_model.ntf.config import NTFConfig, merge
+from ntf_model.ntf.ntf import NTFDetector
+
+
+def test_variants_are_trained_once_compared_and_kept(
+    splits: DetectionSplits, tiny: NTFConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = merge(tiny, {"stage1": {"epochs": 1}, "stage2": {"epochs": 1}})
+    chosen = {name: VARIANTS[name] for name in ("ntf", LINE_TO_BEAT, "soft")}
+    fits = []
+    fit = NTFDetector.fit.__func__
+
+    def counted(cls, *args, **options):
+        fits.append(options["stage1"])
+        return fit(cls, *args, **options)
+
+    monkeypatch.setattr(NTFDetector, "fit", classmethod(counted))
+    found = ablate(splits, tmp_path, config, variants=chosen, train_on=["smooth"], seeds=(0, 1), bootstrap=50, device="cpu")
+    assert len(fits) == 6
+    assert fits[4] == tmp_path / "ntf" / "0" / "stage1"  # the soft variant takes over NTF's stage 1
+    ntf, line, soft = found.results
+    assert ntf.trained_on == ["smooth"]
+    judged = [Evaluation.load(tmp_path / "ntf" / str(seed) / EVALUATION_FILE) for seed in (0, 1)]
+    unseen = [row.measures["acc"].value for found_by in judged for row in found_by.subsets if row.name != "smooth"]
+    assert ntf.unseen["acc"].value == pytest.approx(np.mean(unseen))
+    assert line.gain is None
+    assert soft.gain["ap"].value == pytest.approx(soft.unseen["ap"].value - line.unseen["ap"].value)
+    assert soft.gain["ap"].low <= soft.gain["ap"].value <= soft.gain["ap"].high
+    again = ablate(splits, tmp_path, config, variants=chosen, train_on=["smooth"], seeds=(0, 1), bootstrap=50, device="cpu")
+    assert len(fits) == 6
+    assert again == found
+    assert len(ablation_table(found).rows) == 3
+    (tmp_path / "soft" / "1" / EVALUATION_FILE).unlink()  # as if it had been stopped after training
+    assert ablate(splits, tmp_path, config, variants=chosen, train_on=["smooth"], seeds=(0, 1), bootstrap=50, device="cpu") == found
+    assert len(fits) == 6
+    with pytest.raises(InputError, match="with other settings"):
+        ablate(splits, tmp_path, merge(config, {"stage2": {"gamma": 1.0}}), variants=chosen, train_on=["smooth"], seeds=(0,), device="cpu")
+
+
+def test_sources_with_the_same_reals_share_their_stage_1(tiny: NTFConfig, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    subsets = ["photos"] * 12 + ["a"] * 6 + ["b"] * 6
+    rows = [
+        {"image": rng.integers(0, 256, (20, 20, 3), dtype=np.uint8), "label": int(name != "photos"), "subset": name} for name in subsets
+    ]
+    splits = from_rows({"train": rows, "validation": rows, "test": rows})
+    config = merge(tiny, {"stage1": {"epochs": 1}, "stage2": {"epochs": 1}})
+    variants = {f"ntf:{name}": Variant(name, subsets=(name,)) for name in "ab"}
+    ablate(splits, tmp_path, config, variants=variants, seeds=(0,), bootstrap=5, device="cpu")
+    assert not (tmp_path / "ntf-b" / "0" / "stage1").exists()
+    NTFDetector.fit(splits.only(["b"]), merge(config, {"seed": 0}), tmp_path / "alone", device="cpu")
+    weights = [load_file(folder / "stage1" / "model.safetensors") for folder in (tmp_path / "ntf-a" / "0", tmp_path / "alone")]
+    assert all(weights[0][name].equal(value) for name, value in weights[1].items())
+
+
+def test_sources_and_breadths(splits: DetectionSplits) -> None:
+    assert source_variants(splits)["ntf:smooth"].subsets == ("smooth",)
+    assert breadth_variants(splits, [1, 2])["ntf:first-2"].subsets == ("blocky", "smooth")
+    with pytest.raises(InputError, match="cannot train on 3"):
+        breadth_variants(splits, [3])
+
+
+def test_a_table_has_the_rows_that_are_asked_for(splits: DetectionSplits) -> None:
+    assert list(chosen_variants(splits)) == list(VARIANTS)
+    assert list(chosen_variants(splits, ["soft"], breadth=[1])) == ["soft", "ntf:first-1"]
+    both = chosen_variants(splits, sources=True)
+    assert list(both)[:2] == ["ntf", LINE_TO_BEAT]
+    assert {variant.subsets for name, variant in both.items() if ":" in name} == {("blocky",), ("smooth",)}
+    with pytest.raises(InputError, match="'sft'"):
+        chosen_variants(splits, ["sft"])
+
+
+@pytest.mark.parametrize("name", sorted(VARIANTS))
+def test_every_variant_is_a_configuration(tiny: NTFConfig, name: str) -> None:
+    variant: Variant = VARIANTS[name]
+    changed = merge(tiny, dict(variant.changes))
+    assert (changed == tiny) == (name == "ntf")

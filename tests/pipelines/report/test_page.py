@@ -1,0 +1,162 @@
+"""The page as a person opens it: all sections, whatever the number of subsets, nothing from outside, and no barrier that axe finds."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.report import write_report
+from pipelines.report.album import Album
+from pipelines.report.sections import SECTIONS, explanation
+from pipelines.report.sheets import TILE
+from pipelines.report.source import ALL_STRIPS, ALL_THUMBNAILS
+from pipelines.report.strips import SIDE
+from pipelines.store import Store
+from tests.pipelines.report.report_support import axe_violations, dumped, findings, store_of
+
+SUBSETS = 18
+MOST_BYTES = 15_000_000
+ADDRESSES = {"src", "href", "srcset", "poster", "action", "data", "xlink:href", "background"}
+OWN = re.compile(rb"^\S+ (https?://)?[\w.-]*\b(google|googleapis|gvt1|gstatic)\.com\b")
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, {name: value or "" for name, value in attrs}))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("page")
+        patch.setenv("NTF_CACHE", str(folder / "cache"))
+        yield store_of(folder, SUBSETS)
+
+
+@pytest.fixture(scope="module")
+def page(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written")
+    return write_report(store, folder / "report.html", findings=findings(store, folder / "run"))
+
+
+@pytest.fixture(scope="module")
+def elements(page: Path) -> list[tuple[str, dict[str, str]]]:
+    return Elements(page.read_text(encoding="utf-8")).found
+
+
+def test_every_section_and_all_eighteen_subsets_are_there(page: Path, store: Store, elements: list[tuple[str, dict[str, str]]]) -> None:
+    text = page.read_text(encoding="utf-8")
+    ids = Counter(attributes["id"] for _, attributes in elements if "id" in attributes)
+    assert all(ids[section.anchor] == 1 for section in SECTIONS)
+    assert sum(name.startswith("subset-") for name in ids) == SUBSETS
+    assert not [name for name, times in ids.items() if times > 1]
+    targets = {attributes["href"][1:] for _, attributes in elements if attributes.get("href", "").startswith("#")}
+    assert targets <= set(ids), targets - set(ids)
+    shown = next(row for row in store.rows() if row.role == "final")
+    assert f"ntf store show fake {shown.id} --version 1" in text
+    assert "Gate failed" in text
+    assert "42 s after the checkpoint appeared" in text
+    assert 'id="missing"' not in text
+
+
+def test_what_was_not_measured_is_named_with_the_command_that_measures_it(store: Store, tmp_path: Path) -> None:
+    text = write_report(store, tmp_path / "bare.html").read_text(encoding="utf-8")
+    assert "No detector has been judged on it yet." in text
+    missing = text.partition('id="missing"')[2]
+    for command in ("ntf compare fake", "ntf ablate fake", "ntf robustness fake", "ntf explain fake", "ntf evaluate fake"):
+        assert command in missing
+
+
+def test_nothing_comes_from_outside(page: Path, elements: list[tuple[str, dict[str, str]]]) -> None:
+    text = page.read_text(encoding="utf-8")
+    for tag, attributes in elements:
+        for name in ADDRESSES & attributes.keys():
+            assert attributes[name].startswith(("#", "data:image/webp;base64,")), (tag, attributes[name][:80])
+    assert not {tag for tag, _ in elements} & {"script", "link", "iframe", "object", "embed", "form", "base"}
+    assert not re.search(r"url\((?!#)|@import", text)
+    policy = next(attributes["content"] for _, attributes in elements if attributes.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none';")
+
+
+def test_each_picture_is_stored_once(elements: list[tuple[str, dict[str, str]]]) -> None:
+    stored = [attributes["href"] for tag, attributes in elements if tag == "image"]
+    shown = [attributes["href"] for tag, attributes in elements if tag == "use"]
+    assert len(stored) == len(set(stored)) > SUBSETS
+    assert len(shown) > len(stored)
+
+
+def test_tables_and_pictures_are_named(elements: list[tuple[str, dict[str, str]]]) -> None:
+    tags = Counter(tag for tag, _ in elements)
+    assert tags["table"] == tags["caption"] > 20
+    assert all("scope" in attributes for tag, attributes in elements if tag == "th")
+    named = [attributes for tag, attributes in elements if tag == "svg" and "aria-hidden" not in attributes]
+    assert all(attributes.get("role") == "img" and attributes.get("aria-label") for attributes in named)
+    landmarks = Counter(tag for tag, _ in elements if tag in ("header", "nav", "main", "footer", "h1"))
+    assert set(landmarks.values()) == {1}
+    assert len(landmarks) == 5
+
+
+def test_the_page_stays_small_whatever_the_pictures(page: Path) -> None:
+    """Noise is the worst that an encoder can be given; a swap's strip has at most five pictures."""
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    album = Album()
+    thumbnail, cell = (len(album.add(noise, side).uri) for side in (TILE, SIDE))
+    heats = 2 * explanation.PICTURES * (SUBSETS + 2)
+    assert thumbnail * (ALL_THUMBNAILS + 48 + heats) + cell * ALL_STRIPS * 5 < MOST_BYTES - 2_000_000
+    assert page.stat().st_size < 2_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [360, 1280])
+def test_axe_finds_nothing_serious(page: Path, tmp_path: Path, width: int) -> None:
+    found = axe_violations(page, tmp_path, width)
+    assert found["width"] == width
+    assert found["passes"] > 20
+    assert found["violations"] == [], [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
+    assert found["wide"] <= width, "the page scrolls sideways"
+    assert found["blocked"] == []
+    assert found["resources"] == []
+
+
+@pytest.mark.slow
+def test_the_browser_asks_nobody_for_anything(page: Path, tmp_path: Path) -> None:
+    """All that Chromium fetches goes to a proxy that notes who calls, the page's own policy taken off; what Chromium asks for itself is
+    left out."""
+    free = tmp_path / "free.html"
+    free.write_text(re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8")), encoding="utf-8")
+    calls: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def listen() -> None:
+            while True:
+                try:
+                    peer, _ = server.accept()
+                except OSError:
+                    return
+                with peer:
+                    peer.settimeout(5)
+                    calls.append(peer.recv(200))
+
+        threading.Thread(target=listen, daemon=True).start()
+        proxy = f"--proxy-server=http://127.0.0.1:{server.getsockname()[1]}"
+        assert "Natural Trace Foundry" in dumped(free, tmp_path / "quiet", proxy)
+        assert [call for call in calls if not OWN.search(call)] == []
+        leaking = tmp_path / "leaking.html"
+        leaking.write_text('<img src="http://example.invalid/x.png">')
+        dumped(leaking, tmp_path / "loud", proxy)
+        assert any(b"example.invalid" in call for call in calls), "the proxy would have seen it"
