@@ -31,13 +31,53 @@ class Noise(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.full((1,), 0.5))
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.weight * torch.randn(len(x), 1, *x.shape[2:])
+
 
 class ConditionalNorm(nn.Module):
     def __init__(self, channels: int, z_dim: int):
         super().__init__()
         self.gain, self.bias = sn(nn.Linear(z_dim, channels)), sn(nn.Linear(z_dim, channels))
-        self.register_buffer("stored_mean", torch.randn(channels) * 0.2)
-        self.register_buffer("stored_var", torch.rand(channels) + 0.5)
+        self.register_buffer("stored_mean", torch.zeros(channels))
+        self.register_buffer("stored_var", torch.ones(channels))
+
+    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.stored_mean, self.stored_var = x.mean((0, 2, 3)), x.var((0, 2, 3))
+        x = (x - self.stored_mean[:, None, None]) * (self.stored_var[:, None, None] + 1e-5).rsqrt()
+        return x * (1 + self.gain(condition)[:, :, None, None]) + self.bias(condition)[:, :, None, None]
+
+
+def unit(z: torch.Tensor) -> torch.Tensor:
+    """Latents `[N, z_dim]` of unit variance, as the network's first layer takes them: `[N, z_dim, 1, 1]`."""
+    return (z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt())[:, :, None, None]
+
+
+def synthesize(synthesis: nn.Module, z: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+    """Images of the official modules, each called by itself."""
+    x = small = synthesis.init.init(unit(z))
+    for size in (8, 16, 32, 64):
+        block = synthesis.get_submodule(f"feat_{size}")
+        if condition is None:
+            x = block(x)
+        else:
+            x = nn.functional.interpolate(x, scale_factor=2)
+            for conv, norm in ((block.conv1, block.bn1), (block.conv2, block.bn2)):
+                x = nn.functional.glu(norm(block.noise(conv(x)), condition), 1)
+    return synthesis.to_big(x * synthesis.se_64.main(small))
+
+
+def settle(synthesis: nn.Module, z_dim: int) -> None:
+    """The vectors of the spectral norms and the statistics of the batch norms, as training leaves them: a network whose weights are drawn
+    and no more gives pixels of 1e13, whose rounding decides their sign."""
+    synthesis.train()
+    with torch.no_grad():
+        for _ in range(20):
+            z = torch.randn(8, z_dim)
+            condition = synthesis.embed(torch.randint(3, (8,))) if hasattr(synthesis, "embed") else None
+            synthesize(synthesis, z, condition)
+    synthesis.eval()
 
 
 def official(conditional: bool = False, z_dim: int = 10) -> nn.Module:
@@ -71,6 +111,7 @@ def official(conditional: bool = False, z_dim: int = 10) -> nn.Module:
     for name, value in generator.named_parameters():
         if value.ndim > 1 and "main.3" not in name:
             value.data.normal_()
+    settle(synthesis, z_dim)
     return generator.eval()
 
 
@@ -105,6 +146,7 @@ def test_same_seed_gives_same_image_whatever_the_batch_or_order(pickled: Checkpo
     together = generator.sample(SEEDS).astype(int)
     assert together.shape == (8, 64, 64, 3)
     assert together.std() > 5
+    assert ((together == 0) | (together == 255)).mean() < 0.05  # in range, as a trained network's images are
     for batch in (1, 3):
         generator.batch_size = batch
         assert np.abs(generator.sample(SEEDS[::-1])[::-1].astype(int) - together).max() <= 1
@@ -112,14 +154,12 @@ def test_same_seed_gives_same_image_whatever_the_batch_or_order(pickled: Checkpo
 
 def test_spectral_norm_batch_norm_and_upsampling_fold_into_what_the_modules_compute(pickled: Checkpoint) -> None:
     synthesis = official().synthesis
+    for size in (8, 16, 32, 64):
+        block = synthesis.get_submodule(f"feat_{size}")
+        block[2] = block[6] = nn.Identity()  # no noise
     z = torch.randn(2, 10)
     with torch.no_grad():
-        x = small = synthesis.init.init((z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt())[:, :, None, None])
-        for size in (8, 16, 32, 64):
-            block = synthesis.get_submodule(f"feat_{size}")
-            block[2] = block[6] = nn.Identity()  # no noise
-            x = block(x)
-        wanted = synthesis.to_big(x * synthesis.se_64.main(small))
+        wanted = synthesize(synthesis, z)
         got = ProjectedGAN.load(pickled).network(z)
     assert torch.allclose(got, wanted, atol=1e-4 * wanted.std().item())
 
