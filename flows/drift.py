@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from generators.errors import InputError
+from generators.files import write_json
 from ntf_model.judging.evaluate import Evaluation
 from pipelines.catalogue.catalogue import Catalogue
 from pipelines.examine.diff import diff
@@ -115,9 +116,7 @@ def add_to_history(folder: Path, drift: Drift) -> Path:
     """Notes a drift in `folder/drift.json`, which appears whole or not at all."""
     file = folder / HISTORY_FILE
     folder.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text(json.dumps([*read_history(folder), {**asdict(drift), "fallen": drift.fallen}], indent=1), encoding="utf-8")
-    partial.replace(file)
+    write_json(file, [*read_history(folder), {**asdict(drift), "fallen": drift.fallen}], indent=1)
     return file
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from flows.findings import ABLATION_FILE, DISTANCE_FILE, EVALUATION_FILE, ROBUSTNESS_FILE, read_findings
 from generators.errors import InputError
+from generators.files import write_text
 from ntf_model.comparing.compare import Comparison, compare, read_cost, train_all
 from ntf_model.comparing.comparison_tables import write_comparison
 from ntf_model.comparing.rehearsal import few, one_epoch
@@ -285,7 +286,7 @@ def _write_table(table: Table, stem: Path) -> list[Path]:
     files = []
     for form, suffix in TABLE_SUFFIXES.items():
         file = stem.with_suffix(suffix)
-        file.write_text(save_tables([table], form), encoding="utf-8")
+        write_text(file, save_tables([table], form))
         files.append(file)
     return files
 

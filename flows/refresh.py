@@ -20,6 +20,7 @@ from flows.building import build_version
 from flows.orphans import end_with_worker
 from flows.remote import Source
 from generators.errors import InputError
+from generators.files import write_json
 from ntf_model.judging.evaluate import Evaluation
 from pipelines.build.build import status
 from pipelines.build.devices import parse_devices
@@ -108,11 +109,9 @@ def _in_use(folder: Path) -> Current:
 
 
 def write_current(folder: Path, current: Current) -> None:
-    """Notes the detector in use; the note appears whole or not at all."""
+    """Notes the detector in use."""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / (CURRENT_FILE + ".partial")
-    partial.write_text(json.dumps({"run": current.run.name, "version": current.version}), encoding="utf-8")
-    partial.replace(folder / CURRENT_FILE)
+    write_json(folder / CURRENT_FILE, {"run": current.run.name, "version": current.version})
 
 
 def _judge(plan: Plan, dataset: Store, folder: Path, versions: tuple[int | None, int], current: Current | None, device: str) -> drift.Drift:

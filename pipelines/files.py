@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from generators.files import write_json
 
 
 def cache_folder() -> Path:
@@ -13,11 +15,7 @@ def cache_folder() -> Path:
 
 
 def write_cache(file: Path, data: Any) -> None:
-    """Writes JSON, whole or not at all. A cache that cannot be written costs time, not correctness: that is no error."""
-    try:
+    """Writes JSON. A cache that cannot be written costs time and nothing else, so that is no error."""
+    with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps(data))
-        partial.replace(file)
-    except OSError:
-        pass
+        write_json(file, data)

@@ -32,6 +32,7 @@ from generators.checkpoints.modules import collect
 from generators.checkpoints.pickles import Global, MalformedError, Record, RefusedError, unpickle
 from generators.checkpoints.storages import Tensors, ZipStorages
 from generators.errors import CheckpointError
+from generators.files import whole_file
 
 _STREAM_START = b"\x80\x02\x8a\n" + LEGACY_MAGIC.to_bytes(10, "little") + b"."
 _COPIES = 4  # how many times its own size a file's tensors may come to, where several share one storage
@@ -104,14 +105,13 @@ def convert(path: Path, out: Path) -> Contents:
 
 def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:
     """Writes `tensors` and, as JSON in the header, `config`. The file appears whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: value.contiguous() for name, value in tensors.items()},
-        partial,
-        metadata={"config": json.dumps(dict(config), sort_keys=True)},
-    )
-    partial.replace(path)
+    with whole_file(path) as partial:
+        save_file(
+            {name: value.contiguous() for name, value in tensors.items()},
+            partial,
+            metadata={"config": json.dumps(dict(config), sort_keys=True)},
+        )
 
 
 def _read_safetensors(path: Path) -> Contents:

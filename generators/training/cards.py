@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from generators.checkpoints import read, sha256_of
 from generators.demo.pictures import Picture
+from generators.files import write_text
 from generators.training.loop import Run
 
 
@@ -29,12 +30,13 @@ def write_card(
         **facts,
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
-    run.output.with_suffix(".md").write_text(
+    write_text(
+        run.output.with_suffix(".md"),
         f"# {run.output.name}\n\n{_INTRODUCTION}\n\n|  |  |\n|---|---|\n{table}\n\n## To make it again\n\n"
         f"```\nntf train-generator {name} {run.output.name} {source}\n```\n\n"
         f"The same command takes a stopped run up where it was last saved. The weights agree bit for bit on one machine with one thread\n"
         f"count; elsewhere the rounding of floating-point sums differs, and so do they, a little.\n\n"
-        f"## Training data\n\n{_data(pictures, collection)}\n"
+        f"## Training data\n\n{_data(pictures, collection)}\n",
     )
 
 

@@ -26,6 +26,7 @@ from torch import nn
 from generators.checkpoints import write_safetensors
 from generators.demo.pictures import Picture, crop
 from generators.errors import CheckpointError, InputError
+from generators.files import whole_file
 from generators.images import to_float
 from generators.seeding import derive_seed, numpy_rng
 
@@ -204,9 +205,8 @@ def _save(trainer: Trainer, output: Path, work: Path, record: Mapping[str, Any])
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(record["losses"])
-    partial = work / "state.pt.partial"
-    torch.save({"record": json.dumps(record), "parts": {name: part.state_dict() for name, part in trainer.state().items()}}, partial)
-    partial.replace(work / "state.pt")  # last, so that a state vouches for what was written before it
+    with whole_file(work / "state.pt") as partial:  # last, so that a state vouches for what was written before it
+        torch.save({"record": json.dumps(record), "parts": {name: part.state_dict() for name, part in trainer.state().items()}}, partial)
 
 
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from generators.files import write_json
 from pipelines.catalogue.catalogue import Catalogue
 
 REVISIONS_FILE = "hub.json"
@@ -55,9 +56,7 @@ def new_revisions(catalogue: Catalogue, newest: Callable[[str], str] | None = No
             found.append(Revision(repository, known[repository], now, tuple(names)))
     if fresh != known:
         catalogue.folder.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps(fresh, indent=1, sort_keys=True), encoding="utf-8")
-        partial.replace(file)
+        write_json(file, dict(sorted(fresh.items())), indent=1)
     return found
 
 

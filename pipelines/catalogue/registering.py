@@ -23,6 +23,7 @@ from generators import registry
 from generators.base import Request
 from generators.checkpoints import Checkpoint, sha256_of
 from generators.errors import CheckpointError, InputError
+from generators.files import whole_file, write_bytes, write_text
 from pipelines.catalogue.catalogue import REGISTERED_FILE, Catalogue, CheckpointEntry
 from pipelines.images import encode
 from pipelines.manifest import yaml_lines
@@ -95,7 +96,7 @@ def add_checkpoint(file: Path, registration: Registration, catalogue: Catalogue)
         preview = None
         if "sample" in kind.steps:
             preview = kept.with_suffix(".png")
-            preview.write_bytes(encode(generator.run(Request("sample", [0])).images[0], Codec()))
+            write_bytes(preview, encode(generator.run(Request("sample", [0])).images[0], Codec()))
     except (InputError, KeyError) as error:
         if new:
             kept.unlink()
@@ -163,12 +164,10 @@ def _described(file: Path, note: Path) -> Arrival:
 
 
 def _copy(file: Path, kept: Path) -> None:
-    """The copy appears whole or not at all."""
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_name(kept.name + ".partial")
-        shutil.copyfile(file, partial)
-        partial.replace(kept)
+        with whole_file(kept) as partial:
+            shutil.copyfile(file, partial)
     except OSError as error:
         raise InputError(
             f"cannot copy {file} to {kept.parent}: {error.strerror}", "Check the folder, its permissions and the disk"
@@ -180,6 +179,4 @@ def _write_entry(folder: Path, name: str, entry: CheckpointEntry) -> None:
     with filelock.FileLock(path.with_suffix(".lock")):
         data = yaml.safe_load(path.read_text()) or {} if path.is_file() else {}
         data[name] = entry.model_dump(mode="json", exclude_defaults=True)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(yaml.safe_dump(data, sort_keys=True))
-        partial.replace(path)
+        write_text(path, yaml.safe_dump(data, sort_keys=True))

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from generators.errors import InputError
+from generators.files import whole_folder
 from pipelines.export import croissant, datasheet
 from pipelines.export.layouts import LAYOUTS
 from pipelines.export.licences import Use, licences_of, require_allowed
 from pipelines.export.provenance import with_xmp
 from pipelines.export.selection import Selection
 from pipelines.manifest.splits import Split
-from pipelines.store import Store
+from pipelines.store import Store, Version
 
 Form = Literal["folders", "webdataset", "parquet", "imagefolder", "lance"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -56,24 +56,21 @@ def export(store: Store, output: Path, wanted: Export, version: int | str | None
     selection = Selection.of(store, found.number, wanted.where, wanted.split)
     licences = licences_of(found, selection.subsets)
     require_allowed(licences, wanted.use)
-    partial = output.with_name(f".{output.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        _write_index(selection, partial, wanted)
-        facts = datasheet.Facts.of(store, found, selection, licences, wanted.form)
-        (partial / "DATASHEET.md").write_text(datasheet.render(facts), encoding="utf-8")
-        (partial / "croissant.json").write_text(json.dumps(croissant.metadata(facts, _digest(partial / INDEX)), indent=2), encoding="utf-8")
-        if wanted.form in ("parquet", "imagefolder"):
-            (partial / "README.md").write_text(datasheet.render_card(facts), encoding="utf-8")
-        if output.exists():
-            output.rmdir()
-        partial.rename(output)
+        with whole_folder(output) as folder:
+            _write(folder, store, found, selection, wanted, licences)
     except OSError as error:
         raise InputError(f"cannot write the export {output}: {error.strerror or error}", "Check the folder and the free space") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return Exported(output, len(selection), licences)
+
+
+def _write(folder: Path, store: Store, version: Version, selection: Selection, wanted: Export, licences: dict[str, str]) -> None:
+    _write_index(selection, folder, wanted)
+    facts = datasheet.Facts.of(store, version, selection, licences, wanted.form)
+    (folder / "DATASHEET.md").write_text(datasheet.render(facts), encoding="utf-8")
+    (folder / "croissant.json").write_text(json.dumps(croissant.metadata(facts, _digest(folder / INDEX)), indent=2), encoding="utf-8")
+    if wanted.form in ("parquet", "imagefolder"):
+        (folder / "README.md").write_text(datasheet.render_card(facts), encoding="utf-8")
 
 
 def _write_index(selection: Selection, folder: Path, wanted: Export) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
-import shutil
-from collections.abc import Iterator
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -14,8 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from generators.errors import InputError
+from generators.files import whole_folder, write_json, write_text
 from pipelines.images import decode, encode
-from pipelines.importing.readers import Found, find_reader
+from pipelines.importing.packages import PackedImage, open_package
 from pipelines.manifest.schema import Codec
 
 Label = Literal["real", "fake"]
@@ -23,6 +23,8 @@ PNG = Codec(format="png")
 BATCH_IMAGES = 64
 THREADS = 4
 PER_FOLDER = 1000
+
+Record = tuple[str, str, str, str | None]  # file, original name, sha256 of the original, identity
 
 
 @dataclass(frozen=True)
@@ -58,48 +60,49 @@ def import_images(
     target = output / label
     if target.exists():
         raise InputError(f"{target} is there already", "Name another folder")
-    kind, found = find_reader(source, column)
+    kind, packed = open_package(source, column)
     people = _people(identities)
-    partial = output / f".{label}.partial"
-    refused: dict[str, str] = {}
-    rows: list[tuple[str, str, str, str | None]] = []
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for image, problem, data in _decoded(islice(found, limit)):
-            if problem:
-                refused[image.name] = problem
-                continue
-            file = f"{len(rows) // PER_FOLDER:04d}/{len(rows):08d}.png"
-            (partial / file).parent.mkdir(exist_ok=True)
-            (partial / file).write_bytes(data)
-            digest = hashlib.sha256(image.data or b"").hexdigest()
-            rows.append((file, image.name, digest, people.get(image.name, image.identity)))
-        if not rows:
-            first = next(iter(refused.items()), ("nothing in it", "no file of a known image format"))
-            raise InputError(f"{source} has no image that can be read ({first[0]}: {first[1]})", "See the formats in the documentation")
-        unknown = [name for _, name, _, identity in rows if identity is None]
-        if people and unknown:
-            raise InputError(f"{identities} has no identity for {unknown[0]}", "List every image as `name,identity`")
-        named = _write_records(output, label, rows)
-        facts = {"kind": kind, "licence": licence, "origin": origin, "images": len(rows), "refused": refused}
-        (output / f"{label}.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
-        partial.rename(target)
+        with whole_folder(target) as folder:
+            rows, refused = _bring_in(islice(packed, limit), folder, people)
+            if not rows:
+                name, problem = next(iter(refused.items()), ("nothing in it", "no file of a known image format"))
+                raise InputError(f"{source} has no image that can be read ({name}: {problem})", "See the formats in the documentation")
+            unknown = [name for _, name, _, identity in rows if identity is None]
+            if people and unknown:
+                raise InputError(f"{identities} has no identity for {unknown[0]}", "List every image as `name,identity`")
+            named = _write_records(output, label, rows)
+            facts = {"kind": kind, "licence": licence, "origin": origin, "images": len(rows), "refused": refused}
+            write_json(output / f"{label}.json", facts, indent=2)
     except OSError as error:
         raise InputError(f"cannot bring {source} into {output}: {error.strerror or error}", "Check the folder and the free space") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return Imported(target, named, len(rows), refused)
 
 
-def _decoded(found: Iterator[Found]) -> Iterator[tuple[Found, str, bytes]]:
+def _bring_in(packed: Iterator[PackedImage], folder: Path, people: Mapping[str, str]) -> tuple[list[Record], dict[str, str]]:
+    """Writes the images into `folder`. Returns the record of each, and by name why the others were refused."""
+    rows: list[Record] = []
+    refused: dict[str, str] = {}
+    for image, problem, data in _decoded(packed):
+        if problem:
+            refused[image.name] = problem
+            continue
+        file = f"{len(rows) // PER_FOLDER:04d}/{len(rows):08d}.png"
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_bytes(data)
+        digest = hashlib.sha256(image.data or b"").hexdigest()
+        rows.append((file, image.name, digest, people.get(image.name, image.identity)))
+    return rows, refused
+
+
+def _decoded(packed: Iterator[PackedImage]) -> Iterator[tuple[PackedImage, str, bytes]]:
     """Each image with why it is refused, or with its PNG bytes. Decoded in threads, a bounded number ahead."""
     with ThreadPoolExecutor(THREADS) as threads:
-        while batch := list(islice(found, BATCH_IMAGES)):
+        while batch := list(islice(packed, BATCH_IMAGES)):
             yield from threads.map(_as_png, batch)
 
 
-def _as_png(image: Found) -> tuple[Found, str, bytes]:
+def _as_png(image: PackedImage) -> tuple[PackedImage, str, bytes]:
     if image.data is None:
         return image, image.refusal, b""
     try:
@@ -118,17 +121,21 @@ def _people(identities: Path | None) -> dict[str, str]:
     return {row[0]: row[1] for row in rows if len(row) >= 2}
 
 
-def _write_records(output: Path, label: Label, rows: list[tuple[str, str, str, str | None]]) -> Path | None:
-    with (output / f"{label}.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["file", "original", "sha256"])
-        writer.writerows((file, _printable(name), digest) for file, name, digest, _ in rows)
+def _write_records(output: Path, label: Label, rows: list[Record]) -> Path | None:
+    """Writes `LABEL.csv`, and the list of identities where all are known. Returns that list's path."""
+    originals = [(file, _printable(name), digest) for file, name, digest, _ in rows]
+    write_text(output / f"{label}.csv", _as_csv([("file", "original", "sha256"), *originals]))
     if any(identity is None for *_, identity in rows):
         return None
     named = output / f"{label}-identities.csv"
-    with named.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows((file, _printable(identity or "")) for file, _, _, identity in rows)
+    write_text(named, _as_csv([(file, _printable(identity or "")) for file, _, _, identity in rows]))
     return named
+
+
+def _as_csv(rows: Iterable[Sequence[str]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
 
 
 def _printable(name: str) -> str:

@@ -12,6 +12,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from generators.errors import InputError
+from generators.files import write_text
 from pipelines.manifest.schema import Manifest
 from pipelines.report import words
 from pipelines.report.album import EXACT
@@ -39,11 +40,9 @@ def write_report(
     found = store.version(version)
     manifest = Manifest.model_validate(json.loads(found.properties["manifest"]))
     page = _render(Source(store, found, manifest, store.rows(version=found.number), findings, features))
-    partial = output.with_name(output.name + ".partial")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(output)
+        write_text(output, page)
     except OSError as error:
         raise InputError(f"cannot write the report {output}: {error.strerror}", "Check the folder and its permissions") from None
     return output

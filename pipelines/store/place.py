@@ -19,6 +19,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from generators.errors import InputError
+from generators.files import write_bytes
 from pipelines.files import cache_folder
 
 _URI = re.compile(r"^([a-z][a-z0-9+]*):/{1,2}(?=[^/])")
@@ -84,16 +85,7 @@ class Place:
             return
         folder = Path(self.location)
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f"{name}.{os.getpid()}.partial"
-        try:
-            with partial.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            partial.replace(folder / name)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+        write_bytes(folder / name, data)
 
     def remove(self, name: str) -> None:
         """Removes a file; one that is not there is no error."""

@@ -132,7 +132,7 @@ def huge_png() -> bytes:
 
 
 def test_what_is_no_image_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.importing.readers.MAX_BYTES", 200_000)
+    monkeypatch.setattr("pipelines.importing.packages.MAX_BYTES", 200_000)
     bad = {
         "bomb.png": huge_png(),
         "long.png": bytes(3_000_000),  # 3 kB packed

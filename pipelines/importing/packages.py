@@ -1,6 +1,7 @@
-"""Reading images out of what others pack them in. Nothing is unpacked to disk, nothing in it is executed, and every read has a bound.
+"""The images in what others pack them in: folders, zip and tar files, LMDB, Parquet and Arrow.
 
-Names inside an archive are only labels: no reader opens a path by them, and no writer does.
+Nothing is unpacked to disk, nothing in it is executed, and every read has a bound. Names inside an archive are only labels: nothing opens
+a path by them.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -23,7 +24,7 @@ IMAGE_COLUMNS = ("image", "img", "jpg", "png", "bytes")
 
 
 @dataclass(frozen=True)
-class Found:
+class PackedImage:
     """An image as it lies in its package: a name to report it by, its encoded bytes (or why it was not read), and whom it shows."""
 
     name: str
@@ -32,16 +33,16 @@ class Found:
     refusal: str = ""
 
 
-def find_reader(path: Path, column: str | None = None) -> tuple[str, Iterator[Found]]:
+def open_package(path: Path, column: str | None = None) -> tuple[str, Iterator[PackedImage]]:
     """What `path` is (folder, zip, lmdb, parquet, arrow, webdataset), and its images. InputError if it is none of them."""
     if not path.exists():
         raise InputError(f"there is no {path}", "Give a folder, a .zip, .tar or .parquet file, or an LMDB folder")
     if path.is_dir():
         if (path / "data.mdb").is_file():
             return "lmdb", lmdb(path)
-        for suffix, kind, reader in ((".parquet", "parquet", parquet), (".arrow", "arrow", arrow), (".tar", "webdataset", webdataset)):
+        for suffix, kind, images in ((".parquet", "parquet", parquet), (".arrow", "arrow", arrow), (".tar", "webdataset", webdataset)):
             if files := sorted(path.rglob(f"*{suffix}")):
-                return kind, reader(files, column)
+                return kind, images(files, column)
         return "folder", folder(path)
     if path.suffix.lower() == ".parquet":
         return "parquet", parquet([path], column)
@@ -50,11 +51,11 @@ def find_reader(path: Path, column: str | None = None) -> tuple[str, Iterator[Fo
     if path.suffix.lower() == ".zip":
         return "zip", zipped(path)
     raise InputError(
-        f"{path} is nothing that images are brought in from", "Give a folder, a .zip, .tar or .parquet file, or an LMDB folder"
+        f"{path} is not a package that images can be imported from", "Give a folder, a .zip, .tar or .parquet file, or an LMDB folder"
     )
 
 
-def folder(path: Path) -> Iterator[Found]:
+def folder(path: Path) -> Iterator[PackedImage]:
     """Image files at any depth. A link that leads out of the folder is refused."""
     top = path.resolve()
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
@@ -62,13 +63,13 @@ def folder(path: Path) -> Iterator[Found]:
         name = file.relative_to(path).as_posix()
         real = file.resolve()
         if not real.is_relative_to(top):
-            yield Found(name, None, refusal="a link out of the folder")
+            yield PackedImage(name, None, refusal="a link out of the folder")
         elif real.is_file():
             with real.open("rb") as stream:
                 yield _bounded(name, stream, real.stat().st_size)
 
 
-def zipped(path: Path) -> Iterator[Found]:
+def zipped(path: Path) -> Iterator[PackedImage]:
     """The images of a zip file, read one by one."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -80,10 +81,10 @@ def zipped(path: Path) -> Iterator[Found]:
                 with archive.open(entry) as stream:
                     yield _bounded(entry.filename, stream, entry.file_size)
     except zipfile.BadZipFile as error:
-        raise InputError(f"{path} is damaged or no zip file ({error})", "Fetch it again") from None
+        raise InputError(f"{path} is damaged or not a zip file ({error})", "Fetch it again") from None
 
 
-def lmdb(path: Path) -> Iterator[Found]:
+def lmdb(path: Path) -> Iterator[PackedImage]:
     """LSUN's form: every value is an encoded image, every key its name."""
     try:
         import lmdb as library
@@ -96,35 +97,35 @@ def lmdb(path: Path) -> Iterator[Found]:
         ):
             for key, value in transaction.cursor():
                 name = key.decode("ascii", "backslashreplace")
-                yield Found(name, bytes(value)) if len(value) <= MAX_BYTES else Found(name, None, refusal=_too_long(len(value)))
+                yield PackedImage(name, bytes(value)) if len(value) <= MAX_BYTES else PackedImage(name, None, refusal=_too_long(len(value)))
     except library.Error as error:
-        raise InputError(f"{path} is no LMDB that can be read ({error})", "Give the folder with data.mdb in it") from None
+        raise InputError(f"{path} is not an LMDB that can be read ({error})", "Give the folder with data.mdb in it") from None
 
 
-def parquet(files: list[Path], column: str | None) -> Iterator[Found]:
+def parquet(files: list[Path], column: str | None) -> Iterator[PackedImage]:
     """Parquet files with an image column: bytes, or the struct of bytes and path that Hugging Face writes."""
     for file in files:
         try:
             with pq.ParquetFile(file) as opened:
                 yield from _from_batches(file, opened.schema_arrow, opened.iter_batches(batch_size=32), column)
         except pa.ArrowInvalid as error:
-            raise InputError(f"{file} is no Parquet file that can be read ({error})", "Fetch it again") from None
+            raise InputError(f"{file} is not a Parquet file that can be read ({error})", "Fetch it again") from None
 
 
-def arrow(files: list[Path], column: str | None) -> Iterator[Found]:
+def arrow(files: list[Path], column: str | None) -> Iterator[PackedImage]:
     """What `datasets.Dataset.save_to_disk` wrote."""
     for file in files:
         try:
             with pa.memory_map(str(file)) as mapped, pa.ipc.open_stream(mapped) as stream:
                 yield from _from_batches(file, stream.schema, stream, column)
         except pa.ArrowInvalid as error:
-            raise InputError(f"{file} is no Arrow stream that can be read ({error})", "Save the dataset with `save_to_disk`") from None
+            raise InputError(f"{file} is not an Arrow stream that can be read ({error})", "Save the dataset with `save_to_disk`") from None
 
 
-def webdataset(files: list[Path], column: str | None) -> Iterator[Found]:
+def webdataset(files: list[Path], column: str | None) -> Iterator[PackedImage]:
     """Tar files with `KEY.jpg` and, if there is one, `KEY.json` with an `identity`. Only tar itself is read: no pickle, no command."""
     for file in files:
-        waiting: dict[str, Found] = {}
+        waiting: dict[str, PackedImage] = {}
         try:
             with tarfile.open(file, "r|*") as archive:
                 for entry in archive:
@@ -133,14 +134,14 @@ def webdataset(files: list[Path], column: str | None) -> Iterator[Found]:
                     if stream is None:
                         continue
                     if f".{suffix.lower()}" in SUFFIXES:
-                        yield from (Found(each.name, each.data, each.identity, each.refusal) for each in waiting.values())
+                        yield from waiting.values()
                         waiting = {key: _bounded(f"{file.name}/{entry.name}", stream, entry.size)}
                     elif suffix == "json" and key in waiting and entry.size <= 2**20:
                         image = waiting.pop(key)
-                        yield Found(image.name, image.data, _identity_in(stream.read()), image.refusal)
+                        yield PackedImage(image.name, image.data, _identity_in(stream.read()), image.refusal)
                 yield from waiting.values()
         except tarfile.TarError as error:
-            raise InputError(f"{file} is damaged or no tar file ({error})", "Fetch it again") from None
+            raise InputError(f"{file} is damaged or not a tar file ({error})", "Fetch it again") from None
 
 
 def _key(name: str) -> tuple[str, str, str]:
@@ -152,14 +153,14 @@ def _key(name: str) -> tuple[str, str, str]:
 
 def _identity_in(data: bytes) -> str | None:
     try:
-        found = json.loads(data)
+        facts = json.loads(data)
     except ValueError:
         return None
-    identity = found.get("identity") if isinstance(found, dict) else None
+    identity = facts.get("identity") if isinstance(facts, dict) else None
     return str(identity) if identity is not None else None
 
 
-def _from_batches(file: Path, schema: pa.Schema, batches: Any, column: str | None) -> Iterator[Found]:
+def _from_batches(file: Path, schema: pa.Schema, batches: Any, column: str | None) -> Iterator[PackedImage]:
     name = _image_column(file, schema, column)
     number = 0
     for batch in batches:
@@ -171,11 +172,11 @@ def _from_batches(file: Path, schema: pa.Schema, batches: Any, column: str | Non
             label = f"{file.name}/{number}" + (f" ({given})" if given else "")
             number += 1
             if not isinstance(data, bytes):
-                yield Found(label, None, refusal="no bytes in the row: the file that it names lies elsewhere")
+                yield PackedImage(label, None, refusal="the row has no bytes: the file that it names lies elsewhere")
             elif len(data) > MAX_BYTES:
-                yield Found(label, None, refusal=_too_long(len(data)))
+                yield PackedImage(label, None, refusal=_too_long(len(data)))
             else:
-                yield Found(label, data, None if identity is None else str(identity))
+                yield PackedImage(label, data, None if identity is None else str(identity))
 
 
 def _image_column(file: Path, schema: pa.Schema, column: str | None) -> str:
@@ -186,19 +187,20 @@ def _image_column(file: Path, schema: pa.Schema, column: str | None) -> str:
         )
 
     usable = [name for name in schema.names if fits(name)]
-    chosen: Callable[[str], bool] = (lambda name: name == column) if column else (lambda name: name in IMAGE_COLUMNS)
-    found = [name for name in usable if chosen(name)] or ([] if column else usable[:1])
-    if not found:
+    matching = [name for name in usable if name == column or (column is None and name in IMAGE_COLUMNS)]
+    if column is None and not matching:
+        matching = usable
+    if not matching:
         raise InputError(f"{file} has no column {column or 'with images'}", f"Name it with --column: {', '.join(schema.names)}")
-    return found[0]
+    return matching[0]
 
 
-def _bounded(name: str, stream: IO[bytes], size: int) -> Found:
+def _bounded(name: str, stream: IO[bytes], size: int) -> PackedImage:
     """Reads at most one byte more than is allowed, whatever the package says of the size."""
     if size > MAX_BYTES:
-        return Found(name, None, refusal=_too_long(size))
+        return PackedImage(name, None, refusal=_too_long(size))
     data = stream.read(MAX_BYTES + 1)
-    return Found(name, data) if len(data) <= MAX_BYTES else Found(name, None, refusal=_too_long(len(data)))
+    return PackedImage(name, data) if len(data) <= MAX_BYTES else PackedImage(name, None, refusal=_too_long(len(data)))
 
 
 def _too_long(size: int) -> str:
