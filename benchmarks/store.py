@@ -122,11 +122,12 @@ def planned_rows(plan: Plan, shard: Shard, image: bytes) -> Iterator[Row]:
     manifest: Manifest = plan.manifest
     links = [] if shard.role == "real" else expected_chain(plan, shard, shard.start, [0] * (shard.step + 1))
     for index in range(shard.start, shard.stop):
-        name = image_id(shard.subset, shard.part, index) if shard.subset else plan.pools[shard.part].images[index].id
-        split = image_split(manifest, shard.subset, shard.part, index) if shard.subset else plan.pools[shard.part].images[index].split
+        real = plan.pools[shard.real].images[index] if not shard.subset else None
+        name = real.id if real else image_id(shard.subset, shard.real, shard.part, index)
+        split = real.split if real else image_split(manifest, shard.subset, shard.real, shard.part, index)
         yield Row(
-            f"{name}/{shard.step}", shard.role, int(shard.role != "real"), shard.subset or shard.part, shard.part, "GAN", "GAN", index,
-            split, name, shard.key, "research", step=shard.step, chain=links, sha256=f"{index:064x}", image=image,
+            f"{name}/{shard.step}", shard.role, int(shard.role != "real"), shard.subset or shard.real, shard.real, "GAN", "GAN", index,
+            split, name, shard.key, "research", step=shard.step, part=shard.part, chain=links, sha256=f"{index:064x}", image=image,
         )  # fmt: skip
 
 

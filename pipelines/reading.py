@@ -18,6 +18,7 @@ from generators.errors import InputError
 from pipelines.images import decode
 from pipelines.manifest.splits import SPLITS, Split
 from pipelines.store import Store
+from pipelines.store.upgrade import read_rows
 
 USABLE = "role IN ('final', 'real')"
 
@@ -59,11 +60,11 @@ def read_table(store: Store, version: int | str | None = None, where: str | None
 
     Raises InputError if the condition is no SQL or nothing is left.
     """
-    columns = ["id", "label", "subset", "part", "family", "split", "sha256"]
+    columns = ["id", "label", "subset", "real", "family", "split", "sha256"]
     condition = f"{USABLE} AND ({where})" if where else USABLE
     dataset = store.dataset(version)
     try:
-        table = dataset.to_table(columns=columns, filter=condition, with_row_id=True)
+        table = read_rows(dataset, columns, condition, row_ids=True)
     except (ValueError, OSError) as error:
         raise InputError(
             f"the filter {where!r} cannot be used ({str(error).splitlines()[0]})", "It is SQL over the store's columns"
@@ -79,10 +80,10 @@ def read_table(store: Store, version: int | str | None = None, where: str | None
         digest = hashlib.sha256(listing.encode()).hexdigest()
         splits[split] = SplitTable(data["id"][rows], data["label"][rows], data["subset"][rows], data["_rowid"][rows], digest)
     fakes = data["label"] == 1
-    pairs = sorted(set(zip(data["subset"][fakes].tolist(), data["part"][fakes].tolist(), strict=True)))
+    pairs = sorted(set(zip(data["subset"][fakes].tolist(), data["real"][fakes].tolist(), strict=True)))
     reals_of: dict[str, tuple[str, ...]] = {}
-    for subset, part in pairs:
-        reals_of[subset] = (*reals_of.get(subset, ()), part)
+    for subset, real in pairs:
+        reals_of[subset] = (*reals_of.get(subset, ()), real)
     families = dict(zip(data["subset"][fakes].tolist(), data["family"][fakes].tolist(), strict=True))
     return VersionTable(splits, reals_of, families)
 

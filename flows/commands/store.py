@@ -63,10 +63,9 @@ def show(
             table.add_row(subset, role, split, str(count))
         console.out.print(table)
         return
-    quoted = image.replace("'", "''")
-    rows = found.rows(f"id = '{quoted}'", version)
+    rows = found.named([image], version)
     if not rows:
-        raise InputError(f"{dataset} has no image {image!r}", "The report and `ntf store show` name them")
+        raise InputError(f"{dataset} has no image {image!r}", "The report names them, and so does the `rows.jsonl` of an export")
     console.out.print_json(json.dumps([light(row) for row in rows]))
 
 

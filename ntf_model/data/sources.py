@@ -18,7 +18,7 @@ from ntf_model.data.data import FAKE, REAL, SPLIT_FOLDERS, DetectionData, Detect
 from ntf_model.data.images import IMAGE_SUFFIXES, read_image
 from ntf_model.errors import InputError
 
-SOURCE_KEYS = ("real_source", "part")  # how a fake's row names its real source; the second is the store's, and so its exports'
+SOURCE_KEYS = ("real_source", "real", "part")  # how a fake's row names its real source: here, in the store, in a store of schema 1
 LABEL_NAMES = {"real": REAL, "fake": FAKE, "0": REAL, "1": FAKE}
 
 
@@ -69,7 +69,7 @@ def from_webdataset(
 ) -> DetectionSplits:
     """Shards in the WebDataset layout: for each key a picture and a `.json` with `label` (0 or "real", 1 or "fake") and `subset`.
 
-    A fake's json may also name its `real_source` (or `part`) and `family`, which `real_of` and `families` overrule. Raises InputError,
+    A fake's json may also name its `real_source` (or `real`) and `family`, which `real_of` and `families` overrule. Raises InputError,
     naming the shard and the key, if something is missing or a shard is damaged.
     """
     return DetectionSplits(*(_read_shards(list(map(Path, shards)), real_of or {}, families or {}) for shards in (train, validation, test)))
@@ -124,7 +124,7 @@ def from_rows(
     """Splits of rows with the columns `image` (a PIL picture, bytes, or a dict with "bytes"), `label` and `subset`.
 
     Without a column `subset` all fakes are the subset "fake" and all reals "real". `real_of` names each subset's real source; unnamed ones
-    have what the columns `real_source` (or `part`) and `family` say, or take the only source there is. Raises InputError if a split or
+    have what the columns `real_source` (or `real`) and `family` say, or take the only source there is. Raises InputError if a split or
     column is missing.
     """
     made = []

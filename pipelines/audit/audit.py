@@ -21,6 +21,7 @@ from pipelines.audit.findings import Audit, Finding, Gate
 from pipelines.images import MAX_BYTES, SUFFIXES, decode
 from pipelines.reading import USABLE
 from pipelines.store import Store
+from pipelines.store.upgrade import read_rows
 
 ROWS = 200  # of each class at most: what an audit costs is bounded
 SAMPLE = 32  # files that tell which encoder setting is the usual one
@@ -62,7 +63,7 @@ class _Picture:
 
     id: str
     label: int
-    part: str
+    real: str
     group: str
     place: Any
 
@@ -74,8 +75,8 @@ def audit_version(store: Store, version: int | str | None = None) -> Audit:
     """
     start = time.perf_counter()
     dataset = store.dataset(version)
-    columns = ["id", "label", "part", "group"]
-    table = dataset.to_table(columns=columns, filter=USABLE, with_row_id=True)
+    columns = ["id", "label", "real", "group"]
+    table = read_rows(dataset, columns, USABLE, row_ids=True)
     values = [table.column(name).to_pylist() for name in [*columns, "_rowid"]]
     pictures = _balanced([_Picture(*row) for row in zip(*values, strict=True)])
     images = _stored_images(dataset, pictures)
@@ -185,21 +186,21 @@ def _said(value: float | str | None) -> str:
 
 
 def _balanced(pictures: Sequence[_Picture]) -> list[_Picture]:
-    """As many fakes as reals of each part, at most `ROWS` in all of either; chosen by the hash of their ids, fake and real by turns.
+    """As many fakes as reals of each real source, at most `ROWS` in all of either; chosen by the hash of their ids, fake and real by turns.
 
     Without this, a dataset whose fakes are mostly faces and whose reals are mostly landscapes would be told apart by that.
     """
     sides: dict[tuple[str, int], list[_Picture]] = defaultdict(list)
     for picture in sorted(pictures, key=lambda each: hashlib.sha256(each.id.encode()).digest()):
-        sides[picture.part, picture.label].append(picture)
-    parts = sorted({part for part, _ in sides})
-    counts = {part: min(len(sides[part, 0]), len(sides[part, 1])) for part in parts}
+        sides[picture.real, picture.label].append(picture)
+    reals = sorted({real for real, _ in sides})
+    counts = {real: min(len(sides[real, 0]), len(sides[real, 1])) for real in reals}
     share = min(1.0, ROWS / max(1, sum(counts.values())))
     chosen: list[list[_Picture]] = [[], []]
-    for part, count in counts.items():
+    for real, count in counts.items():
         for label in (0, 1):
-            chosen[label] += sides[part, label][: int(np.ceil(count * share))]
-    for label in (0, 1):  # the parts by turns too, since the first files decide what the usual encoder is
+            chosen[label] += sides[real, label][: int(np.ceil(count * share))]
+    for label in (0, 1):  # the real sources by turns too, since the first files decide what the usual encoder is
         chosen[label].sort(key=lambda each: hashlib.sha256(each.id.encode()).digest())
     return [picture for pair in zip_longest(*chosen) for picture in pair if picture is not None]
 
@@ -211,7 +212,7 @@ def _stored_images(dataset: Any, pictures: list[_Picture]) -> Iterator[bytes]:
 
 
 def _found(path: Path) -> list[_Picture]:
-    """All pictures of a folder. Their part is where `real/` and `fake/` lie."""
+    """All pictures of a folder. Their real source is where `real/` and `fake/` lie."""
     if not path.is_dir():
         raise InputError(f"there is no folder {path}", "Give a folder with `real/` and `fake/` in it, or the name of a dataset")
     files: dict[tuple[str, int], list[tuple[Path, Path]]] = defaultdict(list)
@@ -220,15 +221,15 @@ def _found(path: Path) -> list[_Picture]:
             inside = file.relative_to(path)
             place = next((place for place, name in enumerate(inside.parts[:-1]) if name in CLASS_FOLDERS), None)
             if place is not None:
-                part = "/".join(inside.parts[:place])
-                files[part, CLASS_FOLDERS[inside.parts[place]]].append((file, Path(*inside.parts[place + 1 :])))
+                real = "/".join(inside.parts[:place])
+                files[real, CLASS_FOLDERS[inside.parts[place]]].append((file, Path(*inside.parts[place + 1 :])))
     for label, name in ((0, "real"), (1, "fake")):
         if not any(label == side for _, side in files):
             raise InputError(f"{path} has no pictures of the class {name}", f"Put them into {path / name}")
     group = _grouping([name for each in files.values() for _, name in each])
     return [
-        _Picture(file.relative_to(path).as_posix(), label, part, f"{part}/{group(name)}", file)
-        for (part, label), each in files.items()
+        _Picture(file.relative_to(path).as_posix(), label, real, f"{real}/{group(name)}", file)
+        for (real, label), each in files.items()
         for file, name in each
     ]
 

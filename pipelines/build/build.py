@@ -209,7 +209,7 @@ class Build:
             audit = audit_version(self.store, version.number)
             write_audit(self.store, audit)
         shards = {shard.key: shard for shard in self.plan.shards}
-        titles = {key: shard.subset or f"real {shard.part}" for key, shard in shards.items()}
+        titles = {key: shard.subset or f"real {shard.real}" for key, shard in shards.items()}
         rates.remember(self.devices[0], ((shards[note.key], note.written, note.seconds) for note in self.notes()))
         rejected: dict[str, Counter[str]] = {}
         short: Counter[str] = Counter()
@@ -309,10 +309,10 @@ def _shared(plan: Plan, shards: tuple[Shard, ...], number: int, of: int) -> tupl
     return tuple(shard for shard in shards if chains[_chain(shard)] % of == number)
 
 
-def _chain(shard: Shard) -> tuple[str, str, int]:
-    return shard.subset, shard.part, shard.start
+def _chain(shard: Shard) -> tuple[str, str, int, int]:
+    return shard.subset, shard.real, shard.part, shard.start
 
 
 def _in_order(shards: tuple[Shard, ...]) -> list[Shard]:
     """Inputs first, and within a step all work of one checkpoint together, so that each model is loaded once."""
-    return sorted(shards, key=lambda shard: (shard.step, shard.generator, shard.checkpoint, shard.subset, shard.part, shard.start))
+    return sorted(shards, key=lambda shard: (shard.step, shard.generator, shard.checkpoint, *_chain(shard)))

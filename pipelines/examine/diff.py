@@ -10,10 +10,11 @@ from typing import Any
 import lance
 
 from pipelines.examine.lineage import Change, changes
+from pipelines.plan.plan import image_id
 from pipelines.store import Store
-from pipelines.store.store import BATCH_ROWS
+from pipelines.store.upgrade import read_batches
 
-_COLUMNS = ["id", "role", "subset", "part", "index", "step", "sha256", "format", "width", "height", "chain"]
+_COLUMNS = ["id", "role", "subset", "real", "part", "index", "step", "sha256", "format", "width", "height", "chain"]
 
 
 @dataclass
@@ -61,9 +62,9 @@ def _images(dataset: lance.LanceDataset, shared: set[str]) -> dict[str, dict[str
     fragments = [fragment for file, fragment in _files(dataset).items() if file not in shared]
     found = {}
     for fragment in fragments:
-        for batch in fragment.to_batches(columns=_COLUMNS, filter="role != 'rejected'", batch_size=BATCH_ROWS):
+        for batch in read_batches(fragment, _COLUMNS, "role != 'rejected'"):
             for row in batch.to_pylist():
-                planned = f"{row['subset']}/{row['part']}/{row['index']:06d}/{row['step']}"
+                planned = f"{image_id(row['subset'], row['real'], row['part'], row['index'])}/{row['step']}"
                 found[planned if row["role"] == "final" else row["id"]] = row
     return found
 

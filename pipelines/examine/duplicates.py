@@ -14,7 +14,6 @@ import numpy as np
 from generators.errors import InputError
 from pipelines.manifest.splits import SPLITS
 from pipelines.store import Store, Version
-from pipelines.store.store import BATCH_ROWS
 
 DISTANCE = 4  # of 64 bits
 MAX_PAIRS = 100_000
@@ -40,7 +39,7 @@ def find_duplicates(store: Store, version: int | str | None = None, distance: in
     names: dict[str, list[str]] = {split: [] for split in SPLITS}
     hashes: dict[str, list[int]] = {split: [] for split in SPLITS}
     condition = "role IN ('final', 'real') AND phash IS NOT NULL"
-    for batch in store.dataset(version).to_batches(columns=["id", "split", "phash"], filter=condition, batch_size=BATCH_ROWS):
+    for batch in store.scan(["id", "split", "phash"], condition, version):
         for row in batch.to_pylist():
             names[row["split"]].append(row["id"])
             hashes[row["split"]].append(int(row["phash"], 16))
@@ -69,5 +68,4 @@ def drop_duplicates(store: Store, distance: int = DISTANCE) -> tuple[Version | N
                 gone.add(pair.first)
         if not gone:
             return None, []
-        facts = {name: value for name, value in store.version().properties.items() if name not in ("digest", "schema")}
-        return store.without(gone, {**facts, "duplicates_dropped": str(len(gone))}), sorted(gone)
+        return store.without(gone, {**store.version().inheritable, "duplicates_dropped": str(len(gone))}), sorted(gone)

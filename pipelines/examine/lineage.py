@@ -12,6 +12,7 @@ from generators import registry
 from generators.errors import InputError
 from pipelines.plan.plan import Plan, Shard, image_seed, part_seed, prompts_of
 from pipelines.store import Store
+from pipelines.store.upgrade import read_rows
 
 Chain = Sequence[dict[str, Any]]
 # Seen in the images' chains, or without a say in their pixels.
@@ -59,8 +60,8 @@ def expected_chain(plan: Plan, shard: Shard, index: int, attempts: Sequence[int]
     chain: list[dict[str, Any]] = []
     for number, attempt in zip(range(shard.step + 1), attempts, strict=True):
         step = plan.part(shard).chain[number]
-        at = Shard("intermediate", shard.subset, shard.part, number, index, index + 1, "")
-        seed = image_seed(part_seed(plan.manifest, shard.subset, shard.part), number, index, attempt)
+        at = Shard("intermediate", shard.subset, shard.real, shard.part, number, index, index + 1, "")
+        seed = image_seed(part_seed(plan.manifest, shard.subset, shard.real, shard.part), number, index, attempt)
         prompts = prompts_of(step) if step.prompts is not None else None
         drawn = plan.draws(at, index, attempt, chain)
         chain.append(
@@ -88,8 +89,8 @@ def stale_shards(plan: Plan, store: Store, keys: Iterable[str]) -> list[StaleSha
     groups: dict[tuple[str, tuple[Change, ...]], list[str]] = {}
     for key, number in fragments.items():
         assert dataset is not None
-        columns = ["role", "subset", "part", "step", "index", "chain"]
-        rows = dataset.get_fragment(number).to_table(columns=columns).to_pylist()
+        columns = ["role", "subset", "real", "part", "step", "index", "chain"]
+        rows = read_rows(dataset.get_fragment(number), columns).to_pylist()
         groups.setdefault(_why_stale(plan, rows, sections), []).append(key)
     return [StaleShards(title, tuple(keys), reasons) for (title, reasons), keys in sorted(groups.items(), key=str)]
 
@@ -111,15 +112,16 @@ def _why_stale(plan: Plan, rows: list[dict[str, Any]], sections: str) -> tuple[s
         reason = Change("not in the manifest") if gone else Change("source images", 0, "or their size or codec")
         return f"reals {first['subset']}", (reason,)
     title = f"{first['subset']} step {step + 1}"
-    same = [s for s in plan.shards if (s.subset, s.part, s.step) == (first["subset"], first["part"], step)]
+    chain = (first["subset"], first["real"], first["part"])
+    same = [shard for shard in plan.shards if (shard.subset, shard.real, shard.part) == chain and shard.step == step]
     covering = [shard for shard in same if shard.start <= indices[0] < shard.stop]
     if not covering:
         return title, (Change("not in the manifest", 0, "" if not same else "the count is lower now"),)
     found: Counter[Change] = Counter()
     for row in own:
-        chain = json.loads(row["chain"])
+        links = json.loads(row["chain"])
         try:
-            found.update(changes(chain, expected_chain(plan, covering[0], row["index"], [link["attempt"] for link in chain])))
+            found.update(changes(links, expected_chain(plan, covering[0], row["index"], [link["attempt"] for link in links])))
         except (InputError, ValueError) as error:
             return title, (Change("checkpoint" if isinstance(error, InputError) else "chain", step + 1, str(error)),)
     return title, tuple(sorted(found, key=lambda change: (change.step, change.kind, change.detail))) or (

@@ -21,10 +21,11 @@ from pipelines.make.models import Models, pick_device
 from pipelines.manifest.schema import Manifest
 from pipelines.plan.plan import INTERMEDIATE_CODEC, Plan, make_plan
 from pipelines.store import Row, Store
-from pipelines.store.schema import from_table
+from pipelines.store.upgrade import read_batches
 
 BATCH_IMAGES = 64
 DECODING_THREADS = 4
+COLUMNS = ["id", "sha256", "width", "height", "role", "image"]
 
 Outcome = Literal["bit-exact", "within one grey level", "different", "not possible here"]
 
@@ -83,7 +84,7 @@ def _read_back(store: Store, dataset: lance.LanceDataset, found: Verification, o
                 )
                 continue
             try:
-                for batch in fragment.to_batches(columns=["id", "sha256", "width", "height", "role", "image"], batch_size=BATCH_IMAGES):
+                for batch in read_batches(fragment, COLUMNS, batch_size=BATCH_IMAGES):
                     found.damaged += [line for line in threads.map(_problem, *_columns(batch)) if line]
                     found.rows += batch.num_rows
                     found.images += batch.num_rows - batch.column("image").null_count
@@ -93,7 +94,7 @@ def _read_back(store: Store, dataset: lance.LanceDataset, found: Verification, o
 
 
 def _columns(batch: pa.RecordBatch) -> Iterator[list[object]]:
-    return (batch.column(name).to_pylist() for name in ("id", "sha256", "width", "height", "role", "image"))
+    return (batch.column(name).to_pylist() for name in COLUMNS)
 
 
 def _problem(name: str, sha256: str | None, width: int | None, height: int | None, role: str, image: bytes | None) -> str | None:
@@ -110,15 +111,13 @@ def _problem(name: str, sha256: str | None, width: int | None, height: int | Non
 
 def _make_again(store: Store, found: Verification, sample: int, device: str) -> None:
     """Sampled by the hash of their ids: the same images for the same version, evenly over all subsets of fakes."""
-    dataset = store.dataset(found.version)
-    ids = [name for batch in dataset.to_batches(columns=["id"], filter="role = 'final'") for name in batch.column("id").to_pylist()]
+    finals = store.scan(["id"], "role = 'final'", found.version)
+    ids = [name for batch in finals for name in batch.column("id").to_pylist()]
     chosen = sorted(ids, key=lambda name: hashlib.sha256(name.encode()).digest())[:sample]
     plan = _plan_of(store, found.version)
     maker = Maker(plan, store, Models(plan.catalogue, pick_device(device)))
     for name in sorted(chosen):
-        quoted = name.replace("'", "''")
-        (row,) = from_table(dataset.to_table(filter=f"id = '{quoted}'"))
-        found.remade[name], why = _outcome(plan, maker, row)
+        found.remade[name], why = _outcome(plan, maker, store.row(name, found.version, image=True))
         if why:
             found.why[name] = why
 

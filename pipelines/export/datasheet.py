@@ -31,8 +31,7 @@ class Facts:
     @classmethod
     def of(cls, store: Store, version: Version, selection: Selection, licences: dict[str, str], form: str) -> Facts:
         rejected: dict[str, Counter[str]] = defaultdict(Counter)
-        dataset = store.dataset(version.number)
-        for batch in dataset.to_batches(columns=["subset", "reason"], filter="role = 'rejected'"):
+        for batch in store.scan(["subset", "reason"], "role = 'rejected'", version.number):
             for subset, reason in zip(batch.column("subset").to_pylist(), batch.column("reason").to_pylist(), strict=True):
                 rejected[subset][reason or ""] += 1
         manifest = Manifest.model_validate(json.loads(version.properties["manifest"]))

@@ -119,14 +119,13 @@ def _packed(row: dict[str, Any], image: bytes) -> dict[str, Any]:
 
 def _real_sources(selection: Selection, split: Split) -> dict[str, list[str]]:
     """For each real source, the subsets of fakes of a split that are compared with it."""
-    dataset = selection.store.dataset(selection.version)
     pairs: set[tuple[str, str]] = set()
-    for batch in dataset.to_batches(columns=["part", "subset"], filter="role = 'final'"):
-        pairs.update(zip(batch.column("part").to_pylist(), batch.column("subset").to_pylist(), strict=True))
+    for batch in selection.store.scan(["real", "subset"], "role = 'final'", selection.version):
+        pairs.update(zip(batch.column("real").to_pylist(), batch.column("subset").to_pylist(), strict=True))
     found: dict[str, list[str]] = {}
-    for part, subset in sorted(pairs):
+    for real, subset in sorted(pairs):
         if selection.counts[subset, "final", split]:
-            found.setdefault(part, []).append(subset)
+            found.setdefault(real, []).append(subset)
     return found
 
 

@@ -15,6 +15,8 @@ from generators.errors import InputError
 from pipelines.manifest.splits import SPLITS, Split
 from pipelines.store import Store
 from pipelines.store.schema import SCHEMA
+from pipelines.store.store import quoted
+from pipelines.store.upgrade import read_rows, take_rows
 
 BATCH_IMAGES = 64
 
@@ -33,9 +35,9 @@ class Selection:
     def of(cls, store: Store, version: int | str | None = None, where: str | None = None, split: Split | None = None) -> Selection:
         """The final images and reals for which the SQL expression `where` holds, of one split or all. InputError if there are none."""
         dataset = store.dataset(version)
-        condition = "role IN ('final', 'real')" + (f" AND ({where})" if where else "") + (f" AND split = '{split}'" if split else "")
+        condition = "role IN ('final', 'real')" + (f" AND ({where})" if where else "") + (f" AND split = {quoted(split)}" if split else "")
         try:
-            table = dataset.to_table(columns=["id", "subset", "role", "split"], filter=condition, with_row_id=True)
+            table = read_rows(dataset, ["id", "subset", "role", "split"], condition, row_ids=True)
         except (ValueError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"the filter {where!r} cannot be used ({reason})", "It is SQL over the store's columns") from None
@@ -58,7 +60,7 @@ class Selection:
         dataset = self.store.dataset(self.version)
         rows = self.addresses[split]
         for start in range(0, len(rows), BATCH_IMAGES):
-            yield dataset._take_rows(rows[start : start + BATCH_IMAGES], columns=SCHEMA.names)
+            yield take_rows(dataset, rows[start : start + BATCH_IMAGES], SCHEMA.names)
 
     def rows(self, split: Split) -> Iterator[tuple[dict[str, Any], bytes]]:
         """Each row of a split as plain data (chain and measures parsed), and its encoded image."""

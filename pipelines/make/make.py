@@ -127,14 +127,14 @@ class Maker:
         last = len(row.chain) - 1
         for step, link in enumerate(row.chain):
             role: Role = "final" if step == last and row.role == "final" else "intermediate"
-            shard = Shard(role, row.subset, row.part, step, row.index, row.index + 1, row.shard_key)
+            shard = Shard(role, row.subset, row.real, row.part, step, row.index, row.index + 1, row.shard_key)
             above = self._run(shard, [row.index], link["attempt"], above)
             if above[row.index].pixels is None:
                 break
         return above[row.index]
 
     def _reals(self, shard: Shard) -> list[Picture]:
-        pool = self._plan.pools[shard.part]
+        pool = self._plan.pools[shard.real]
         pictures = []
         for index in range(shard.start, shard.stop):
             real = pool.images[index]
@@ -142,8 +142,8 @@ class Maker:
                 id=real.id,
                 role="real",
                 label=0,
-                subset=shard.part,
-                part=shard.part,
+                subset=shard.real,
+                real=shard.real,
                 family="real",
                 mode="real",
                 index=index,
@@ -301,7 +301,7 @@ class Maker:
         return self._plan.manifest.size if shard.role == "final" else None
 
     def _seed(self, shard: Shard, index: int, attempt: int) -> int:
-        return image_seed(part_seed(self._plan.manifest, shard.subset, shard.part), shard.step, index, attempt)
+        return image_seed(part_seed(self._plan.manifest, shard.subset, shard.real, shard.part), shard.step, index, attempt)
 
     def _rejection(
         self,
@@ -333,7 +333,7 @@ class Maker:
             **{role: image.id for role, image in drawn.items()},
             **({"prompt": prompt} if prompt is not None else {}),
         }
-        planned = image_id(shard.subset, shard.part, index)
+        planned = image_id(shard.subset, shard.real, shard.part, index)
         source = drawn.get("source")
         target_id = drawn["target"].id if "target" in drawn else above.row.id if above else None
         return Row(
@@ -341,13 +341,14 @@ class Maker:
             role=shard.role,
             label=1,
             subset=shard.subset,
+            real=shard.real,
             part=shard.part,
             family=subset.family,
             mode=subset.mode,
             index=index,
             step=shard.step,
             attempt=attempt,
-            split=image_split(manifest, shard.subset, shard.part, index),
+            split=image_split(manifest, shard.subset, shard.real, shard.part, index),
             group=planned,
             seed=seed,
             chain=[*(above.row.chain if above else []), link],

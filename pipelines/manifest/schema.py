@@ -7,6 +7,7 @@ A manifest is YAML, validated before any work starts. Everything wrong with it i
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -273,10 +274,16 @@ class Manifest(Strict):
         return self.model_copy(update={"subsets": subsets})
 
     def walk(self) -> Iterator[tuple[str, int, Part]]:
-        """Every part: subset name, number of the part, part."""
+        """Every part: the name of its subset, its number among the parts of the subset with the same real source, and the part itself."""
         for name, subset in self.subsets.items():
-            for number, part in enumerate(subset.parts):
-                yield name, number, part
+            seen: Counter[str] = Counter()
+            for part in subset.parts:
+                yield name, seen[part.real], part
+                seen[part.real] += 1
+
+    def part(self, subset: str, real: str, number: int) -> Part:
+        """The part of a subset that `walk` gives this number. KeyError if there is no such subset, IndexError if no such part."""
+        return [part for part in self.subsets[subset].parts if part.real == real][number]
 
 
 def load_manifest(path: Path, catalogue: Catalogue | None = None) -> Manifest:

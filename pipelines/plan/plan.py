@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -36,13 +36,15 @@ Role = Literal["real", "intermediate", "final"]
 class Shard:
     """A unit of work. `key` is empty where a checkpoint or a real source is missing, so that it cannot be known.
 
-    `subset`, `part` and `step` say which step of which chain, `part` being the name of its real source; for a shard of real images
-    `subset` is empty and `part` is the source. `start` and `stop` count images. `inputs` are the keys of the shards it works on.
+    `subset`, `real`, `part` and `step` say which step of which chain: `real` names the real source of the part, and `part` is its number
+    among the parts of the subset with that source, from 0. For a shard of real images `subset` is empty and `real` is the source. `start`
+    and `stop` count images. `inputs` are the keys of the shards it works on.
     """
 
     role: Role
     subset: str
-    part: str
+    real: str
+    part: int
     step: int
     start: int
     stop: int
@@ -58,7 +60,7 @@ class Shard:
     @property
     def title(self) -> str:
         what = f"{self.subset} step {self.step + 1}" if self.subset else "reals"
-        return f"{what} {self.part} {self.start}-{self.stop - 1}"
+        return f"{what} {part_name(self.real, self.part)} {self.start}-{self.stop - 1}"
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,14 @@ class Plan:
     pools: dict[str, RealPool]
     missing: tuple[Missing, ...]
     warnings: tuple[str, ...]
-    pairings: dict[tuple[str, str, int], Pairing] = field(default_factory=dict)  # by subset, part and step
+    pairings: dict[tuple[str, str, int, int], Pairing] = field(default_factory=dict)  # by subset, real source, part and step
 
     @property
     def keys(self) -> frozenset[str]:
         return frozenset(shard.key for shard in self.shards)
 
     def part(self, shard: Shard) -> Part:
-        return next(part for part in self.manifest.subsets[shard.subset].parts if part.real == shard.part)
+        return self.manifest.part(shard.subset, shard.real, shard.part)
 
     def step(self, shard: Shard) -> ChainStep:
         return self.part(shard).chain[shard.step]
@@ -100,14 +102,14 @@ class Plan:
         Raises NobodyLeft if its split has nobody left.
         """
         avoid = {self._people[link[role]] for link in chain for role in ("source", "target") if link.get(role) in self._people}
-        return self.pairings[shard.subset, shard.part, shard.step].draw(index, attempt, avoid)
+        return self.pairings[shard.subset, shard.real, shard.part, shard.step].draw(index, attempt, avoid)
 
     def donor(self, shard: Shard, index: int, chain: Sequence[dict[str, Any]]) -> RealImage | None:
         """The real image whose past the final image `index` gets, once `chain` is what was done to it; None if its split has none."""
         target = chain[0].get("target")
         if target is not None:
             return self._reals.get(target)
-        return _drawn_donor(self.manifest, shard.subset, self.part(shard), index, self.pools)
+        return _drawn_donor(self.manifest, shard.subset, shard.real, shard.part, index, self.pools)
 
     @cached_property
     def _reals(self) -> dict[str, RealImage]:
@@ -140,20 +142,28 @@ def make_plan(manifest: Manifest, catalogue: Catalogue | None = None) -> Plan:
     missing |= missing_reals
     absent = {name for name in missing if name in catalogue.entries}
     shards = [*_real_shards(manifest, pools)]
-    pairings: dict[tuple[str, str, int], Pairing] = {}
-    for name, _, part in manifest.walk():
-        own = _pairings(name, part, manifest, pools)
-        pairings |= {(name, part.real, number): pairing for number, pairing in enumerate(own)}
-        shards += _chain_shards(name, part, manifest, catalogue, pools, absent, own)
+    pairings: dict[tuple[str, str, int, int], Pairing] = {}
+    for name, number, part in manifest.walk():
+        own = _pairings(name, number, part, manifest, pools)
+        pairings |= {(name, part.real, number, step): pairing for step, pairing in enumerate(own)}
+        shards += _chain_shards(name, number, part, manifest, catalogue, pools, absent, own)
     warnings = tuple(
         f"real source {pool.name} has no image in the {split} split" for pool in pools.values() for split in splits_without_images(pool)
     )
     return Plan(manifest, catalogue, tuple(shards), pools, tuple(missing.values()), warnings, pairings)
 
 
-def part_seed(manifest: Manifest, subset: str, part: str) -> int:
+def part_name(real: str, part: int) -> str:
+    """The name of a part within its subset, in ids and seeds: its real source, and from the second part with that source on a number.
+
+    No real source has a `+` in its name, so no two parts of a subset have one name.
+    """
+    return f"{real}+{part + 1}" if part else real
+
+
+def part_seed(manifest: Manifest, subset: str, real: str, part: int) -> int:
     """The seed that all images of a part come from."""
-    return derive_seed(manifest.seed, subset, part)
+    return derive_seed(manifest.seed, subset, part_name(real, part))
 
 
 def image_seed(base: int, step: int, index: int, attempt: int) -> int:
@@ -161,14 +171,14 @@ def image_seed(base: int, step: int, index: int, attempt: int) -> int:
     return derive_seed(base, step, index, attempt)
 
 
-def image_id(subset: str, part: str, index: int) -> str:
+def image_id(subset: str, real: str, part: int, index: int) -> str:
     """The name of a planned image, the same for all steps and attempts."""
-    return f"{subset}/{part}/{index:06d}"
+    return f"{subset}/{part_name(real, part)}/{index:06d}"
 
 
-def image_split(manifest: Manifest, subset: str, part: str, index: int) -> Split:
+def image_split(manifest: Manifest, subset: str, real: str, part: int, index: int) -> Split:
     """The split of a planned fake, and so of everyone it is made from."""
-    return split_of(image_id(subset, part, index), manifest.splits)
+    return split_of(image_id(subset, real, part, index), manifest.splits)
 
 
 def key_of(ingredients: dict[str, Any]) -> str:
@@ -192,18 +202,19 @@ def _real_shards(manifest: Manifest, pools: dict[str, RealPool]) -> Iterator[Sha
                 "codec": manifest.codec.model_dump(mode="json"),
                 **_compression(manifest),
             }
-            yield Shard("real", "", name, 0, start, stop, key_of(ingredients))
+            yield Shard("real", "", name, 0, 0, start, stop, key_of(ingredients))
 
 
-def _pairings(name: str, part: Part, manifest: Manifest, pools: dict[str, RealPool]) -> list[Pairing]:
+def _pairings(name: str, number: int, part: Part, manifest: Manifest, pools: dict[str, RealPool]) -> list[Pairing]:
     """The draws of each step of a part."""
-    base = part_seed(manifest, name, part.real)
-    splits = [image_split(manifest, name, part.real, index) for index in range(part.count)]
-    return [Pairing(step, number, base, splits, pools) for number, step in enumerate(part.chain)]
+    base = part_seed(manifest, name, part.real, number)
+    splits = [image_split(manifest, name, part.real, number, index) for index in range(part.count)]
+    return [Pairing(step, position, base, splits, pools) for position, step in enumerate(part.chain)]
 
 
 def _chain_shards(
     name: str,
+    number: int,
     part: Part,
     manifest: Manifest,
     catalogue: Catalogue,
@@ -220,14 +231,13 @@ def _chain_shards(
         faces = face_settings(manifest.faces, catalogue) if step.kind == "swap" and not lacking else None
         for start, stop in _ranges(part.count, manifest.shard_size):
             inputs = (above[start],) if position else ()
-            shard = Shard(
-                "final" if last else "intermediate", name, part.real, position, start, stop, "", inputs, step.generator, step.checkpoint
-            )
+            role: Role = "final" if last else "intermediate"
+            shard = Shard(role, name, part.real, number, position, start, stop, "", inputs, step.generator, step.checkpoint)
             knowable = identity is not None and all(inputs) and all(r in pools for r in (step.source, step.target) if r is not None)
-            past = _past(manifest, name, part, range(start, stop), pools) if last and part.real in pools else {}
+            past = _past(manifest, shard, part, pools) if last and part.real in pools else {}
             key = key_of(_ingredients(shard, step, identity, faces, manifest, pairings, last) | past) if knowable else ""
             above[start] = key
-            yield Shard(shard.role, name, part.real, position, start, stop, key, inputs, step.generator, step.checkpoint)
+            yield replace(shard, key=key)
 
 
 def _ingredients(
@@ -242,11 +252,11 @@ def _ingredients(
         "checkpoint": identity,
         "kind": step.kind,
         "parameters": step.settings(),
-        "seeds": [part_seed(manifest, shard.subset, shard.part), shard.step, shard.start, shard.stop],
+        "seeds": [part_seed(manifest, shard.subset, shard.real, shard.part), shard.step, shard.start, shard.stop],
         "prompts": prompts_of(step) if step.prompts is not None else None,
         "inputs": list(shard.inputs),
         # No pixels, but what every row says: rows of one version must not be divided by different rules.
-        "splits": [image_split(manifest, shard.subset, shard.part, index) for index in range(shard.start, shard.stop)],
+        "splits": [image_split(manifest, shard.subset, shard.real, shard.part, index) for index in range(shard.start, shard.stop)],
         "draws": [{role: image.sha256 for role, image in each.items()} for each in drawn],
         # An intermediate image stays as its generator made it; only the last step is brought to the dataset's size and codec.
         "size": manifest.size if last else None,
@@ -261,18 +271,19 @@ def _compression(manifest: Manifest) -> dict[str, Any]:
     return {"recompress": [asked.model_dump(mode="json"), manifest.seed]} if asked else {}
 
 
-def _past(manifest: Manifest, subset: str, part: Part, indices: range, pools: dict[str, RealPool]) -> dict[str, Any]:
+def _past(manifest: Manifest, shard: Shard, part: Part, pools: dict[str, RealPool]) -> dict[str, Any]:
     """What decides the past that a shard's final images are given. Where a chain begins with a real image, that is its donor."""
     if not manifest.parity.inherits:
         return _compression(manifest)
-    donors = [] if part.chain[0].target else [_drawn_donor(manifest, subset, part, index, pools) for index in indices]
+    planned = range(0) if part.chain[0].target else range(shard.start, shard.stop)
+    donors = [_drawn_donor(manifest, shard.subset, shard.real, shard.part, index, pools) for index in planned]
     given = manifest.parity.model_dump(mode="json", include={"jpeg", "sizes"})
     return {"parity": given, "donors": [donor and donor.sha256 for donor in donors], **_compression(manifest)}
 
 
-def _drawn_donor(manifest: Manifest, subset: str, part: Part, index: int, pools: dict[str, RealPool]) -> RealImage | None:
-    seed = derive_seed(part_seed(manifest, subset, part.real), index, "parity")
-    return next(pools[part.real].around(seed, image_split(manifest, subset, part.real, index)), None)
+def _drawn_donor(manifest: Manifest, subset: str, real: str, part: int, index: int, pools: dict[str, RealPool]) -> RealImage | None:
+    seed = derive_seed(part_seed(manifest, subset, real, part), index, "parity")
+    return next(pools[real].around(seed, image_split(manifest, subset, real, part, index)), None)
 
 
 def _draws(step: ChainStep) -> bool:

@@ -17,6 +17,7 @@ from pipelines.report.album import Album
 from pipelines.report.findings import Findings
 from pipelines.report.quality import FeatureNetwork, Quality, subset_quality
 from pipelines.store import Row, Store, Version
+from pipelines.store.store import quoted
 
 BATCH_IMAGES = 64
 ALL_THUMBNAILS, ALL_STRIPS = 432, 72  # on the whole page, so that a hundred subsets still make a page that opens
@@ -88,9 +89,8 @@ class Source:
 
     def pixels(self, ids: Iterable[str]) -> dict[str, np.ndarray]:
         """Pictures by id, `uint8` RGB `[H, W, 3]`; an id that is not in the version is left out."""
-        listed = ", ".join("'" + each.replace("'", "''") + "'" for each in dict.fromkeys(ids))
-        found = self.store.rows(f"id IN ({listed})", self.version.number, images=True) if listed else []
-        return {row.id: decode(row.image, row.id) for row in found if row.image is not None}
+        images = self.store.images(set(ids), self.version.number)
+        return {name: decode(image, name) for name, image in images.items()}
 
     def thumbnails(self, groups: int, most: int = 24) -> int:
         """How many thumbnails each of so many groups may show."""
@@ -106,9 +106,8 @@ class Source:
             return None
 
         def pictures() -> Iterator[np.ndarray]:
-            where = f"role = '{role}' AND subset = '{subset}'"
-            dataset = self.store.dataset(self.version.number)
-            for batch in dataset.to_batches(columns=["id", "image"], filter=where, batch_size=BATCH_IMAGES):
+            where = f"role = {quoted(role)} AND subset = {quoted(subset)}"
+            for batch in self.store.scan(["id", "image"], where, self.version.number, BATCH_IMAGES):
                 for row in batch.to_pylist():
                     yield decode(row["image"], row["id"])
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from pipelines.store.schema import LIGHT_COLUMNS
+from pipelines.store.schema import FILLED, FIRST_COLUMNS, LATER_COLUMNS
 
 _MODULUS = 2**256
 
@@ -16,7 +16,8 @@ class Digest:
     """The sum, modulo 2^256, of the sha256 of every row, hashed once more with the number of rows.
 
     A sum does not depend on the order of rows or on how they lie in fragments, and takes the same memory for a billion of them. A row
-    counts with all its columns but the image, whose bytes its `sha256` stands for.
+    counts with all its columns but the image, whose bytes its `sha256` stands for. A column that came with a later schema counts only where
+    it says more than its absence would, so that a row of an older store has the same digest before and after the upgrade.
     """
 
     def __init__(self) -> None:
@@ -24,10 +25,15 @@ class Digest:
         self.rows = 0
 
     def add(self, batches: Iterable[pa.RecordBatch]) -> Digest:
+        """Takes in rows with all light columns, named as the schema of today names them."""
         for batch in batches:
-            columns = [batch.column(name).to_pylist() for name in LIGHT_COLUMNS]
-            for values in zip(*columns, strict=True):
+            columns = [batch.column(name).to_pylist() for name in FIRST_COLUMNS]
+            later = [batch.column(name).to_pylist() for name in LATER_COLUMNS]
+            for row, values in enumerate(zip(*columns, strict=True)):
                 text = "\x1f".join("\x00" if value is None else str(value) for value in values)
+                for name, column in zip(LATER_COLUMNS, later, strict=True):
+                    if column[row] != FILLED.get(name):
+                        text += f"\x1f{name}={column[row]}"
                 self._sum = (self._sum + int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")) % _MODULUS
             self.rows += batch.num_rows
         return self

@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from lance.file import LanceFileReader
-
 from generators.errors import InputError
 from pipelines.store import Store, Version
 from pipelines.store.pending import Note
-from pipelines.store.store import BATCH_ROWS
 
 COLUMNS = ["id", "role", "subset", "identity", "chain"]
 
@@ -52,23 +49,21 @@ def forget(store: Store, identity: str, real: str | None = None) -> Forgotten:
         counts = dict(Counter(gone.values()))
         version = None
         if gone:
-            newest = store.version()
-            facts = {name: value for name, value in newest.properties.items() if name not in ("digest", "schema")}
-            version = store.without(gone.keys(), {**facts, "forgotten": json.dumps(counts)})
-    older = [each for each in store.log() if each.number < version.number] if version else []
-    return Forgotten(version, counts, tuple(each.number for each in older), tuple(tag for each in older for tag in each.tags), len(held))
+            version = store.without(gone.keys(), {**store.version().inheritable, "forgotten": json.dumps(counts)})
+    older = [entry for entry in store.log() if entry.number < version.number] if version else []
+    tags = tuple(tag for entry in older for tag in entry.tags)
+    return Forgotten(version, counts, tuple(entry.number for entry in older), tags, len(held))
 
 
 def _committed_rows(store: Store) -> Iterator[dict[str, Any]]:
     """The newest version's rows, if there is one."""
     if store.exists():
-        for batch in store.dataset().to_batches(columns=COLUMNS, batch_size=BATCH_ROWS):
+        for batch in store.scan(COLUMNS):
             yield from batch.to_pylist()
 
 
 def _waiting_rows(store: Store, note: Note) -> list[dict[str, Any]]:
-    files = [LanceFileReader(f"{store.data.location}/{name}", columns=COLUMNS) for name, _ in note.files]
-    return [row for file in files for batch in file.read_all(batch_size=BATCH_ROWS).to_batches() for row in batch.to_pylist()]
+    return [row for batch in store.waiting(note, COLUMNS) for row in batch.to_pylist()]
 
 
 def _shows(row: dict[str, Any], identity: str, real: str | None) -> bool:

@@ -8,15 +8,15 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1: the column `real` was called `part`, and there was no number of the part
 
-# Columns in which two stores with the same dataset must agree. All but the encoded bytes, which `sha256` stands for.
+# Columns in which two stores with the same dataset must agree, with the later ones: all but the encoded bytes, which `sha256` stands for.
 _COLUMNS: list[tuple[str, pa.DataType]] = [
     ("id", pa.string()),  # SimSwap_LDM/celebahq/000017/1: subset, part, number, step; real/SOURCE/HASH for a real
     ("role", pa.string()),  # final, intermediate, real, rejected
     ("label", pa.int8()),  # 1 fake, 0 real
     ("subset", pa.string()),  # for a real: its source
-    ("part", pa.string()),  # the real source that the fake is compared with
+    ("real", pa.string()),  # the real source that the fake is compared with
     ("family", pa.string()),  # GAN, DM, multi-step, real
     ("mode", pa.string()),  # GAN, DM, GAN-DM, ...: the families of the steps, last step first
     ("index", pa.int64()),  # number of the planned image in its part
@@ -41,8 +41,17 @@ _COLUMNS: list[tuple[str, pa.DataType]] = [
     ("licence", pa.string()),
 ]
 
-SCHEMA = pa.schema([*_COLUMNS, ("image", pa.large_binary())], metadata={"ntf.schema": str(SCHEMA_VERSION)})
-LIGHT_COLUMNS = [name for name, _ in _COLUMNS]
+# Columns that came later. New ones are appended here and can be null, so that a column keeps its place, by which Lance knows it, and rows
+# of an older store are read with null in them (`pipelines/store/upgrade.py`), or with the value in `FILLED`.
+_LATER_COLUMNS: list[tuple[str, pa.DataType]] = [
+    ("part", pa.int32()),  # number of the part among those of its subset with the same real source, from 0
+]
+FILLED = {"part": 0}
+
+SCHEMA = pa.schema([*_COLUMNS, ("image", pa.large_binary()), *_LATER_COLUMNS], metadata={"ntf.schema": str(SCHEMA_VERSION)})
+FIRST_COLUMNS = [name for name, _ in _COLUMNS]
+LATER_COLUMNS = [name for name, _ in _LATER_COLUMNS]
+LIGHT_COLUMNS = [*FIRST_COLUMNS, *LATER_COLUMNS]
 
 
 Encoded = bytes  # Row has a field `bytes`, which would hide the type
@@ -56,7 +65,7 @@ class Row:
     role: str
     label: int
     subset: str
-    part: str
+    real: str
     family: str
     mode: str
     index: int
@@ -64,6 +73,7 @@ class Row:
     group: str
     shard_key: str
     licence: str
+    part: int = 0
     step: int = 0
     attempt: int = 0
     seed: int | None = None

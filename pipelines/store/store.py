@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ import filelock
 import lance
 import pyarrow as pa
 import pyarrow.compute as pc
-from lance.file import LanceFileReader
 from lance.fragment import write_fragments
 
 from generators.errors import InputError
@@ -28,8 +28,10 @@ from pipelines.store.digest import Digest
 from pipelines.store.pending import Note, Notes
 from pipelines.store.place import Place
 from pipelines.store.schema import LIGHT_COLUMNS, SCHEMA, SCHEMA_VERSION, Row, from_table, to_table
+from pipelines.store.upgrade import UPGRADED, read_batches, read_file, read_rows, schema_version, upgrade
 
 BATCH_ROWS = 4096
+OWN_PROPERTIES = ("digest", "schema", UPGRADED)  # of a version alone: not to be taken over by one that is made from it
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Version:
     @property
     def digest(self) -> str:
         return self.properties.get("digest", "")
+
+    @property
+    def inheritable(self) -> dict[str, str]:
+        """The properties that a version made from this one takes over: the manifest, the device, ..."""
+        return {name: value for name, value in self.properties.items() if name not in OWN_PROPERTIES}
 
 
 class Store:
@@ -71,17 +78,26 @@ class Store:
         return self.place.child("_versions").is_there()
 
     def dataset(self, version: int | str | None = None) -> lance.LanceDataset:
-        """The Lance dataset at a version number, a tag, or the newest. InputError if there is none, or it is of a newer schema."""
+        """The Lance dataset at a version number, a tag, or the newest. InputError if there is none, or it is of a newer schema.
+
+        It has the columns that it was written with. `scan` and `table` read those of today, whatever its schema.
+        """
         if not self.exists():
             raise InputError(f"there is no dataset {self.name!r} in {self.root.location}", "Build one with `ntf build`")
         try:
-            found = lance.dataset(self.uri, version=_number_or_tag(version))
+            dataset = lance.dataset(self.uri, version=_number_or_tag(version))
         except (ValueError, OSError) as error:
             raise InputError(f"{self.name} has no version {version!r}", "`ntf store log` lists them") from error
-        stored = int((found.schema.metadata or {}).get(b"ntf.schema", b"0"))
+        stored = schema_version(dataset.schema)
         if stored > SCHEMA_VERSION:
             raise InputError(f"{self.uri} has schema {stored}, and this program knows {SCHEMA_VERSION}", "Use the newer ntf that wrote it")
-        return found
+        return dataset
+
+    def scan(
+        self, columns: Sequence[str], where: str | None = None, version: int | str | None = None, batch_size: int = BATCH_ROWS
+    ) -> Iterator[pa.RecordBatch]:
+        """`columns` of the rows for which the SQL expression `where` holds, a batch at a time, in no order."""
+        return read_batches(self.dataset(version), columns, where, batch_size)
 
     def keys(self, version: int | str | None = None) -> dict[str, int]:
         """The keys of the shards of a version, each with its fragment."""
@@ -104,16 +120,36 @@ class Store:
     def rows(self, where: str | None = None, version: int | str | None = None, images: bool = False) -> list[Row]:
         """The rows for which the SQL expression `where` holds, in the order of their ids; with their encoded bytes if `images`."""
         columns = SCHEMA.names if images else LIGHT_COLUMNS
-        return sorted(from_table(self.dataset(version).to_table(columns=columns, filter=where)), key=lambda row: (row.id, row.attempt))
+        return sorted(from_table(read_rows(self.dataset(version), columns, where)), key=lambda row: (row.id, row.attempt))
+
+    def named(self, ids: Collection[str], version: int | str | None = None, images: bool = False) -> list[Row]:
+        """The rows with these ids, in the order of their ids. A rejected try can have the id of the image that came of a later one."""
+        return self.rows(_among(ids), version, images) if ids else []
+
+    def row(self, name: str, version: int | str | None = None, image: bool = False) -> Row:
+        """The image whose id is `name`, or else the rejected try, with its encoded bytes if `image`. InputError if there is neither."""
+        rows = self.named([name], version, image)
+        if not rows:
+            raise InputError(f"{self.name} has no image {name!r}", "The report names them, and so does the `rows.jsonl` of an export")
+        return next((row for row in rows if row.role != "rejected"), rows[0])
+
+    def images(self, ids: Collection[str], version: int | str | None = None) -> dict[str, bytes]:
+        """The encoded images of the rows with these ids, by id. Ids that are not there, or have no image, are left out."""
+        batches = self.scan(["id", "image"], _among(ids), version) if ids else ()
+        return {row["id"]: row["image"] for batch in batches for row in batch.to_pylist() if row["image"] is not None}
 
     def shard(self, key: str) -> list[Row]:
         """All rows of a shard with their images, committed or not, in the order of their index."""
         note = self.notes.get(key)
         if note:
-            tables = [LanceFileReader(f"{self.data.location}/{name}").read_all().to_table() for name, _ in note.files]
+            tables = [pa.Table.from_batches(self.waiting(note, SCHEMA.names), SCHEMA)]
         else:
-            tables = [self.dataset().to_table(filter=f"shard_key = '{key}'")]
+            tables = [read_rows(self.dataset(), SCHEMA.names, f"shard_key = {quoted(key)}")]
         return sorted((row for table in tables for row in from_table(table)), key=lambda row: (row.index, row.attempt, row.id))
+
+    def waiting(self, note: Note, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """`columns` of the rows of a shard that waits for a commit."""
+        return chain.from_iterable(read_file(f"{self.data.location}/{name}", columns, BATCH_ROWS) for name, _ in note.files)
 
     def log(self) -> list[Version]:
         """All versions, oldest first."""
@@ -134,7 +170,7 @@ class Store:
 
     def digest(self, version: int | str | None = None) -> str:
         """The digest of a version, from its rows."""
-        return Digest().add(self.dataset(version).to_batches(columns=LIGHT_COLUMNS, batch_size=BATCH_ROWS)).hex()
+        return Digest().add(self.scan(LIGHT_COLUMNS, version=version)).hex()
 
     # Writing
 
@@ -180,15 +216,19 @@ class Store:
         storage it cannot keep out builders on other machines, and a shard that two of them committed is dropped once here.
         """
         wanted = set(keys)
-        before = self.dataset().version if self.exists() else 0
+        dataset = self.dataset() if self.exists() else None
+        before = dataset.version if dataset else 0
         committed, notes = self.keys(before or None), self.notes.read()
         if absent := wanted - set(committed) - set(notes):
             raise KeyError(f"{len(absent)} shards are neither committed nor noted, such as {min(absent)[:12]}")
         fresh = [notes[key] for key in sorted(wanted - set(committed))]
         stale = sorted({fragment for key, fragment in committed.items() if key not in wanted})
-        if not fresh and not stale and self.exists():
+        if not fresh and not stale and dataset:
             self.notes.drop([key for key in notes if key in committed])
             return None
+        if dataset and schema_version(dataset.schema) < SCHEMA_VERSION:
+            self._upgraded()  # fragments have other numbers after it
+            return self.commit(wanted, run_id, properties)
         fragments = [lance.FragmentMetadata.from_json(json.dumps(note.fragment)) for note in fresh]
         facts = {**(properties or {}), "run_id": run_id}
         version = self._commit(stale, fragments, facts, before)
@@ -205,12 +245,12 @@ class Store:
         """
         held = pa.array(sorted(ids), pa.string())
         touched, fragments = [], []
-        dataset = self.dataset()
+        dataset = self._upgraded() or self.dataset()
         for fragment in dataset.get_fragments():
             if not pc.any(pc.is_in(fragment.to_table(columns=["id"])["id"], held)).as_py():
                 continue
             touched.append(fragment.fragment_id)
-            table = fragment.to_table()
+            table = read_rows(fragment, SCHEMA.names)
             rest = table.filter(pc.invert(pc.is_in(table["id"], held)))
             if rest.num_rows:
                 with self._explained():
@@ -241,8 +281,18 @@ class Store:
             reason = "it is taken" if name in dataset.tags.list() else str(error).split("\n", 1)[0]
             raise InputError(f"cannot tag version {dataset.version} as {name!r}: {reason}", "Choose another name") from None
 
+    def _upgraded(self) -> lance.LanceDataset | None:
+        """The newest version for writing upon, in the schema of today: see `upgrade`. None if there is no version yet."""
+        if not self.exists():
+            return None
+        dataset = self.dataset()
+        if schema_version(dataset.schema) < SCHEMA_VERSION:
+            with self._explained():
+                upgrade(dataset)
+        return self.dataset()
+
     def _write_fragment(self, table: pa.Table) -> lance.FragmentMetadata:
-        mode = "append" if self.exists() else "create"
+        mode = "append" if self._upgraded() else "create"
         options = {"max_rows_per_file": max(1, table.num_rows), "max_bytes_per_file": 2**40}
         (fragment,) = write_fragments(table, self.uri, schema=SCHEMA, mode=mode, **options)
         return fragment
@@ -278,10 +328,9 @@ class Store:
         if before:
             kept = [fragment for fragment in self.dataset(before).get_fragments() if fragment.fragment_id not in removed]
             for fragment in kept:
-                digest.add(fragment.to_batches(columns=LIGHT_COLUMNS, batch_size=BATCH_ROWS))
+                digest.add(read_batches(fragment, LIGHT_COLUMNS, batch_size=BATCH_ROWS))
         for name in added:
-            reader = LanceFileReader(f"{self.data.location}/{name}", columns=LIGHT_COLUMNS)
-            digest.add(reader.read_all(batch_size=BATCH_ROWS).to_batches())
+            digest.add(read_file(f"{self.data.location}/{name}", LIGHT_COLUMNS, BATCH_ROWS))
         return digest.hex()
 
     @contextmanager
@@ -294,6 +343,15 @@ class Store:
             raise InputError(
                 f"cannot write to the store {self.uri}: {reason}", "Free some space, then run the same command again"
             ) from None
+
+
+def quoted(text: str) -> str:
+    """`text` as a string of SQL, whatever quotes it has."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _among(ids: Collection[str]) -> str:
+    return f"id IN ({', '.join(map(quoted, sorted(set(ids))))})"
 
 
 def _number_or_tag(version: int | str | None) -> int | str | None:

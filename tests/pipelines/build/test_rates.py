@@ -11,7 +11,7 @@ from pipelines.plan.plan import Shard
 
 
 def shard(generator: str, count: int = 10) -> Shard:
-    return Shard("final", "A", "faces", 0, 0, count, "key", (), generator, "weights")
+    return Shard("final", "A", "faces", 0, 0, 0, count, "key", (), generator, "weights")
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from pipelines.plan.plan import Shard
 
 
 def shard(key: str, checkpoint: str, *inputs: str) -> Shard:
-    return Shard("final", "S", "r", len(inputs), 0, 1, key, inputs, "g", checkpoint)
+    return Shard("final", "S", "r", 0, len(inputs), 0, 1, key, inputs, "g", checkpoint)
 
 
 def drain(schedule: Schedule, worker: int) -> list[str]:

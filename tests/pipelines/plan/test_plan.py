@@ -21,7 +21,7 @@ def plan(folder: Path, data: dict[str, Any]) -> Plan:
 
 
 def keys(found: Plan) -> dict[tuple[str, str, int, int], str]:
-    return {(shard.role, shard.subset or shard.part, shard.step, shard.start): shard.key for shard in found.shards}
+    return {(shard.role, shard.subset or shard.real, shard.step, shard.start): shard.key for shard in found.shards}
 
 
 def changed(folder: Path, data: dict[str, Any], change: Callable[[dict[str, Any]], None]) -> set[tuple[str, str, int]]:

@@ -29,7 +29,7 @@ def tables(draw: st.DrawFn) -> list[Row]:
             role=draw(st.sampled_from(["final", "real", "rejected"])),
             label=draw(st.integers(0, 1)),
             subset=draw(words),
-            part="part",
+            real="real",
             family="GAN",
             mode="GAN",
             index=number,

@@ -1,0 +1,90 @@
+"""Two parts of a subset with the same real source: each has its own images, made by its own chain."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.build.build import run_build
+from pipelines.examine.lineage import stale_shards
+from pipelines.examine.verify import verify
+from pipelines.plan.plan import Plan, image_id, part_name
+from pipelines.store import Store
+from tests.pipelines.store.fakes import edited, fake_dataset, fake_generators, planned
+
+SAMPLE = {"sample": "fake_sampler", "checkpoint": "sampler"}
+SWAP = {"swap": "fake_swapper", "checkpoint": "swapper", "source": "people", "repeat_pairs": True}
+ONE = {"count": 6, "real": "people", "chain": [SAMPLE]}
+OTHER = {"count": 5, "real": "people", "chain": [{**SAMPLE, "brightness": 40}, SWAP]}
+
+
+@pytest.fixture(autouse=True)
+def _generators(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setenv("NTF_CACHE", str(tmp_path / "cache"))
+    with fake_generators():
+        yield
+
+
+def plan_of(manifest: Path, *parts: dict) -> Plan:
+    return planned(edited(manifest, Sampled={"parts": list(parts)}, Swapped=None, Chained=None))
+
+
+def test_both_parts_are_made_by_their_own_chains(tmp_path: Path) -> None:
+    plan = plan_of(fake_dataset(tmp_path / "data"), ONE, OTHER)
+    store = Store(tmp_path / "store", "fake")
+    run_build(plan, store, "cpu")
+    rows = store.rows("label = 1")
+    assert Counter((row.real, row.part, row.role) for row in rows) == {
+        ("people", 0, "final"): 6,
+        ("people", 1, "intermediate"): 5,
+        ("people", 1, "final"): 5,
+    }
+    assert len({row.id for row in rows}) == len(rows)
+    for row in rows:
+        steps = [(link["kind"], link["parameters"].get("brightness")) for link in row.chain]
+        assert steps == ([("sample", 0)] if row.part == 0 else [("sample", 40), ("swap", 0)][: row.step + 1])
+        assert row.id.startswith("Sampled/people/" if row.part == 0 else "Sampled/people+2/")
+    samples = [row for row in rows if row.step == 0]
+    assert len({row.seed for row in samples}) == len({row.sha256 for row in samples}) == 11
+    found = verify(store, sample=11, device="cpu")
+    assert found.passed and set(found.remade.values()) == {"bit-exact"}
+
+
+def test_a_further_part_leaves_the_first_as_it_was(tmp_path: Path) -> None:
+    manifest = fake_dataset(tmp_path / "data")
+    store = Store(tmp_path / "store", "fake")
+    alone = run_build(plan_of(manifest, ONE), store, "cpu")
+    both = run_build(plan_of(manifest, ONE, OTHER), store, "cpu")
+    assert both.reused == alone.made and both.dropped == 0
+    again = run_build(plan_of(manifest, ONE), store, "cpu")
+    assert (again.made, again.reused) == (0, alone.made)
+
+
+def test_parts_of_other_sources_may_change_places(tmp_path: Path) -> None:
+    manifest = fake_dataset(tmp_path / "data")
+    data = json.loads(manifest.read_text())
+    data["reals"]["others"] = data["reals"]["people"]
+    manifest.write_text(json.dumps(data))
+    store = Store(tmp_path / "store", "fake")
+    foreign = {**OTHER, "real": "others"}
+    run_build(plan_of(manifest, ONE, foreign, OTHER), store, "cpu")
+    assert run_build(plan_of(manifest, foreign, ONE, OTHER), store, "cpu").made == 0
+    assert verify(store, sample=16, device="cpu").passed
+
+
+def test_stale_shards_of_the_second_part_are_compared_with_its_own_chain(tmp_path: Path) -> None:
+    manifest = fake_dataset(tmp_path / "data")
+    store = Store(tmp_path / "store", "fake")
+    run_build(plan_of(manifest, ONE, OTHER), store, "cpu")
+    brighter = plan_of(manifest, ONE, {**OTHER, "chain": [{**SAMPLE, "brightness": 60}, SWAP]})
+    reasons = {str(reason) for entry in stale_shards(brighter, store, set(store.keys()) - brighter.keys) for reason in entry.reasons}
+    assert reasons == {"step 1: parameter fake_sampler brightness 40 -> 60"}
+
+
+def test_no_real_source_can_take_the_name_of_a_second_part() -> None:
+    assert part_name("people", 0) == "people" and image_id("S", "people", 0, 7) == "S/people/000007"
+    assert part_name("people", 2) == "people+3" != part_name("people.3", 0)
