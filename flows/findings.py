@@ -15,7 +15,7 @@ from ntf_model.judging.evaluate import Evaluation
 from ntf_model.judging.robustness import Robustness
 from ntf_model.ntf.ablation import Ablation
 from ntf_model.runs import RUN_FILE
-from pipelines.report import Findings, Run
+from pipelines.report import Inputs, Run
 
 EVALUATION_FILE, DISTANCE_FILE, ROBUSTNESS_FILE = "evaluation.json", "distance.json", "robustness.json"
 GRADCAM_FILE, EMBEDDINGS_FILE, ABLATION_FILE = "gradcam.json", "embeddings.json", "ablation.json"
@@ -23,13 +23,13 @@ GRADCAM_FILE, EMBEDDINGS_FILE, ABLATION_FILE = "gradcam.json", "embeddings.json"
 
 def read_findings(
     runs: Sequence[Path], history: Sequence[Mapping[str, Any]] = (), comparison: Path | None = None, ablation: Path | None = None
-) -> Findings:
+) -> Inputs:
     """What lies in the folders of detectors' runs, of a comparison and of an ablation.
 
     InputError, naming the file, for a run that has not been judged, a folder without its comparison or ablation, or a damaged file; what
     else a run could have and has not is left out.
     """
-    return Findings(
+    return Inputs(
         [_read_run(folder) for folder in runs],
         history,
         None if comparison is None else ComparisonData.load(comparison / COMPARISON_FILE).model_dump(),

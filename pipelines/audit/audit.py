@@ -17,7 +17,7 @@ from generators.errors import InputError
 from pipelines.audit import container, traces
 from pipelines.audit.classify import ERROR, LEAST_GROUPS, Design, auc_interval, design, matrix, out_of_fold
 from pipelines.audit.container import Container, Family, read_container
-from pipelines.audit.findings import Audit, Finding, Gate
+from pipelines.audit.verdict import Audit, Gate, Verdict
 from pipelines.images import MAX_BYTES, SUFFIXES, decode
 from pipelines.reading import USABLE
 from pipelines.store import Store
@@ -101,8 +101,8 @@ def _audit(version: int | None, pictures: list[_Picture], images: Iterator[bytes
         reason = f"too few images to judge: {LEAST_GROUPS} groups of reals and of fakes that share a real source are needed"
         return Audit(version, len(pictures), groups, (), (), Gate(True, reason), time.perf_counter() - start)
     files, marks, sizes = _features(pictures, images)
-    found = _findings({**files, TOGETHER: container.joined(files)}, setup)
-    seen = _findings({**marks, CONTENT: sizes}, setup)
+    found = _verdicts({**files, TOGETHER: container.joined(files)}, setup)
+    seen = _verdicts({**marks, CONTENT: sizes}, setup)
     gate = _gate(found, files, labels)
     return Audit(version, len(pictures), groups, found, seen, gate, time.perf_counter() - start)
 
@@ -143,7 +143,7 @@ def _add_excess(families: list[Family], excess: list[float | None]) -> None:
             families[place] = {**families[place], "excess": float(np.round((value - usual) / DEAD_ZONE)) * DEAD_ZONE}
 
 
-def _findings(families: dict[str, list[Family]], setup: Design) -> tuple[Finding, ...]:
+def _verdicts(families: dict[str, list[Family]], setup: Design) -> tuple[Verdict, ...]:
     """A finding for each family. The more of them vary, the wider each interval, so that all of a clean dataset's hold together."""
     features = {name: matrix(rows) for name, rows in families.items()}
     error = ERROR / max(1, sum(values.shape[1] > 0 for values in features.values()))
@@ -151,11 +151,11 @@ def _findings(families: dict[str, list[Family]], setup: Design) -> tuple[Finding
     for name, values in features.items():
         auc, low, high = auc_interval(out_of_fold(values, setup), setup, error) if values.shape[1] else (0.5, 0.5, 0.5)
         passed = low <= 0.5
-        found.append(Finding(name, round(auc, 4), round(low, 4), round(high, 4), passed, "" if passed else REMEDIES[name]))
+        found.append(Verdict(name, round(auc, 4), round(low, 4), round(high, 4), passed, "" if passed else REMEDIES[name]))
     return tuple(found)
 
 
-def _gate(found: tuple[Finding, ...], files: dict[str, list[Family]], labels: np.ndarray) -> Gate:
+def _gate(found: tuple[Verdict, ...], files: dict[str, list[Family]], labels: np.ndarray) -> Gate:
     failed = [finding for finding in found if not finding.passed]
     if not failed:
         return Gate(True, "the files do not tell fake from real")

@@ -16,30 +16,30 @@ from generators.files import write_text
 from pipelines.manifest.schema import Manifest
 from pipelines.report import words
 from pipelines.report.album import EXACT
-from pipelines.report.findings import Findings
+from pipelines.report.inputs import Inputs
 from pipelines.report.quality import FeatureNetwork
 from pipelines.report.sections import SECTIONS
 from pipelines.report.source import Source
 from pipelines.store import Store
 
-NOTHING = Findings()
+NOTHING = Inputs()
 
 
 def write_report(
     store: Store,
     output: Path,
     version: int | str | None = None,
-    findings: Findings = NOTHING,
+    inputs: Inputs = NOTHING,
     features: FeatureNetwork | None = None,
 ) -> Path:
-    """Writes the page of a version to `output` and returns it; what it shows of detectors is in `findings`.
+    """Writes the page of a version to `output` and returns it; what it shows of detectors is in `inputs`.
 
     With `features`, subsets also get FID and KID against their real images, as far as there are images enough. The file appears whole or
     not at all. Raises InputError where it cannot be written.
     """
-    found = store.version(version)
-    manifest = Manifest.model_validate(json.loads(found.properties["manifest"]))
-    page = _render(Source(store, found, manifest, store.rows(version=found.number), findings, features))
+    shown = store.version(version)
+    manifest = Manifest.model_validate(json.loads(shown.properties["manifest"]))
+    page = _render(Source(store, shown, manifest, store.rows(version=shown.number), inputs, features))
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_text(output, page)

@@ -1,4 +1,4 @@
-"""What every section of the page draws from: one version of a store, what was found about it, and the page's album."""
+"""What every section of the page draws from: one version of a store, what was measured about its detectors, and the page's album."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from pipelines.images import decode
 from pipelines.manifest.schema import Manifest
 from pipelines.report.album import Album
-from pipelines.report.findings import Findings
+from pipelines.report.inputs import Inputs
 from pipelines.report.quality import FeatureNetwork, Quality, subset_quality
 from pipelines.store import Row, Store, Version
 from pipelines.store.store import quoted
@@ -25,13 +25,13 @@ ALL_THUMBNAILS, ALL_STRIPS = 432, 72  # on the whole page, so that a hundred sub
 
 @dataclass
 class Source:
-    """One version with its rows (without their images), the findings about it, and the album that its pictures go to."""
+    """One version with its rows (without their images), the inputs about its detectors, and the album that its pictures go to."""
 
     store: Store
     version: Version
     manifest: Manifest
     rows: Sequence[Row]
-    findings: Findings
+    inputs: Inputs
     features: FeatureNetwork | None = None
     album: Album = field(default_factory=Album)
 
@@ -116,15 +116,20 @@ class Source:
 
 @dataclass(frozen=True)
 class Section:
-    """One section of the page: its anchor (and the name of its template), its title, and what it shows.
+    """One section of the page: its anchor, its title, and what it shows.
 
-    `view` gives None where there is nothing to show; `hint` then says with which command there would be, `{dataset}` being its name.
+    `view` gives None where there is nothing to show. Then `hint` says which command makes something, `{dataset}` being its name.
     """
 
     anchor: str
     title: str
     view: Callable[[Source], dict[str, Any] | None]
     hint: str = ""
+
+    @property
+    def template(self) -> str:
+        """The path of its template, which lies beside the module of `view` and has its name."""
+        return self.view.__module__.removeprefix("pipelines.report.").replace(".", "/") + ".html.j2"
 
 
 def anchor(name: str) -> str:

@@ -16,17 +16,17 @@ from ntf_model.errors import InputError as DetectorInputError
 from ntf_model.judging.evaluate import Evaluation
 from ntf_model.judging.robustness import Robustness
 from ntf_model.ntf.ablation import Ablation
-from pipelines.report import Findings
+from pipelines.report import Inputs
 from pipelines.store import Store
-from tests.pipelines.report.report_support import findings, store_of
+from tests.pipelines.report.report_support import report_inputs, store_of
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Findings, Path]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Inputs, Path]:
     """A store, findings about it, and the same findings in folders as the commands leave them."""
     folder = tmp_path_factory.mktemp("findings")
     store = store_of(folder, 3, 8)
-    found = findings(store, folder / "run")
+    found = report_inputs(store, folder / "run")
     run = found.runs[0]
     files = {
         "run/evaluation.json": run.evaluation,
@@ -44,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Findings, Pat
     return store, found, folder
 
 
-def test_the_findings_have_the_forms_that_the_detectors_write(made: tuple[Store, Findings, Path]) -> None:
+def test_the_findings_have_the_forms_that_the_detectors_write(made: tuple[Store, Inputs, Path]) -> None:
     _, found, _ = made
     kinds: list[tuple[Any, Any]] = [
         (Evaluation, found.runs[0].evaluation),
@@ -57,7 +57,7 @@ def test_the_findings_have_the_forms_that_the_detectors_write(made: tuple[Store,
         assert kind.model_validate(data).model_dump().keys() == data.keys()
 
 
-def test_folders_become_a_page_with_every_section(made: tuple[Store, Findings, Path], tmp_path: Path) -> None:
+def test_folders_become_a_page_with_every_section(made: tuple[Store, Inputs, Path], tmp_path: Path) -> None:
     store, _, folder = made
     arguments = {"comparison": folder / "compare", "ablation": folder / "ablation"}
     page = jobs.report(store, tmp_path / "report.html", None, [folder / "run"], **arguments).read_text(encoding="utf-8")
@@ -66,7 +66,7 @@ def test_folders_become_a_page_with_every_section(made: tuple[Store, Findings, P
         assert text in page
 
 
-def test_a_damaged_file_is_named(made: tuple[Store, Findings, Path], tmp_path: Path) -> None:
+def test_a_damaged_file_is_named(made: tuple[Store, Inputs, Path], tmp_path: Path) -> None:
     _, _, folder = made
     with pytest.raises(DetectorInputError, match=r"empty.evaluation\.json"):
         read_findings([tmp_path / "empty"])

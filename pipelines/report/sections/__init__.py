@@ -1,21 +1,7 @@
-"""The sections of the page, one file and one template each, in the order in which they are read."""
+"""The sections of the page in the order in which they are read. Each is one file, with its template beside it."""
 
-from pipelines.report.sections import (
-    ablation,
-    audit,
-    comparison,
-    detectors,
-    explanation,
-    ledger,
-    lineage,
-    overview,
-    quality,
-    reals,
-    robustness,
-    splits,
-    subsets,
-    versions,
-)
+from pipelines.report.sections.dataset import audit, ledger, lineage, overview, quality, reals, splits, subsets, versions
+from pipelines.report.sections.detectors import ablation, comparison, explanation, results, robustness
 
 SECTIONS = (
     overview.SECTION,
@@ -25,7 +11,7 @@ SECTIONS = (
     ledger.SECTION,
     audit.SECTION,
     splits.SECTION,
-    detectors.SECTION,
+    results.SECTION,
     comparison.SECTION,
     ablation.SECTION,
     robustness.SECTION,

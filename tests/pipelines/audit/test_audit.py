@@ -12,7 +12,7 @@ import pytest
 from benchmarks.audit import BIASES, Bias, anything, crop, imported, plant, through_jpeg
 from generators.errors import InputError
 from pipelines.audit import Audit, audit_folder, audit_version, classify, container, read_audit, write_audit
-from pipelines.audit.audit import CONTENT, TOGETHER, _findings, _gate
+from pipelines.audit.audit import CONTENT, TOGETHER, _gate, _verdicts
 from pipelines.build.build import require_gate, run_build
 from pipelines.errors import CheckFailed
 from pipelines.make.make import Picture
@@ -104,7 +104,7 @@ def failures(draws: range) -> int:
         assert setup is not None
         names = (container.DIMENSIONS, container.METADATA, container.ENCODER)
         files = {name: [families[number][name] for number in chosen] for name in names}
-        failed += not _gate(_findings({**files, TOGETHER: container.joined(files)}, setup), files, labels).passed
+        failed += not _gate(_verdicts({**files, TOGETHER: container.joined(files)}, setup), files, labels).passed
     return failed
 
 

@@ -1,4 +1,4 @@
-"""A store of many subsets that takes seconds to make, and made-up findings about it in the forms that the real ones have."""
+"""A store of many subsets that takes seconds to make, and made-up results about it in the forms that real ones have."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from pipelines.audit import Audit, Finding, Gate, write_audit
+from pipelines.audit import Audit, Gate, Verdict, write_audit
 from pipelines.build.build import run_build
-from pipelines.report import Findings, Run
+from pipelines.report import Inputs, Run
 from pipelines.store import Store
 from tests.pipelines.store.fakes import fake_dataset, fake_generators, planned, write
 
@@ -38,7 +38,7 @@ def store_of(folder: Path, subsets: int, count: int = 5) -> Store:
     return store
 
 
-def findings(store: Store, folder: Path) -> Findings:
+def report_inputs(store: Store, folder: Path) -> Inputs:
     """One run with everything that a run can have, a comparison of three detectors, an ablation and two drifts. Audits the version too."""
     rng = np.random.default_rng(0)
     rows = [row for row in store.rows() if row.role in ("final", "real") and row.split == "test"]
@@ -108,10 +108,10 @@ def findings(store: Store, folder: Path) -> Findings:
         ],
     }
     number = store.version().number
-    container = (Finding("bytes per pixel", 0.51, 0.46, 0.56, True), Finding("quantisation tables", 0.9, 0.8, 0.95, False, "parity: jpeg"))
-    traces = (Finding("blockiness", 0.62, 0.55, 0.7, False, "give the fakes the reals' JPEG history"),)
+    container = (Verdict("bytes per pixel", 0.51, 0.46, 0.56, True), Verdict("quantisation tables", 0.9, 0.8, 0.95, False, "parity: jpeg"))
+    traces = (Verdict("blockiness", 0.62, 0.55, 0.7, False, "give the fakes the reals' JPEG history"),)
     write_audit(store, Audit(number, 90, 60, container, traces, Gate(False, "quantisation tables tell fake from real"), 1.5))
-    return Findings([run], [drift, {**drift, "created": "2026-11-21T12:00:00+00:00", "fallen": []}], comparison, ablation)
+    return Inputs([run], [drift, {**drift, "created": "2026-11-21T12:00:00+00:00", "fallen": []}], comparison, ablation)
 
 
 def _measure(value: float) -> dict[str, Any]:

@@ -15,12 +15,13 @@ import pytest
 
 from pipelines.report import write_report
 from pipelines.report.album import Album
-from pipelines.report.sections import SECTIONS, explanation
+from pipelines.report.sections import SECTIONS
+from pipelines.report.sections.detectors import explanation
 from pipelines.report.sheets import TILE
 from pipelines.report.source import ALL_STRIPS, ALL_THUMBNAILS
 from pipelines.report.strips import SIDE
 from pipelines.store import Store
-from tests.pipelines.report.report_support import axe_violations, dumped, findings, store_of
+from tests.pipelines.report.report_support import axe_violations, dumped, report_inputs, store_of
 
 SUBSETS = 18
 MOST_BYTES = 15_000_000
@@ -51,7 +52,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 @pytest.fixture(scope="module")
 def page(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("written")
-    return write_report(store, folder / "report.html", findings=findings(store, folder / "run"))
+    return write_report(store, folder / "report.html", inputs=report_inputs(store, folder / "run"))
 
 
 @pytest.fixture(scope="module")

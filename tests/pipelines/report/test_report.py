@@ -73,7 +73,7 @@ def test_the_page_has_the_numbers_and_no_score_that_was_not_measured(tmp_path: P
 
 def test_a_version_without_an_audit_says_how_to_make_one(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for section in ("audit", "overview"):
-        monkeypatch.setattr(f"pipelines.report.sections.{section}.read_audit", lambda *_: None)
+        monkeypatch.setattr(f"pipelines.report.sections.dataset.{section}.read_audit", lambda *_: None)
     page = write_report(store, tmp_path / "report.html").read_text()
     assert "<strong>Not audited.</strong>" in page
     assert "ntf audit tiny --version 1" in page

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.images import read_image
 from pipelines.report import charts
-from pipelines.report.findings import Data, Run
+from pipelines.report.inputs import Data, Run
 from pipelines.report.source import Section, Source
 
 SIDE = 96  # px of a picture and of its heat map
@@ -18,7 +18,7 @@ POINTS = 1500  # in one map, evenly taken
 
 
 def view(source: Source) -> dict[str, Any] | None:
-    found = [_run(source, run, number) for number, run in enumerate(source.findings.runs) if run.gradcam or run.embeddings or run.distance]
+    found = [_run(source, run, number) for number, run in enumerate(source.inputs.runs) if run.gradcam or run.embeddings or run.distance]
     return {"runs": found} if found else None
 
 

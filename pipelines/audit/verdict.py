@@ -1,4 +1,4 @@
-"""What an audit found, as plain data, and where it is kept: beside the versions of a store, one small JSON file for each."""
+"""The verdict of an audit as plain data, and where it is kept: beside the versions of a store, one small JSON file for each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipelines.store import Store
 
 
 @dataclass(frozen=True)
-class Finding:
+class Verdict:
     """How well one family of features tells fake from real. `auc` is 0.5 for not at all; `low` and `high` bound it; `passed` says that 0.5
     is not below `low`. `remedy` is what to do about it, empty where there is nothing to be done."""
 
@@ -41,8 +41,8 @@ class Audit:
     version: int | None
     rows: int
     groups: int
-    container: tuple[Finding, ...]
-    traces: tuple[Finding, ...]
+    container: tuple[Verdict, ...]
+    traces: tuple[Verdict, ...]
     gate: Gate
     seconds: float
 

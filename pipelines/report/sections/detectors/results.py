@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.report import charts
-from pipelines.report.findings import Data
+from pipelines.report.inputs import Data
 from pipelines.report.source import Section, Source
 
 MEASURES = {
@@ -22,9 +22,9 @@ MEASURES = {
 
 
 def view(source: Source) -> dict[str, Any] | None:
-    if not source.findings.runs:
+    if not source.inputs.runs:
         return None
-    return {"measures": MEASURES, "detectors": [_detector(source, run.evaluation) for run in source.findings.runs]}
+    return {"measures": MEASURES, "detectors": [_detector(source, run.evaluation) for run in source.inputs.runs]}
 
 
 def _detector(source: Source, evaluation: Data) -> dict[str, Any]:

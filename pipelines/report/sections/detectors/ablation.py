@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines.report import charts
-from pipelines.report.sections.detectors import MEASURES
+from pipelines.report.sections.detectors.results import MEASURES
 from pipelines.report.source import Section, Source
 
 SHOWN = ("ap", "auroc", "acc_fixed")
 
 
 def view(source: Source) -> dict[str, Any] | None:
-    found = source.findings.ablation
+    found = source.inputs.ablation
     if found is None or not found["results"]:
         return None
     rows = []

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.report.findings import Run
+from pipelines.report.inputs import Run
 from pipelines.report.source import Section, Source
 
 
@@ -32,7 +32,7 @@ def view(source: Source) -> dict[str, Any]:
         "checkpoints": [(generator, name, sha256, images) for (generator, name, sha256), images in sorted(used.items())],
         "facts": {name: value for name, value in facts.items() if value},
         "manifest": json.dumps(manifest.model_dump(mode="json", exclude_defaults=True), indent=1),
-        "runs": [_run(run) for run in source.findings.runs],
+        "runs": [_run(run) for run in source.inputs.runs],
     }
 
 

@@ -1,4 +1,4 @@
-"""What a page can show beside the version itself: plain data that others measured, as far as it is there."""
+"""What a page shows of detectors, beside the version itself: plain data that others measured, as far as it is there."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Findings:
-    """All that was found about a dataset's detectors.
+class Inputs:
+    """All that was measured about a dataset's detectors.
 
     `history` are the drifts between versions, oldest first, each with `from_version`, `to_version`, `created`, `time_to_detect`, `gate`,
     `fallen` and `subsets`. `comparison` has `detectors`, `columns`, `measures`, `lower_is_better`, `cells` and `paired`; `ablation` has

@@ -26,7 +26,7 @@ def view(source: Source) -> dict[str, Any]:
         "all": len(log),
         "before": before[-1].number if before else None,
         "changed": [{"diff": each, "causes": [f"{cause} ({n})" for cause, n in each.causes.most_common(CAUSES)]} for each in changed],
-        "history": list(reversed(source.findings.history)),
+        "history": list(reversed(source.inputs.history)),
     }
 
 

@@ -36,9 +36,9 @@ def _dataset(source: Source) -> str:
 
 def _result(source: Source) -> str:
     """The first detector's mean result, its weakest subset, and how it compares."""
-    if not source.findings.runs:
+    if not source.inputs.runs:
         return "No detector has been judged on it yet."
-    evaluation = source.findings.runs[0].evaluation
+    evaluation = source.inputs.runs[0].evaluation
     mean = evaluation["overall"]["unweighted"]["measures"]
     worst = next(row for row in evaluation["subsets"] if row["name"] == evaluation["worst"])
     text = (
@@ -47,7 +47,7 @@ def _result(source: Source) -> str:
         f"{spoken(mean['acc_fixed'])} at the threshold that validation fixed. Its weakest subset is {worst['name']}: AP "
         f"{spoken(worst['measures']['ap'])}."
     )
-    comparison = source.findings.comparison
+    comparison = source.inputs.comparison
     if comparison:
         cells = comparison["cells"]
         ranked = sorted(comparison["detectors"], key=lambda each: -(cells[each["name"]]["mean"]["ap"]["value"] or 0))
@@ -65,7 +65,7 @@ def _audit(source: Source) -> str:
 
 def _stages(source: Source) -> list[dict[str, Any]]:
     """The boxes of the pipeline, each with the section that says more."""
-    manifest, rows, runs = source.manifest, source.rows, source.findings.runs
+    manifest, rows, runs = source.manifest, source.rows, source.inputs.runs
     roles = Counter(row.role for row in rows)
     planned = sum(subset.count for subset in manifest.subsets.values())
     first = sum(row.step == 0 and row.role in MADE for row in rows)

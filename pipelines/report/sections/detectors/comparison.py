@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.report.findings import Data
-from pipelines.report.sections.detectors import MEASURES
+from pipelines.report.inputs import Data
+from pipelines.report.sections.detectors.results import MEASURES
 from pipelines.report.source import Section, Source
 
 
 def view(source: Source) -> dict[str, Any] | None:
-    found = source.findings.comparison
+    found = source.inputs.comparison
     if found is None:
         return None
     names = [each["name"] for each in found["detectors"]]

@@ -51,7 +51,7 @@ class SubsetView:
 
 def view(source: Source) -> dict[str, Any]:
     entries = Catalogue.shipped().joined(source.manifest.checkpoints).entries
-    return {"subsets": [_subset(source, name, entries) for name in source.manifest.subsets], "judged": bool(source.findings.runs)}
+    return {"subsets": [_subset(source, name, entries) for name in source.manifest.subsets], "judged": bool(source.inputs.runs)}
 
 
 def _subset(source: Source, name: str, entries: Mapping[str, CheckpointEntry]) -> SubsetView:
@@ -92,7 +92,7 @@ def _checkpoints(rows: Sequence[Row], entries: Mapping[str, CheckpointEntry]) ->
 
 def _ap(source: Source, name: str) -> Mapping[str, Any] | None:
     """The first detector's AP."""
-    for run in source.findings.runs[:1]:
+    for run in source.inputs.runs[:1]:
         for row in run.evaluation["subsets"]:
             if row["name"] == name:
                 return row["measures"]["ap"]

@@ -20,11 +20,8 @@ def view(source: Source) -> dict[str, Any]:
     return {"audit": audit, "groups": [(title, rows) for title, rows in groups if rows]}
 
 
-def _rows(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        {**each, "drawn": charts.interval({"value": each["auc"], "low": each["low"], "high": each["high"]}, as_bar=False)}
-        for each in findings
-    ]
+def _rows(verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**verdict, "drawn": charts.interval({**verdict, "value": verdict["auc"]}, as_bar=False)} for verdict in verdicts]
 
 
 SECTION = Section("audit", "Shortcut audit", view)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines.report import charts
-from pipelines.report.findings import Data
+from pipelines.report.inputs import Data
 from pipelines.report.source import Section, Source
 
 UNITS = {"blur": "sigma, px", "jpeg": "quality", "noise": "standard deviation, grey levels", "scaling": "factor"}
@@ -13,7 +13,7 @@ NAMES = {"blur": "Blur", "jpeg": "JPEG", "noise": "Noise", "scaling": "Scaling"}
 
 
 def view(source: Source) -> dict[str, Any] | None:
-    found = [run.robustness for run in source.findings.runs if run.robustness]
+    found = [run.robustness for run in source.inputs.runs if run.robustness]
     if not found:
         return None
     operations = list(dict.fromkeys(point["operation"] for point in found[0]["points"] if point["operation"] != "none"))
