@@ -16,7 +16,7 @@ import torch
 
 from benchmarks import networks
 from generators import registry
-from generators.base import Generator, Request
+from generators.base import EditRequest, Generator, PromptRequest, Request, SampleRequest, SwapRequest
 
 Make = Callable[[torch.device, torch.dtype], Generator]
 Turn = Callable[[Any, int], Callable[[], Any]]  # generator and number of images to what makes them
@@ -46,11 +46,18 @@ class Configuration:
         return lambda: generator.run(request, **self.parameters)
 
     def request(self, generator: Generator, count: int) -> Request:
-        """A request for `count` images, with noise as faces for the steps that take images."""
-        step = generator.steps[0]
+        """A request for `count` images of the generator's first kind, with noise as faces where it takes images."""
+        seeds = range(count)
         noise = np.random.default_rng(0).integers(0, 256, (count, generator.resolution, generator.resolution, 3), np.uint8)
-        faces = {"swap": {"sources": noise, "targets": noise}, "edit": {"targets": noise}}.get(step, {})
-        return Request(step, list(range(count)), prompts=["a photograph of a face"] * count if step == "prompt" else None, **faces)
+        match generator.kinds[0]:
+            case "sample":
+                return SampleRequest(seeds)
+            case "prompt":
+                return PromptRequest(seeds, ["a photograph of a face"] * count)
+            case "swap":
+                return SwapRequest(seeds, noise, noise)
+            case "edit":
+                return EditRequest(seeds, noise)
 
 
 def _stylegan2(method: str, resolution: int, channel_base: int) -> Make:

@@ -26,7 +26,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from benchmarks.configurations import CONFIGURATIONS  # noqa: E402
-from generators.base import Request, Result  # noqa: E402
+from generators.base import Result, SwapRequest  # noqa: E402
 from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry  # noqa: E402
 from pipelines.images import fit, read_image  # noqa: E402
 from pipelines.make.swaps import FaceSwaps  # noqa: E402
@@ -38,7 +38,7 @@ def measure(pictures: list[np.ndarray], faces: FaceSwaps, generator: Any, rounds
     spent = {"wall": 0.0, "cpu": 0.0}
     original: Callable[..., Result] = generator.run
 
-    def timed(request: Request, **parameters: Any) -> Result:
+    def timed(request: SwapRequest, **parameters: Any) -> Result:
         wall, cpu = time.perf_counter(), time.process_time()
         original(request, **parameters)
         spent["wall"] += time.perf_counter() - wall

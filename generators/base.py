@@ -6,16 +6,16 @@ A new method is one file in `generators/methods/`, named as the method is, with 
 - `load`: builds the network from a checkpoint, once, and keeps it;
 - one or more of `_sample`, `_prompt`, `_swap`, `_edit`: a batch that fits in memory, seeds in, `uint8` RGB out.
 
-This file does the rest: validating parameters, cutting a request into batches, halving a batch that does not fit in memory.
+This file does the rest. It checks the parameters, cuts a request into batches, and halves a batch that does not fit in memory.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from generators.errors import InputError
 from generators.images import check_images
 
 Family = Literal["GAN", "DM"]
-Step = Literal["sample", "prompt", "swap", "edit"]
+StepKind = Literal["sample", "prompt", "swap", "edit"]
 
 
 class Parameters(BaseModel):
@@ -37,23 +37,57 @@ class Parameters(BaseModel):
 
 @dataclass(frozen=True)
 class Request:
-    """What a generator is asked for: one image for each seed.
+    """What a generator is asked for: one image for each seed. Each kind of step has a request of its own below.
 
-    `prompts` belong to a prompt step; `sources` and `targets` (`uint8` `[N, H, W, 3]`, faces already aligned and at the generator's
-    `crop`) to a swap; `targets` alone to an edit.
+    Every field holds one value for each seed. InputError if a field is longer or shorter than the seeds.
     """
 
-    step: Step
+    kind: ClassVar[StepKind]
     seeds: Sequence[int]
-    prompts: Sequence[str] | None = None
-    sources: np.ndarray | None = None
-    targets: np.ndarray | None = None
 
-    def part(self, rows: slice) -> Request:
-        prompts = None if self.prompts is None else self.prompts[rows]
-        sources = None if self.sources is None else self.sources[rows]
-        targets = None if self.targets is None else self.targets[rows]
-        return Request(self.step, self.seeds[rows], prompts, sources, targets)
+    def __post_init__(self) -> None:
+        for name, values in self._values().items():
+            if len(values) != len(self.seeds):
+                raise InputError(f"{self.kind}: {len(self.seeds)} seeds, but {len(values)} {name}", f"Give as many {name} as seeds")
+
+    def part(self, rows: slice) -> Self:
+        """The request for these images alone."""
+        return replace(self, **{name: values[rows] for name, values in self._values().items()})
+
+    def _values(self) -> dict[str, Any]:
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+
+@dataclass(frozen=True)
+class SampleRequest(Request):
+    """Images from noise alone."""
+
+    kind = "sample"
+
+
+@dataclass(frozen=True)
+class PromptRequest(Request):
+    """Images that follow a text each."""
+
+    kind = "prompt"
+    prompts: Sequence[str]
+
+
+@dataclass(frozen=True)
+class SwapRequest(Request):
+    """The identities of `sources` on `targets`: both `uint8` `[N, H, W, 3]`, faces already aligned, at the generator's `crop`."""
+
+    kind = "swap"
+    sources: np.ndarray
+    targets: np.ndarray
+
+
+@dataclass(frozen=True)
+class EditRequest(Request):
+    """The images `targets` reworked: `uint8` `[N, H, W, 3]`."""
+
+    kind = "edit"
+    targets: np.ndarray
 
 
 @dataclass
@@ -66,6 +100,9 @@ class Result:
     columns: dict[str, list[Any]] = field(default_factory=dict)
 
 
+Output = np.ndarray | Result  # what a method gives for a batch: images alone, or a result where it rejects or measures some
+
+
 @dataclass(frozen=True)
 class Crop:
     """How a swapper wants its faces: `template` as `generators.faces` names it, `size` in pixels."""
@@ -75,15 +112,16 @@ class Crop:
 
 
 class Generator(ABC):
-    """A method with its network loaded. Made by `load`, never by calling the class."""
+    """A method with its network loaded. `load` builds it."""
 
     name: ClassVar[str]  # set by @register
     title: ClassVar[str]  # as the paper's Table 1 writes it
     family: ClassVar[Family]
-    steps: ClassVar[tuple[Step, ...]]
+    kinds: tuple[StepKind, ...]  # the kinds of step that it can do; a checkpoint may leave out some of its class's
     licence: ClassVar[str]  # of the official weights, as their authors state it
-    output_version: ClassVar[int] = 1  # raise it when a change of code changes pixels: shards made before become stale
-    networks: ClassVar[tuple[str, ...]] = ("network",)  # attributes whose `forward` takes the time, for `torch.compile`
+    output_version: ClassVar[int] = 1  # raise it when a change of code changes pixels: earlier shards then become stale
+    networks: tuple[str, ...] = ("network",)  # the attributes that hold the slow networks: those that `torch.compile` is to speed up
+    needs_gradients: ClassVar[bool] = False  # True: the method differentiates while it makes an image (guidance by a loss)
     components: ClassVar[tuple[str, ...]] = ()  # further checkpoints that it needs beside its own, by role ("arcface")
     reconstruction: ClassVar[dict[str, Any] | None] = None  # parameters of the edit that only encodes and decodes; None: no autoencoder
     Parameters: ClassVar[type[Parameters]] = Parameters
@@ -103,19 +141,19 @@ class Generator(ABC):
 
     def sample(self, seeds: Sequence[int], **parameters: Any) -> np.ndarray:
         """One image for each seed: `uint8` RGB `[N, H, W, 3]`."""
-        return self.run(Request("sample", seeds), **parameters).images
+        return self.run(SampleRequest(seeds), **parameters).images
 
     def prompt(self, prompts: Sequence[str], seeds: Sequence[int], **parameters: Any) -> np.ndarray:
         """One image for each prompt and seed: `uint8` RGB `[N, H, W, 3]`."""
-        return self.run(Request("prompt", seeds, prompts=prompts), **parameters).images
+        return self.run(PromptRequest(seeds, prompts), **parameters).images
 
     def swap(self, sources: np.ndarray, targets: np.ndarray, seeds: Sequence[int], **parameters: Any) -> np.ndarray:
         """The identity of each source on each target. All `uint8` RGB `[N, H, W, 3]`, aligned as `crop` says."""
-        return self.run(Request("swap", seeds, sources=sources, targets=targets), **parameters).images
+        return self.run(SwapRequest(seeds, sources, targets), **parameters).images
 
     def edit(self, images: np.ndarray, seeds: Sequence[int], **parameters: Any) -> np.ndarray:
         """Each image reworked: `uint8` RGB `[N, H, W, 3]` in and out."""
-        return self.run(Request("edit", seeds, targets=images), **parameters).images
+        return self.run(EditRequest(seeds, images), **parameters).images
 
     def embed_faces(self, faces: np.ndarray) -> np.ndarray:
         """Unit identity vectors, float32 `[N, D]`, of `uint8` `[N, H, W, 3]` faces at `crop`, from a swapper's own identity network.
@@ -127,25 +165,25 @@ class Generator(ABC):
     def run(self, request: Request, **parameters: Any) -> Result:
         """Makes a request of any length, batch by batch.
 
-        Raises InputError for a step that this generator does not have or a parameter that it does not know.
+        Raises InputError for a kind of step that this generator cannot do or a parameter that it does not know.
         """
-        if request.step not in self.steps:
-            raise InputError(f"{self.name} cannot {request.step}", f"It can {' or '.join(self.steps)}")
+        if request.kind not in self.kinds:
+            raise InputError(f"{self.name} cannot {request.kind}", f"It can {' or '.join(self.kinds)}")
         settings = self.parse_parameters(parameters)
         whole = Result(np.empty((0, self.resolution, self.resolution, 3), np.uint8))
         start = 0
         while start < len(request.seeds):
             part = request.part(slice(start, start + self.batch_size))
-            made = self._within_memory(partial(self._run_batch, part, settings))
-            if made is None:
-                continue  # the batch was halved: cut again
-            check_images(made.images, len(part.seeds), self.name)
-            whole.rejected.update({start + index: reason for index, reason in made.rejected.items()})
-            for column, values in made.columns.items():
+            batch = self._within_memory(partial(self._run_batch, part, settings))
+            if batch is None:
+                continue  # the batch size was halved: cut again
+            check_images(batch.images, len(part.seeds), self.name)
+            whole.rejected.update({start + index: reason for index, reason in batch.rejected.items()})
+            for column, values in batch.columns.items():
                 whole.columns.setdefault(column, []).extend(values)
             if start == 0:  # the whole at once: what grows by copying needs its memory twice
-                whole.images = np.empty((len(request.seeds), *made.images.shape[1:]), np.uint8)
-            whole.images[start : start + len(part.seeds)] = made.images
+                whole.images = np.empty((len(request.seeds), *batch.images.shape[1:]), np.uint8)
+            whole.images[start : start + len(part.seeds)] = batch.images
             start += len(part.seeds)
         return whole
 
@@ -161,18 +199,22 @@ class Generator(ABC):
             raise InputError(f"{cls.name}: {key}: {first['msg']}", f"Its parameters are: {known}") from None
 
     def _run_batch(self, request: Request, settings: Any) -> Result:
-        """One batch. A generator that rejects images of its own or has columns to give overrides this."""
-        seeds = list(request.seeds)
-        sources: Any = request.sources  # there, as `targets` are, for the steps that work on images
-        targets: Any = request.targets
-        make: dict[str, Callable[[], np.ndarray]] = {
-            "sample": lambda: self._sample(seeds, settings),
-            "prompt": lambda: self._prompt(list(request.prompts or ()), seeds, settings),
-            "swap": lambda: self._swap(sources, targets, seeds, settings),
-            "edit": lambda: self._edit(targets, seeds, settings),
-        }
-        with torch.inference_mode():
-            return Result(make[request.step]())
+        """One batch: the method for the request's kind is called, and its images become a result if they are none yet."""
+        with torch.no_grad() if self.needs_gradients else torch.inference_mode():
+            output = self._output(request, list(request.seeds), settings)
+        return output if isinstance(output, Result) else Result(output)
+
+    def _output(self, request: Request, seeds: list[int], settings: Any) -> Output:
+        match request:
+            case SampleRequest():
+                return self._sample(seeds, settings)
+            case PromptRequest():
+                return self._prompt(list(request.prompts), seeds, settings)
+            case SwapRequest():
+                return self._swap(request.sources, request.targets, seeds, settings)
+            case EditRequest():
+                return self._edit(request.targets, seeds, settings)
+        raise TypeError(f"{type(request).__name__} is no request of a known kind")
 
     def _within_memory(self, make: Callable[[], Result]) -> Result | None:
         """`make()`, or None after halving `batch_size` because the device ran out of memory. A batch of one that fails is an error."""
@@ -187,14 +229,14 @@ class Generator(ABC):
             torch.cuda.empty_cache()
             return None
 
-    def _sample(self, seeds: list[int], settings: Any) -> np.ndarray:
+    def _sample(self, seeds: list[int], settings: Any) -> Output:
         raise InputError(f"{self.name} has no sample step")
 
-    def _prompt(self, prompts: list[str], seeds: list[int], settings: Any) -> np.ndarray:
+    def _prompt(self, prompts: list[str], seeds: list[int], settings: Any) -> Output:
         raise InputError(f"{self.name} has no prompt step")
 
-    def _swap(self, sources: np.ndarray, targets: np.ndarray, seeds: list[int], settings: Any) -> np.ndarray:
+    def _swap(self, sources: np.ndarray, targets: np.ndarray, seeds: list[int], settings: Any) -> Output:
         raise InputError(f"{self.name} has no swap step")
 
-    def _edit(self, images: np.ndarray, seeds: list[int], settings: Any) -> np.ndarray:
+    def _edit(self, images: np.ndarray, seeds: list[int], settings: Any) -> Output:
         raise InputError(f"{self.name} has no edit step")

@@ -10,12 +10,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 
-from generators.base import Generator, Step
+from generators.base import Generator, StepKind
 from generators.checkpoints import Checkpoint, Contents
 from generators.errors import CheckpointError, InputError
 from generators.images import to_float, to_uint8
@@ -113,8 +113,8 @@ class Denoiser(Generator):
     """A noise-predicting UNet and the configuration of its noise schedule. A method gives the scheduler and its settings."""
 
     family = "DM"
-    steps: ClassVar[tuple[Step, ...]] = ("sample", "edit")
-    networks: ClassVar[tuple[str, ...]] = ("unet",)
+    kinds: tuple[StepKind, ...] = ("sample", "edit")
+    networks: tuple[str, ...] = ("unet",)
 
     def __init__(self, unet: Any, schedule: Mapping[str, Any], device: str | torch.device, dtype: torch.dtype):
         self.unet = to_device(unet, device, dtype)

@@ -25,7 +25,7 @@ from generators.seeding import draw_classes, torch_rng
 class Consistency(Generator):
     title = "Consistency"
     family = "DM"
-    steps = ("sample",)
+    kinds = ("sample",)
     licence = "MIT"
     networks = ("pipeline.unet",)
 

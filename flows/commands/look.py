@@ -53,7 +53,7 @@ def generators(as_json: JsonOption = False) -> None:
         known = [each for each, entry in catalogue.entries.items() if name in entry.generators]
         present = [each for each in known if not catalogue.missing(each)]
         rows.append(
-            {"name": name, "title": kind.title, "family": kind.family, "steps": list(kind.steps), "present": present, "known": known}
+            {"name": name, "title": kind.title, "family": kind.family, "steps": list(kind.kinds), "present": present, "known": known}
         )
     if as_json:
         console.out.print_json(json.dumps(rows))

@@ -12,7 +12,6 @@ What no shape tells comes from the checkpoint's options, or from the JSON under 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +22,7 @@ from pydantic import Field
 from torch import nn
 
 from generators import base
-from generators.base import Crop, Generator, Request, Result
+from generators.base import Crop, Generator, Result
 from generators.checkpoints import Checkpoint, read
 from generators.diffusion import luminance, require_size, to_device
 from generators.errors import CheckpointError, InputError
@@ -53,10 +52,11 @@ COMPONENTS = {
 class DiffFace(Generator):
     title = "DiffFace"
     family = "DM"
-    steps = ("swap",)
+    kinds = ("swap",)
     crop: Crop  # set by `load`
     licence = "CC-BY-NC-4.0"
     networks = ("unet",)
+    needs_gradients = True  # each step is guided by the gradient of the losses
     components = ("arcface", "face_parser", "gaze")
     batch_size = 2  # pairs; each has several candidates
 
@@ -184,27 +184,36 @@ class DiffFace(Generator):
 
         x = schedule.noised(scene.targets, walked - 1, draw())
         guided = any((weights.identity, weights.parsing, weights.gaze, weights.preservation))
-        chosen = guide if guided else None, None if settings.ddim else blend, settings.ddim
-        _, start = deque(self.walk(x, self.embed(scene.identities), schedule, walked - 1, draw, *chosen), maxlen=1).pop()
-        return composite(start, scene)
+        steps = self.walk(
+            x,
+            self.embed(scene.identities),
+            schedule,
+            first=walked - 1,
+            draw=draw,
+            guide=guide if guided else None,
+            blend=None if settings.ddim else blend,
+            ddim=settings.ddim,
+        )
+        swap = scene.targets
+        for _, start in steps:
+            swap = start  # what the last step points to is kept
+        return composite(swap, scene)
 
-    def _run_batch(self, request: Request, settings: Parameters) -> Result:
+    def _swap(self, sources: np.ndarray, targets: np.ndarray, seeds: list[int], settings: Parameters) -> Result:
         if settings.skip >= settings.steps:
             raise InputError(f"diffface: skip {settings.skip} leaves none of {settings.steps} steps", "Make skip smaller")
-        pair: Any = (request.sources, request.targets)  # a swap has both
-        for images in pair:
+        for images in (sources, targets):
             require_size(images, self.resolution, self.name)
         self._require_networks(settings)
-        with torch.no_grad():
-            sources, targets = (to_float(images, device=self.device) for images in pair)
-            if self.unet.config.in_channels == 1:
-                targets = luminance(targets)
-            scene = self.guidance.prepare(sources, targets, settings.mask)
-            pictures = self._candidates(scene, request.seeds, settings)
-            faces = to_float(pictures.reshape(-1, *pictures.shape[2:]), device=self.device)
-            found = torch.cat([self.guidance.identify(part) for part in faces.split(self.rows_at_once)])
-            wanted = scene.identities.repeat_interleave(settings.candidates, 0)
-            similarity = F.cosine_similarity(found, wanted).view(-1, settings.candidates).cpu().numpy()
+        target_pixels = to_float(targets, device=self.device)
+        if self.unet.config.in_channels == 1:
+            target_pixels = luminance(target_pixels)
+        scene = self.guidance.prepare(to_float(sources, device=self.device), target_pixels, settings.mask)
+        pictures = self._candidates(scene, seeds, settings)
+        faces = to_float(pictures.reshape(-1, *pictures.shape[2:]), device=self.device)
+        identities = torch.cat([self.guidance.identify(part) for part in faces.split(self.rows_at_once)])
+        wanted = scene.identities.repeat_interleave(settings.candidates, 0)
+        similarity = F.cosine_similarity(identities, wanted).view(-1, settings.candidates).cpu().numpy()
         best = similarity.argmax(1)
         rows = np.arange(len(best))
         empty = (scene.masks.flatten(1).sum(1) == 0).nonzero().flatten().tolist()
@@ -222,26 +231,28 @@ class DiffFace(Generator):
             "parsing: 0": (settings.parsing > 0, ("face_parser",)),
             "gaze: 0": (settings.gaze > 0, ("face_parser", "gaze")),
         }
-        for mend, (wanted, roles) in needs.items():
+        for without, (wanted, roles) in needs.items():
             for role in roles:
                 if wanted and lacks[role]:
-                    raise InputError(f"diffface has no component {role!r}", f"Give {COMPONENTS[role]} under `components`, or set `{mend}`")
+                    raise InputError(
+                        f"diffface has no component {role!r}", f"Give {COMPONENTS[role]} under `components`, or set `{without}`"
+                    )
 
     def _candidates(self, scene: Scene, seeds: Sequence[int], settings: Parameters) -> np.ndarray:
         """All candidates of all pairs, `uint8` `[N, candidates, S, S, 3]`, as many at once as fit in memory."""
         jobs = [(pair, candidate) for pair in range(len(seeds)) for candidate in range(settings.candidates)]
-        made: list[np.ndarray] = []
-        while len(made) < len(jobs):
-            part = jobs[len(made) : len(made) + self.rows_at_once]
+        pictures: list[np.ndarray] = []
+        while len(pictures) < len(jobs):
+            part = jobs[len(pictures) : len(pictures) + self.rows_at_once]
             rngs = [torch_rng(seeds[pair], f"candidate {candidate}") for pair, candidate in part]
             try:
-                made += list(to_uint8(self.make(scene.rows([pair for pair, _ in part]), settings, rngs), rounding="floor"))
+                pictures += list(to_uint8(self.make(scene.rows([pair for pair, _ in part]), settings, rngs), rounding="floor"))
             except torch.OutOfMemoryError:
                 if self.rows_at_once == 1:
                     raise
                 self.rows_at_once //= 2
                 torch.cuda.empty_cache()
-        return np.stack(made).reshape(len(seeds), settings.candidates, *made[0].shape)
+        return np.stack(pictures).reshape(len(seeds), settings.candidates, *pictures[0].shape)
 
 
 def load_networks(state: Mapping[str, torch.Tensor], settings: dict[str, Any], source: str) -> tuple[nn.Module, nn.Module]:

@@ -25,7 +25,7 @@ class INSwapper(Generator):
 
     title = "INSwapper"
     family = "GAN"
-    steps = ("swap",)
+    kinds = ("swap",)
     crop: Crop  # set by `load`
     licence = "InsightFace-non-commercial-research"
     networks = ()  # it is onnxruntime that runs it

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 
 from generators import base
-from generators.base import Step
+from generators.base import StepKind
 from generators.checkpoints import Checkpoint, read
 from generators.diffusion import Denoiser, build_part, decode_latents, diffusers_folder, load_part, to_device
 from generators.errors import CheckpointError
@@ -28,7 +28,7 @@ VOCABULARY = "https://huggingface.co/google-bert/bert-base-uncased"
 @register("ldm")
 class LDM(Denoiser):
     title = "LDM"
-    steps: ClassVar[tuple[Step, ...]] = ("sample", "prompt", "edit")
+    kinds: tuple[StepKind, ...] = ("sample", "prompt", "edit")
     networks = ("unet", "first_stage.decoder")
     licence = "Apache-2.0"
     reconstruction: ClassVar[dict[str, Any] | None] = {"strength": 0}
@@ -57,7 +57,7 @@ class LDM(Denoiser):
         self.first_stage = to_device(first_stage, device, dtype)
         self.text_encoder: Any = None if text_encoder is None else to_device(text_encoder, device, dtype)
         self.tokenizer = tokenizer
-        self.steps = ("sample", "edit") if text_encoder is None else ("prompt", "edit")  # type: ignore[misc]  # narrower than the class's
+        self.kinds = ("sample", "edit") if text_encoder is None else ("prompt", "edit")
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> LDM:

@@ -24,7 +24,7 @@ class ProGANParameters(Parameters):
 class ProGAN(Generator):
     title = "ProGAN"
     family = "GAN"
-    steps = ("sample",)
+    kinds = ("sample",)
     licence = "CC-BY-NC-4.0"
     Parameters = ProGANParameters
 

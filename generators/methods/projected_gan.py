@@ -28,7 +28,7 @@ class ProjectedGANParameters(Parameters):
 class ProjectedGAN(Generator):
     title = "ProjectedGAN"
     family = "GAN"
-    steps = ("sample",)
+    kinds = ("sample",)
     licence = "MIT"
     Parameters = ProjectedGANParameters
 

@@ -34,7 +34,7 @@ class SimSwap(Generator):
 
     title = "SimSwap"
     family = "GAN"
-    steps = ("swap",)
+    kinds = ("swap",)
     crop: Crop  # set by `load`
     licence = "CC-BY-NC-4.0"
     networks = ("network", "arcface")

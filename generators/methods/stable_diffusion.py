@@ -19,7 +19,7 @@ import torch
 from pydantic import Field
 
 from generators import base
-from generators.base import Generator, Request, Result
+from generators.base import Generator, Result
 from generators.checkpoints import Checkpoint, Contents, read
 from generators.diffusion import build_part, diffusers_folder, images_at_once, require_size, to_device
 from generators.errors import CheckpointError, InputError
@@ -39,7 +39,7 @@ FLAGGED = "the safety checker flags it"
 class StableDiffusion(Generator):
     title = "Stable Diffusion"
     family = "DM"
-    steps = ("prompt", "edit")
+    kinds = ("prompt", "edit")
     licence = "CreativeML-OpenRAIL-M"
     reconstruction: ClassVar[dict[str, Any] | None] = {"strength": 0, "safety": "off"}
     networks = ("pipeline.unet", "pipeline.vae.decoder")
@@ -59,7 +59,7 @@ class StableDiffusion(Generator):
         pipeline.set_progress_bar_config(disable=True)
         self.pipeline = pipeline.to(device)
         if getattr(pipeline, "unet", None) is None:  # a later pipeline, whose denoiser is a transformer
-            self.networks = ("pipeline.transformer", "pipeline.vae.decoder")  # type: ignore[misc]
+            self.networks = ("pipeline.transformer", "pipeline.vae.decoder")
         self.safety = safety
         self.size = int(size or _latent_side(pipeline) * pipeline.vae_scale_factor)
         self.device = torch.device(device)
@@ -99,35 +99,42 @@ class StableDiffusion(Generator):
     def resolution(self) -> int:
         return self.size
 
-    def _run_batch(self, request: Request, settings: Parameters) -> Result:
+    def _prompt(self, prompts: list[str], seeds: list[int], settings: Parameters) -> Result:
+        self._require_checker(settings)
+        options = self._options(prompts, seeds, settings)
+        return self._checked(to_uint8(self.pipeline(**options, height=self.size, width=self.size).images, 0.0, 1.0), settings)
+
+    def _edit(self, images: np.ndarray, seeds: list[int], settings: Parameters) -> Result:
+        self._require_checker(settings)
+        require_size(images, self.size, self.name)
+        options = self._options([settings.prompt] * len(seeds), seeds, settings)
+        if settings.strength == 0:
+            return self._checked(self._reconstruct(images), settings)
+        targets = to_float(images, 0.0, 1.0, self.device)
+        pixels = self._image_to_image(**options, image=targets, strength=max(settings.strength, 1 / settings.steps)).images
+        return self._checked(to_uint8(pixels, 0.0, 1.0), settings)
+
+    def _require_checker(self, settings: Parameters) -> None:
+        """InputError if the safety checker is to be asked and the pipeline came without."""
         if settings.safety == "reject" and self.safety is None:
             raise InputError(f"{self.name}: this pipeline has no safety checker", "Set `safety: off`")
-        with torch.inference_mode():
-            images = self._make(request, settings)
-            flagged = self.safety.flags(images) if self.safety is not None and settings.safety == "reject" else []
+
+    def _checked(self, images: np.ndarray, settings: Parameters) -> Result:
+        """The images, those rejected that the safety checker flags."""
+        flagged = self.safety.flags(images) if self.safety is not None and settings.safety == "reject" else []
         return Result(images, dict.fromkeys(flagged, FLAGGED))
 
-    def _make(self, request: Request, settings: Parameters) -> np.ndarray:
-        count = len(request.seeds)
-        options = {
-            "prompt": list(request.prompts or [settings.prompt] * count),
-            "negative_prompt": [settings.negative_prompt] * count,
+    def _options(self, prompts: list[str], seeds: list[int], settings: Parameters) -> dict[str, Any]:
+        """What the pipelines from text and from images are both told of a batch."""
+        self._slice_decoding(len(seeds))
+        return {
+            "prompt": prompts,
+            "negative_prompt": [settings.negative_prompt] * len(seeds),
             "guidance_scale": settings.guidance_scale,
             "num_inference_steps": settings.steps,
-            "generator": [torch_rng(seed) for seed in request.seeds],
+            "generator": [torch_rng(seed) for seed in seeds],
             "output_type": "pt",
         }
-        self._slice_decoding(count)
-        if request.step == "prompt":
-            pixels = self.pipeline(**options, height=self.size, width=self.size).images
-        else:
-            images: Any = request.targets  # an edit has them
-            require_size(images, self.size, self.name)
-            if settings.strength == 0:
-                return self._reconstruct(images)
-            targets = to_float(images, 0.0, 1.0, self.device)
-            pixels = self._image_to_image(**options, image=targets, strength=max(settings.strength, 1 / settings.steps)).images
-        return to_uint8(pixels, 0.0, 1.0)
 
     def _reconstruct(self, images: np.ndarray) -> np.ndarray:
         vae = self.pipeline.vae

@@ -27,7 +27,7 @@ class StyleGAN2Parameters(Parameters):
 class StyleGAN2(Generator):
     title = "StyleGAN2"
     family = "GAN"
-    steps = ("sample",)
+    kinds = ("sample",)
     licence = "Nvidia Source Code License (non-commercial)"
     Parameters = StyleGAN2Parameters
 

@@ -39,7 +39,7 @@ class VQGANParameters(Parameters):
 class VQGAN(Generator):
     title = "VQGAN"
     family = "GAN"
-    steps = ("sample", "edit")
+    kinds = ("sample", "edit")
     licence = "MIT (code); the authors state none for the weights"
     networks = ("first_stage.decoder",)  # the transformer is bound by reading its weights
     reconstruction: ClassVar[dict[str, Any] | None] = {}

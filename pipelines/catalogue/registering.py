@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from generators import registry
-from generators.base import Request
+from generators.base import SampleRequest
 from generators.checkpoints import Checkpoint, sha256_of
 from generators.errors import CheckpointError, InputError
 from generators.files import whole_file, write_bytes, write_text
@@ -94,9 +94,9 @@ def add_checkpoint(file: Path, registration: Registration, catalogue: Catalogue)
         parts = {role: catalogue.checkpoint(name) for role, name in registration.components.items()}
         generator = kind.load(Checkpoint(kept, registration.options, parts))
         preview = None
-        if "sample" in kind.steps:
+        if "sample" in kind.kinds:
             preview = kept.with_suffix(".png")
-            write_bytes(preview, encode(generator.run(Request("sample", [0])).images[0], Codec()))
+            write_bytes(preview, encode(generator.run(SampleRequest([0])).images[0], Codec()))
     except (InputError, KeyError) as error:
         if new:
             kept.unlink()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from generators import registry
-from generators.base import Request
+from generators.base import EditRequest, PromptRequest, Request, SampleRequest
 from generators.seeding import derive_seed
 from pipelines.images import decode, encode, fit, perceptual_hash
 from pipelines.make import rejections
@@ -278,11 +278,13 @@ class Maker:
         """What a step that swaps no faces makes: the images of samples, prompts and edits, each with its reason if it must not be used."""
         step = self._plan.step(shard)
         generator = self._models.get(step.generator, step.checkpoint)
-        targets = None
+        request: Request = SampleRequest(seeds)
         if step.kind == "edit":
-            targets = np.stack([fit(_target(each, inputs.get(index))(), generator.resolution) for index, each in drawn.items()])
-        texts = [prompt or "" for prompt in prompts] if step.kind == "prompt" else None
-        result = generator.run(Request(step.kind, seeds, texts, None, targets), **step.parameters)
+            targets = [fit(_target(each, inputs.get(index))(), generator.resolution) for index, each in drawn.items()]
+            request = EditRequest(seeds, np.stack(targets))
+        elif step.kind == "prompt":
+            request = PromptRequest(seeds, [prompt or "" for prompt in prompts])
+        result = generator.run(request, **step.parameters)
         size = self._final_size(shard)
         for place, (index, pixels) in enumerate(zip(drawn, result.images, strict=True)):
             reason = result.rejected.get(place) or rejections.reason_against(pixels)

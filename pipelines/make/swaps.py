@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import torch
 
-from generators.base import Crop, Generator, Request
+from generators.base import Crop, Generator, SwapRequest
 from generators.faces.align import ALIGNED, align, invert, transform_points
 from generators.faces.detect import Face, load_detector
 from generators.faces.identity import ArcFaceIdentity, IdentityNetwork, OnnxIdentity, similarity
@@ -154,7 +154,7 @@ class FaceSwaps:
     def _run(self, generator: Generator, seeds: list[int], pairs: list[_Pair], parameters: Mapping[str, Any], crop: Crop) -> None:
         """Swaps all pairs in one request, then judges, puts back and measures what came of it."""
         sources, targets = (np.stack([getattr(pair, role).crop for pair in pairs]) for role in ("source", "target"))
-        result = generator.run(Request("swap", seeds, sources=sources, targets=targets), **parameters)
+        result = generator.run(SwapRequest(seeds, sources, targets), **parameters)
         good: list[tuple[_Pair, np.ndarray]] = []
         for place, (pair, made) in enumerate(zip(pairs, result.images, strict=True)):
             # Judged before it is put back: in a large picture, a small face that is blank or unchanged would not show.

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from generators import registry
-from generators.base import Step as StepKind
+from generators.base import StepKind
 from generators.errors import InputError
 from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry
 from pipelines.manifest import yaml_lines
@@ -366,8 +366,8 @@ def _impossible_step(
         yield f"subset {subset}: there is no generator {step.generator!r}", _suggest(step.generator, registry.names()), (*at, step.kind)
         return
     method = registry.get(step.generator)
-    if step.kind not in method.steps:
-        yield f"subset {subset}: {step.generator} cannot {step.kind}", f"It can {' or '.join(method.steps)}", (*at, step.kind)
+    if step.kind not in method.kinds:
+        yield f"subset {subset}: {step.generator} cannot {step.kind}", f"It can {' or '.join(method.kinds)}", (*at, step.kind)
     if step.checkpoint not in catalogue.entries:
         yield (
             f"subset {subset}: there is no checkpoint {step.checkpoint!r}",

@@ -79,4 +79,4 @@ def test_configurations_can_be_built(configuration: Configuration) -> None:
     for name in configuration.network:
         assert callable(functools.reduce(getattr, name.split("."), generator))
     generator.parse_parameters(dict(configuration.parameters))
-    assert configuration.request(generator, 2).step in generator.steps
+    assert configuration.request(generator, 2).kind in generator.kinds

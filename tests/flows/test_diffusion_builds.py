@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from generators.base import Request
+from generators.base import PromptRequest, SampleRequest
 from generators.faces import guidance
 from generators.loading import load_generator
 from pipelines.catalogue.catalogue import Catalogue
@@ -85,5 +85,5 @@ def made_again(row: Row, catalogue: Catalogue) -> np.ndarray:
     """The image by its generator alone, from what the row says of it."""
     (link,) = row.chain
     generator = load_generator(link["generator"], catalogue.checkpoint(link["checkpoint"]))
-    prompts = [link["prompt"]] if "prompt" in link else None
-    return fit(generator.run(Request(link["kind"], [link["seed"]], prompts), **link["parameters"]).images[0], SIZE)
+    request = PromptRequest([link["seed"]], [link["prompt"]]) if "prompt" in link else SampleRequest([link["seed"]])
+    return fit(generator.run(request, **link["parameters"]).images[0], SIZE)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from generators.base import Request
+from generators.base import SwapRequest
 from generators.checkpoints import Checkpoint
 from generators.errors import CheckpointError, InputError
 from generators.faces import guidance
@@ -72,7 +72,7 @@ def test_the_same_seed_gives_the_same_swap_for_all_batch_sizes(model: DiffFace, 
 
 
 def test_the_nearest_candidate_is_kept_and_recorded(model: DiffFace, pictures: np.ndarray) -> None:
-    request = Request("swap", [5, 6], sources=pictures[:2], targets=pictures[8:10])
+    request = SwapRequest([5, 6], pictures[:2], pictures[8:10])
     model.rows_at_once = 3  # not a multiple of the candidates: parts go across pairs
     result = model.run(request, candidates=2, **SHORT)
     settings = DiffFace.parse_parameters({"candidates": 2, **SHORT})
@@ -99,7 +99,7 @@ def test_only_the_face_changes_and_a_target_without_one_is_rejected(
     monkeypatch.setattr(
         model.guidance, "parse", lambda images: F.one_hot(torch.zeros(len(images), 32, 32).long(), 19).permute(0, 3, 1, 2).float()
     )
-    result = model.run(Request("swap", [1], sources=pictures[:1], targets=pictures[8:9]), candidates=1, **SHORT)
+    result = model.run(SwapRequest([1], pictures[:1], pictures[8:9]), candidates=1, **SHORT)
     assert result.rejected == {0: "the face parser finds no face in the target"}
 
 
@@ -190,7 +190,7 @@ def test_identities_of_faces_are_those_that_swaps_are_judged_by(model: DiffFace,
     with torch.no_grad():
         scene = model.guidance.prepare(to_float(pictures[:2]), to_float(pictures[8:10]))
     np.testing.assert_allclose(vectors[:2], scene.identities.numpy(), atol=1e-5)
-    result = model.run(Request("swap", [5], sources=pictures[:1], targets=pictures[8:9]), candidates=1, **SHORT)
+    result = model.run(SwapRequest([5], pictures[:1], pictures[8:9]), candidates=1, **SHORT)
     similarity = float(model.embed_faces(result.images)[0] @ vectors[0])
     assert result.columns["identity_similarity"] == [pytest.approx(similarity, abs=1e-4)]
 

@@ -20,7 +20,7 @@ def test_who_has_an_autoencoder() -> None:
     able = {name for name in registry.names() if registry.get(name).reconstruction is not None}
     assert able == {"ldm", "stable_diffusion", "vqgan"}
     for name in able:
-        assert "edit" in registry.get(name).steps
+        assert "edit" in registry.get(name).kinds
         registry.get(name).parse_parameters(registry.get(name).reconstruction or {})
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from generators.base import Request
+from generators.base import PromptRequest
 from generators.checkpoints import Checkpoint, read, write_safetensors
 from generators.errors import CheckpointError, InputError
 from generators.methods.stable_diffusion import FLAGGED, StableDiffusion
@@ -130,7 +130,7 @@ def test_an_original_checkpoint_that_cannot_be_read_is_refused(original: dict[st
 
 def test_a_flagged_image_is_rejected_and_not_blackened(folder: Path) -> None:
     model = StableDiffusion.load(Checkpoint(folder))
-    request = Request("prompt", [1, 2, 3], prompts=PROMPTS[:3])
+    request = PromptRequest([1, 2, 3], PROMPTS[:3])
     clean = model.run(request, steps=3)
     assert clean.rejected == {}
     model.safety.network.concept_embeds_weights.data.fill_(-2.0)  # everything is above these thresholds

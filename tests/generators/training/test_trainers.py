@@ -90,7 +90,7 @@ def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(name, picture
 def test_the_checkpoint_loads_and_makes_grey_images(name, pictures, tmp_path):
     run = train(name, pictures, tmp_path)
     generator = registry.get(name).load(Checkpoint(run.output))
-    if "swap" in generator.steps:
+    if "swap" in generator.kinds:
         faces = np.stack([picture.image[:SIZE, :SIZE] for picture in pictures[:2]])
         images = generator.swap(faces, faces[::-1].copy(), [0, 1], **(diffface.SWAP if name == "diffface" else {}))
     elif name == "stable_diffusion":

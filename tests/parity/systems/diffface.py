@@ -132,9 +132,10 @@ def _run(case: Case, model: DiffFace, scene: Scene, sampler: str, kind: str) -> 
         return x * soft + schedule.noised(scene.targets, k, draw()) * (1 - soft)
 
     x = schedule.noised(scene.targets, first, draw())
-    chosen = guide if kind.startswith("l2guided") else None, blend if kind.endswith("masked") else None, sampler == "ddim"
+    guided = guide if kind.startswith("l2guided") else None
+    blended = blend if kind.endswith("masked") else None
     with torch.no_grad():
-        return list(model.walk(x, model.embed(case.tensor("id")), schedule, first, draw, *chosen))
+        return list(model.walk(x, model.embed(case.tensor("id")), schedule, first, draw, guided, blended, ddim=sampler == "ddim"))
 
 
 def _numbered_noise(shape: tuple[int, ...]) -> Callable[[], torch.Tensor]:

@@ -30,7 +30,7 @@ class Painter(Generator):
 
     name = "painter"
     family = "GAN"
-    steps = ("swap",)
+    kinds = ("swap",)
     resolution = SIZE
 
     def __init__(self, paint: Callable[[np.ndarray, np.ndarray], np.ndarray], crop: Crop = Crop("simswap", SIZE)):  # noqa: B008

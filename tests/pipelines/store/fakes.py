@@ -45,7 +45,7 @@ class Fake(Generator):
 
 
 class FakeSampler(Fake):
-    steps = ("sample",)
+    kinds = ("sample",)
 
     def _sample(self, seeds: list[int], settings: Any) -> np.ndarray:
         noise = np.stack([numpy_rng(seed).integers(0, 200, (SIDE, SIDE, 3)) for seed in seeds])
@@ -54,7 +54,7 @@ class FakeSampler(Fake):
 
 class FakeSwapper(Fake):
     family = "DM"
-    steps = ("swap",)
+    kinds = ("swap",)
 
     def _swap(self, sources: np.ndarray, targets: np.ndarray, seeds: Sequence[int], settings: Any) -> np.ndarray:
         return (sources.astype(int) // 2 + targets // 2 + self.weight).clip(0, 255).astype(np.uint8)
