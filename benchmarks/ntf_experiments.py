@@ -26,7 +26,8 @@ if __package__ in (None, ""):  # run as a file: a neighbour of that name would h
 import numpy as np  # noqa: E402
 
 from flows.commands.options import settings_of  # noqa: E402
-from flows.jobs import configuration, splits_of  # noqa: E402
+from flows.data import splits_of  # noqa: E402
+from flows.judging import configuration  # noqa: E402
 from ntf_model.judging.tables import percent  # noqa: E402
 from ntf_model.ntf.ablation import BASE, LINE_TO_BEAT, VARIANTS, Result, Variant, ablate  # noqa: E402
 

@@ -33,7 +33,7 @@ import torch.nn.functional as F  # noqa: E402
 from PIL import Image  # noqa: E402
 from skimage import data as photographs  # noqa: E402
 
-from flows.jobs import splits_of_store  # noqa: E402
+from flows.data import splits_of_store  # noqa: E402
 from ntf_model.data.data import DetectionSplits, from_folders  # noqa: E402
 from ntf_model.data.loader import keep_decoded  # noqa: E402
 from ntf_model.data.sampling import BalancedBatches  # noqa: E402

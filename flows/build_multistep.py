@@ -8,13 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
+from prefect import flow
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 
-from flows import console, jobs
+from flows import console, report, tasks
 from flows.building import build_version
-from flows.findings import EMBEDDINGS_FILE, ROBUSTNESS_FILE
+from flows.data import detector_settings, plan_of, splits_of_store
 from flows.orphans import end_with_worker
 from flows.remote import Source
 from pipelines.build.build import BuildReport
@@ -34,30 +33,30 @@ def build_multistep(
     shares: int = 1,
     examine: bool = False,
 ) -> dict[str, Any]:
-    """Builds what is missing of `manifest` (a file, or `demo` or `paper`) into `store`, trains and judges NTF, and writes the report.
+    """Builds what is missing of `manifest` (a file, or `demo` or `paper`) into `store`, trains and evaluates NTF, and writes the report.
 
-    With `examine` the detector is also judged on degraded images and explained, so that the report has those curves, pictures and maps.
+    With `examine` the detector is also evaluated on degraded images and explained, so that the report has those curves, pictures and maps.
     `device` may name several GPUs ("0,1"). `limit` bounds the fakes of each part of a subset, to try a manifest out. `shares` is the number
     of `make-shards` runs that the build is shared out to, over a work pool. Gives the version, its digest, what was made, and the report.
     """
     end_with_worker()
-    plan = jobs.plan_of(manifest, limit)
+    plan = plan_of(manifest, limit)
     dataset = Store(store, plan.manifest.dataset)
     folder = Path(output) / plan.manifest.dataset
     try:
         built = build_version(plan, Source(manifest, limit, store, device), shares)
     except CheckFailed:  # of a version that is committed but failed the audit's gate the page shows why
         if dataset.exists():
-            jobs.report(dataset, folder / "report.html")
+            report.write_page(dataset, folder / "report.html")
         raise
     version = dataset.version()
     run = folder / f"ntf-{version.digest[:12]}"
-    if not (run / jobs.EVALUATION_FILE).is_file():  # this very dataset has not been learnt yet
-        _learn(plan, dataset, run, device)
-        _judge(run, dataset)
+    if not (run / report.EVALUATION_FILE).is_file():  # no detector of exactly these images has been evaluated yet
+        _train(plan, dataset, run, device)
+        _evaluate(run, dataset)
     if examine:
         _examine(run, dataset)
-    page = jobs.report(dataset, folder / "report.html", version.number, (run,))
+    page = report.write_page(dataset, folder / "report.html", version.number, (run,))
     create_link_artifact(page.resolve().as_uri(), link_text=f"Report of {dataset.name}, version {version.number}", key="report")
     return {**_summary(built, dataset), "run": str(run), "report": str(page)}
 
@@ -68,7 +67,7 @@ def build_dataset(
 ) -> dict[str, Any]:
     """Builds what is missing of `manifest` into `store`, and nothing more."""
     end_with_worker()
-    plan = jobs.plan_of(manifest, limit)
+    plan = plan_of(manifest, limit)
     dataset = Store(store, plan.manifest.dataset)
     return _summary(build_version(plan, Source(manifest, limit, store, device), shares), dataset)
 
@@ -77,43 +76,40 @@ def build_dataset(
 def train_ntf(manifest: str = "demo", store: str = "store", run: str = "runs/ntf", device: str = "auto") -> str:
     """Trains NTF, as the manifest's `detector` says, on the newest version of its dataset. Goes on where a stopped run was."""
     end_with_worker()
-    plan = jobs.plan_of(manifest)
-    _learn(plan, Store(store, plan.manifest.dataset), Path(run), device)
+    plan = plan_of(manifest)
+    _train(plan, Store(store, plan.manifest.dataset), Path(run), device)
     return run
 
 
 @flow(name="evaluate-ntf", log_prints=False, validate_parameters=True)
 def evaluate_ntf(dataset: str = "demo", store: str = "store", run: str = "runs/ntf") -> str:
-    """Judges the detector in `run` on the test split of the newest version of `dataset`."""
+    """Evaluates the detector in `run` on the test split of the newest version of `dataset`."""
     end_with_worker()
-    _judge(Path(run), Store(store, dataset))
+    _evaluate(Path(run), Store(store, dataset))
     return run
 
 
-def _learn(plan: Plan, dataset: Store, run: Path, device: str) -> None:
-    splits = jobs.splits_of_store(dataset)
-    fit = task(jobs.train_detector, name="train-ntf", cache_policy=NO_CACHE, persist_result=False)
+def _train(plan: Plan, dataset: Store, run: Path, device: str) -> None:
+    splits = splits_of_store(dataset)
     chosen = None if device == "auto" else parse_devices(device)[0]
     with console.step_progress("train") as show:
-        fit("ntf", splits, run, jobs.detector_settings(plan.manifest), resume=True, device=chosen, on_progress=show)
+        tasks.train_ntf("ntf", splits, run, detector_settings(plan.manifest), resume=True, device=chosen, on_progress=show)
 
 
-def _judge(run: Path, dataset: Store) -> None:
-    judge = task(jobs.judge_detector, name="evaluate-ntf", cache_policy=NO_CACHE, persist_result=False)
+def _evaluate(run: Path, dataset: Store) -> None:
     with console.step_progress("evaluate") as show:
-        judged = judge(run, jobs.splits_of_store(dataset), on_progress=show)
-    create_markdown_artifact((run / "results.md").read_text(encoding="utf-8"), key="results", description=judged.evaluation.title)
+        evaluated = tasks.evaluate_ntf(run, splits_of_store(dataset), on_progress=show)
+    create_markdown_artifact((run / "results.md").read_text(encoding="utf-8"), key="results", description=evaluated.evaluation.title)
 
 
 def _examine(run: Path, dataset: Store) -> None:
     """Robustness and explanation of the detector in `run`, as far as they are not there yet."""
-    splits = jobs.splits_of_store(dataset)
-    if not (run / ROBUSTNESS_FILE).is_file():
-        degrade = task(jobs.judge_robustness, name="robustness-ntf", cache_policy=NO_CACHE, persist_result=False)
+    splits = splits_of_store(dataset)
+    if not (run / report.ROBUSTNESS_FILE).is_file():
         with console.step_progress("robustness") as show:
-            degrade(run, splits, on_progress=show)
-    if not (run / EMBEDDINGS_FILE).is_file():
-        task(jobs.explain_ntf, name="explain-ntf", cache_policy=NO_CACHE, persist_result=False)(run, splits, run)
+            tasks.robustness_ntf(run, splits, on_progress=show)
+    if not (run / report.EMBEDDINGS_FILE).is_file():
+        tasks.explain_ntf(run, splits, run)
 
 
 def _summary(built: BuildReport, dataset: Store) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import httpx
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger
 from prefect.artifacts import create_image_artifact, create_progress_artifact, create_table_artifact, update_progress_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.context import FlowRunContext
@@ -20,11 +19,13 @@ from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import console, jobs
+from flows import console, tasks
+from flows.data import plan_of
 from flows.orphans import end_with_worker
-from flows.remote import Source, make_shard
+from flows.remote import Source
+from flows.report import sample_sheet
 from generators.errors import InputError
-from pipelines.build.build import RETRY_AFTER, Attempt, Build, BuildReport, OnShard, require_gate
+from pipelines.build.build import Build, BuildReport, OnShard, require_gate
 from pipelines.make.make import Outcome
 from pipelines.plan.plan import Plan, Shard
 from pipelines.store import Store
@@ -55,7 +56,7 @@ def build_version(plan: Plan, source: Source, shares: int = 1) -> BuildReport:
         _make_all(build, source)
         built = build.report(build.commit())
     create_table_artifact(_ledger(built), key="ledger", description=f"What the build of {plan.manifest.dataset} did")
-    create_image_artifact(jobs.sample_sheet(dataset), key="sheet", description=f"The first fakes of each subset of {dataset.name}")
+    create_image_artifact(sample_sheet(dataset), key="sheet", description=f"The first fakes of each subset of {dataset.name}")
     if built.audit is not None:
         logger.info("audit: %s", built.audit.gate.reason)
     require_gate(plan, dataset)
@@ -68,7 +69,7 @@ def make_shards(
 ) -> int:
     """Makes the missing shards of share number `share` of `of`. Gives how many. The build that shared them out commits them."""
     end_with_worker()
-    plan = jobs.plan_of(manifest, limit)
+    plan = plan_of(manifest, limit)
     with Build(plan, Store(store, plan.manifest.dataset), device, (share, of)) as build:
         _make_all(build, Source(manifest, limit, store, device))
         build.notes()
@@ -98,15 +99,9 @@ def _make_all(build: Build, source: Source) -> None:
         context = FlowRunContext.get()
         if context is None or isinstance(context.task_runner, ThreadPoolTaskRunner):
             hold = _limited()
-            make = task(_make_here, name="shard", task_run_name="{shard.title}", cache_policy=NO_CACHE, persist_result=False)
-            build.run(on_shard, lambda attempt, shard: make(attempt, shard, hold))
+            build.run(on_shard, lambda attempt, shard: tasks.shard_here(attempt, shard, hold))
         else:
             _make_on_cluster(build, source, on_shard)
-
-
-def _make_here(attempt: Attempt, shard: Shard, hold: Callable[[], AbstractContextManager[None]]) -> Outcome | None:
-    with hold():
-        return attempt(shard)
 
 
 def _limited() -> Callable[[], AbstractContextManager[None]]:
@@ -121,15 +116,6 @@ def _limited() -> Callable[[], AbstractContextManager[None]]:
 
 def _make_on_cluster(build: Build, source: Source, on_shard: OnShard) -> None:
     """Submits every shard to the flow's task runner, those that it works on before it, and takes in the notes of what was written."""
-    make = task(
-        make_shard,
-        name="shard",
-        cache_policy=NO_CACHE,
-        persist_result=False,
-        retries=len(RETRY_AFTER),
-        retry_delay_seconds=list(RETRY_AFTER),
-        retry_condition_fn=_is_worth_a_retry,
-    )
     futures: dict[str, PrefectFuture[Any]] = {}
     waiting: deque[Shard] = deque()
     done = 0
@@ -149,16 +135,12 @@ def _make_on_cluster(build: Build, source: Source, on_shard: OnShard) -> None:
 
     for shard in build.missing:
         above = [futures[key] for key in shard.inputs if key in futures]
-        futures[shard.key] = make.with_options(task_run_name=shard.title).submit(source, shard.key, wait_for=above)
+        futures[shard.key] = tasks.shard_on_cluster.with_options(task_run_name=shard.title).submit(source, shard.key, wait_for=above)
         waiting.append(shard)
         if len(waiting) >= IN_FLIGHT:
             collect()
     while waiting:
         collect()
-
-
-def _is_worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
-    return not isinstance(state.result(raise_on_failure=False), InputError)
 
 
 def _share_out(source: Source, shares: int, dataset: Store) -> None:

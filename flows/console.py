@@ -1,24 +1,34 @@
-"""What a person sees while a command runs: progress bars, tables, and errors in one line."""
+"""What a person sees while a command runs: progress bars, and counts that agree with their nouns. Light to import."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from pipelines.build.build import OnShard
-from pipelines.make.make import Outcome
-from pipelines.plan.plan import Shard
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from pipelines.build.build import OnShard
+    from pipelines.make.make import Outcome
+    from pipelines.plan.plan import Shard
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: "1 image", "2,000 images"."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 @contextmanager
 def progress() -> Iterator[Progress]:
     """A set of progress bars on standard error, so that standard output stays for results; none where that is no terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
         yield bars
@@ -26,7 +36,7 @@ def progress() -> Iterator[Progress]:
 
 @contextmanager
 def shard_progress(lines: bool = True) -> Iterator[OnShard]:
-    """A bar over the shards of a build and, if `lines`, a line for each: images, images per second, rejections."""
+    """A bar over the shards of a build and, if `lines`, a line for every shard: images, images per second, rejections."""
     with progress() as bars:
         bar = bars.add_task("shards", total=None)
 
@@ -51,9 +61,9 @@ def step_progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
 
 
 def describe(shard: Shard, outcome: Outcome | None) -> str:
-    """A shard in a line: what it is, how many images, how fast, what was rejected; or that it failed."""
+    """A shard in a line: what it is, how many images, how fast, how many were rejected; or that it failed."""
     if outcome is None:
         return f"{shard.title}: failed"
     rate = f", {outcome.images / outcome.seconds:.1f} a second" if shard.generator and outcome.seconds > 0 else ""
-    tail = f", {outcome.rejected} rejected" if outcome.rejected else ""
-    return f"{shard.title}: {outcome.images} images{rate}{tail}"
+    rejected = f", {outcome.rejected} rejected" if outcome.rejected else ""
+    return f"{shard.title}: {counted(outcome.images, 'image')}{rate}{rejected}"

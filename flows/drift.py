@@ -71,7 +71,7 @@ def measure_drift(
 ) -> Drift:
     """Puts a refresh into numbers. `before`, `old` and `new` are evaluations as in `SubsetDrift`; `finished` is when `old` was known."""
     changed = diff(store, *versions) if versions[0] is not None else []
-    moved = {each.subset: each for each in changed if each.role == "final"}
+    moved = {change.subset: change for change in changed if change.role == "final"}
     gate = plan.manifest.detector.gate
     subsets = []
     for name in plan.manifest.subsets:

@@ -34,8 +34,8 @@ async def _full_name(client: Any, name: str) -> str:
     """FLOW/DEPLOYMENT for the only deployment of that name; `name` itself if there is none, or more than one."""
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 
-    found = await client.read_deployments(deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name])))
-    if len(found) != 1:
+    deployments = await client.read_deployments(deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name])))
+    if len(deployments) != 1:
         return name
-    flow = await client.read_flow(found[0].flow_id)
+    flow = await client.read_flow(deployments[0].flow_id)
     return f"{flow.name}/{name}"

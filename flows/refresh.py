@@ -1,4 +1,5 @@
-"""`refresh`: take in what was dropped, rebuild what is stale, judge the detector, retrain it if the manifest says so, report the drift.
+"""`refresh` registers new checkpoints, rebuilds what is stale, evaluates the detector, retrains it if the manifest says so, and reports
+the drift.
 
 It is started by the event of a new checkpoint and by a schedule, and does nothing where there is nothing to do.
 """
@@ -11,12 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 
-from flows import console, drift, jobs
+from flows import console, drift, report, tasks
 from flows.building import build_version
+from flows.data import detector_settings, plan_of, splits_of_store
 from flows.orphans import end_with_worker
 from flows.remote import Source
 from generators.errors import InputError
@@ -35,7 +36,7 @@ CURRENT_FILE = "current.json"
 
 @dataclass(frozen=True)
 class Current:
-    """The detector in use: its run's folder, and the version of the dataset that it was last judged on."""
+    """The detector in use: its run's folder, and the version of the dataset that it was last evaluated on."""
 
     run: Path
     version: int
@@ -55,13 +56,13 @@ def refresh(
     if checkpoint:
         logger.info("started for the checkpoint %s", checkpoint)
     added, waiting = take_incoming(Catalogue.shipped())
-    for each in added:
-        logger.info("registered %s: sha256 %s", each.name, each.sha256[:16])
+    for checkpoint_added in added:
+        logger.info("registered %s: sha256 %s", checkpoint_added.name, checkpoint_added.sha256[:16])
     for arrival in waiting:
         logger.warning("%s waits: %s", arrival.path.name, arrival.waits_for)
     for revision in new_revisions(Catalogue.shipped()):
         logger.warning("%s", revision)
-    plan = jobs.plan_of(manifest)
+    plan = plan_of(manifest)
     dataset = Store(store, plan.manifest.dataset)
     folder = Path(output) / plan.manifest.dataset
     state = status(plan, dataset)
@@ -75,16 +76,16 @@ def refresh(
     if built.version is not None:
         dataset.tag(f"refresh-{version.number}", version.number)
     logger.info("version %d: %d shards made, %d stale dropped", version.number, built.made, built.dropped)
-    found = _judge(plan, dataset, folder, (before, version.number), current, device)
-    drift.add_to_history(folder, found)
-    page = jobs.report(dataset, folder / "report.html", version.number, (_in_use(folder).run,), drift.read_history(folder))
-    create_markdown_artifact(drift.as_markdown(found), key="drift", description=f"Drift of {dataset.name}")
+    measured = _evaluate(plan, dataset, folder, (before, version.number), current, device)
+    drift.add_to_history(folder, measured)
+    page = report.write_page(dataset, folder / "report.html", version.number, (_in_use(folder).run,), drift.read_history(folder))
+    create_markdown_artifact(drift.as_markdown(measured), key="drift", description=f"Drift of {dataset.name}")
     return {
         "version": version.number,
         "made": built.made,
-        "retrained": found.retrained,
-        "fallen": found.fallen,
-        "time_to_detect": found.time_to_detect,
+        "retrained": measured.retrained,
+        "fallen": measured.fallen,
+        "time_to_detect": measured.time_to_detect,
         "report": str(page),
     }
 
@@ -102,10 +103,10 @@ def read_current(folder: Path) -> Current | None:
 
 
 def _in_use(folder: Path) -> Current:
-    """The detector in use, after a run that has judged one."""
-    found = read_current(folder)
-    assert found is not None
-    return found
+    """The detector in use. There is one: this run has evaluated it."""
+    current = read_current(folder)
+    assert current is not None
+    return current
 
 
 def write_current(folder: Path, current: Current) -> None:
@@ -114,25 +115,25 @@ def write_current(folder: Path, current: Current) -> None:
     write_json(folder / CURRENT_FILE, {"run": current.run.name, "version": current.version})
 
 
-def _judge(plan: Plan, dataset: Store, folder: Path, versions: tuple[int | None, int], current: Current | None, device: str) -> drift.Drift:
-    """Judges the detector in use on the new version, retrains it if the policy says so, and puts both into numbers."""
-    policy, splits = plan.manifest.detector, jobs.splits_of_store(dataset)
-    judge = task(jobs.judge_detector, name="evaluate-ntf", cache_policy=NO_CACHE, persist_result=False)
+def _evaluate(
+    plan: Plan, dataset: Store, folder: Path, versions: tuple[int | None, int], current: Current | None, device: str
+) -> drift.Drift:
+    """Evaluates the detector in use on the new version, retrains it if the manifest says so, and measures what changed."""
+    policy, splits = plan.manifest.detector, splits_of_store(dataset)
     before = old = None
     if current is not None:
-        earlier = current.run / jobs.EVALUATION_FILE
+        earlier = current.run / report.EVALUATION_FILE
         before = Evaluation.load(earlier) if earlier.is_file() else None
-        old = judge(current.run, splits, current.run / f"on-version-{versions[1]}").evaluation
+        old = tasks.evaluate_ntf(current.run, splits, current.run / f"on-version-{versions[1]}").evaluation
     finished = datetime.now(UTC)
-    found = drift.measure_drift(dataset, plan, versions, before, old, None, finished)
-    if current is not None and (policy.retrain == "never" or (policy.retrain == "below-gate" and not found.fallen)):
+    measured = drift.measure_drift(dataset, plan, versions, before, old, None, finished)
+    if current is not None and (policy.retrain == "never" or (policy.retrain == "below-gate" and not measured.fallen)):
         write_current(folder, Current(current.run, versions[1]))
-        return found
+        return measured
     run = folder / f"ntf-{dataset.version().digest[:12]}"
-    train = task(jobs.train_detector, name="train-ntf", cache_policy=NO_CACHE, persist_result=False)
     with console.step_progress("train") as show:
         chosen = None if device == "auto" else parse_devices(device)[0]
-        train("ntf", splits, run, jobs.detector_settings(plan.manifest), resume=True, device=chosen, on_progress=show)
-    new = judge(run, splits).evaluation
+        tasks.train_ntf("ntf", splits, run, detector_settings(plan.manifest), resume=True, device=chosen, on_progress=show)
+    new = tasks.evaluate_ntf(run, splits).evaluation
     write_current(folder, Current(run, versions[1]))
     return drift.measure_drift(dataset, plan, versions, before, old, new, finished if old else datetime.now(UTC))

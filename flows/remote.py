@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from flows import jobs
+from flows.data import plan_of
 from generators.errors import InputError
 from pipelines.build.devices import parse_devices
 from pipelines.build.producer import Produced, Producer
@@ -41,7 +41,7 @@ def make_shard(source: Source, key: str) -> Produced:
 
 @lru_cache(maxsize=1)
 def _opened(source: Source) -> tuple[dict[str, Shard], Producer]:
-    plan = jobs.plan_of(source.manifest, source.limit)
+    plan = plan_of(source.manifest, source.limit)
     plan.require_complete()
     producer = Producer(plan, Store(source.store, plan.manifest.dataset), parse_devices(source.device)[0])
     return {shard.key: shard for shard in plan.shards}, producer

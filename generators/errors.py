@@ -1,4 +1,4 @@
-"""The error that a person can mend."""
+"""The error that a person can fix."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from __future__ import annotations
 class InputError(ValueError):
     """Something given to us is wrong: a file, a key, a value.
 
-    The message is one line that names the thing and what is wrong with it; `mend` says what to do about it. The command line
-    prints both and ends with exit code 2, without a traceback.
+    `message` is one line that names the thing and says what is wrong with it. `fix` says what to do about it. The command line prints both
+    and ends with exit code 2, without a traceback.
     """
 
-    def __init__(self, message: str, mend: str = ""):
-        super().__init__(f"{message}. {mend}" if mend else message)
-        self.mend = mend
+    def __init__(self, message: str, fix: str = ""):
+        super().__init__(f"{message}. {fix}" if fix else message)
+        self.message, self.fix = message, fix
 
 
 class CheckpointError(InputError):

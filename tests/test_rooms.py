@@ -65,14 +65,14 @@ def test_only_flows_knows_prefect() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "import flows.jobs",
+        "import flows.data",
         "import flows as f",
-        "from flows import jobs",
-        "def late():\n    from flows.jobs import report",
+        "from flows import data",
+        "def late():\n    from flows.data import report",
         "if TYPE_CHECKING:\n    import flows",
         "from ... import flows",
-        "from ...flows import jobs",
-        "importlib.import_module('flows.jobs')",
+        "from ...flows import data",
+        "importlib.import_module('flows.data')",
         "import_module(f'flows.{name}')",
     ],
 )

@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from flows import console, jobs
+from flows import console
 from flows.commands.options import DevicesOption, JsonOption, LimitOption, StoreOption
-from pipelines.build import rates
-from pipelines.build.build import Status, require_gate, run_build, status
-from pipelines.examine.lineage import StaleShards, stale_shards
-from pipelines.make.models import pick_device
-from pipelines.manifest.schema import load_manifest
-from pipelines.plan.plan import Plan
-from pipelines.store import Store
+
+if TYPE_CHECKING:
+    from pipelines.build.build import BuildReport, Status
+    from pipelines.examine.lineage import StaleShards
+    from pipelines.plan.plan import Plan
 
 ManifestArgument = Annotated[str, typer.Argument(help="A YAML file, or `demo` or `paper`, which ship with the project.")]
 
@@ -30,76 +27,99 @@ def add_to(app: typer.Typer) -> None:
 
 
 def validate(manifest: ManifestArgument) -> None:
-    """Checks a manifest: keys, types, names, and whether its chains can be run."""
-    found = load_manifest(jobs.find_manifest(manifest))
-    images = sum(subset.count for subset in found.subsets.values())
-    console.out.print(f"{found.dataset}: {len(found.subsets)} subsets, {images:,} fakes at {found.size} px. The manifest is right.")
+    """Checks a manifest: its keys, types and names, and whether its chains can be run. Makes nothing."""
+    from flows.data import find_manifest
+    from pipelines.manifest.schema import load_manifest
+
+    checked = load_manifest(find_manifest(manifest))
+    subsets = console.counted(len(checked.subsets), "subset")
+    fakes = console.counted(sum(subset.count for subset in checked.subsets.values()), "fake")
+    console.out.print(f"{checked.dataset}: {subsets}, {fakes} at {checked.size} px. The manifest is right.")
 
 
 def plan(manifest: ManifestArgument, store: StoreOption = Path("store"), limit: LimitOption = None, as_json: JsonOption = False) -> None:
-    """Shows the subsets and shards of a manifest: present, to be made, stale; and every file that is missing, with where to get it."""
-    found = jobs.plan_of(manifest, limit)
-    dataset = Store(store, found.manifest.dataset)
-    state = status(found, dataset)
-    stale = stale_shards(found, dataset, state.stale)
+    """Shows what a build would do: the shards that are present, missing and stale, and how long the missing ones take.
+
+    It names every file that is needed and not there, and where to get it.
+    """
+    from flows.data import plan_of
+    from pipelines.build.build import status
+    from pipelines.examine.lineage import stale_shards
+    from pipelines.store import Store
+
+    planned = plan_of(manifest, limit)
+    dataset = Store(store, planned.manifest.dataset)
+    state = status(planned, dataset)
+    stale = stale_shards(planned, dataset, state.stale)
     if as_json:
-        console.out.print_json(json.dumps(_as_data(found, state, stale)))
+        console.out.print_json(json.dumps(_as_data(planned, state, stale)))
         return
-    _show_subsets(found, state)
+    _show_subsets(planned, state)
     for group in stale:
         reasons = "; ".join(map(str, group.reasons))
-        console.out.print(f"[yellow]stale:[/yellow] {group.title}: {len(group.keys)} shards: {reasons}", soft_wrap=True)
-    for warning in found.warnings:
+        console.out.print(f"[yellow]stale:[/yellow] {group.title}: {console.counted(len(group.keys), 'shard')}: {reasons}", soft_wrap=True)
+    for warning in planned.warnings:
         console.out.print(f"[yellow]warning:[/yellow] {warning}")
-    for missing in found.missing:
+    for missing in planned.missing:
         console.out.print(f"[red]missing:[/red] {missing.what} for {', '.join(missing.needed_by)}")
         console.out.print(f"         put it at {missing.path}", soft_wrap=True)
-        console.out.print(f"         from {missing.origin}  ({missing.licence})", soft_wrap=True, markup=False)
+        console.out.print(f"         get it from {missing.origin}  ({missing.licence})", soft_wrap=True, markup=False)
 
 
 def build(
     manifest: ManifestArgument, store: StoreOption = Path("store"), device: DevicesOption = "auto", limit: LimitOption = None
 ) -> None:
-    """Makes the shards that are missing, commits them as one version, and audits it. Says so if nothing is to be done."""
-    found = jobs.plan_of(manifest, limit)
-    for warning in found.warnings:
+    """Makes the shards that are missing, commits them as one version, and audits it.
+
+    A build that was stopped goes on where it was. The exit code is 1 if the audit fails and the manifest does not allow that.
+    """
+    from flows.data import plan_of
+    from pipelines.build.build import require_gate, run_build
+    from pipelines.store import Store
+
+    planned = plan_of(manifest, limit)
+    for warning in planned.warnings:
         console.err.print(f"[yellow]warning:[/yellow] {warning}")
-    dataset = Store(store, found.manifest.dataset)
+    dataset = Store(store, planned.manifest.dataset)
     with console.shard_progress() as show:
-        result = run_build(found, dataset, device, show)
-    if result.version is None:
-        console.out.print(
-            f"nothing to do: all {result.reused} shards of {found.manifest.dataset} are in version {dataset.version().number}"
-        )
-        require_gate(found, dataset)
-        return
+        built = run_build(planned, dataset, device, show)
+    if built.version is None:
+        shards = f"{'the only shard' if built.reused == 1 else f'all {built.reused:,} shards'} of {planned.manifest.dataset}"
+        console.out.print(f"nothing to do: version {dataset.version().number} has {shards}")
+    else:
+        _show_build(built)
+    require_gate(planned, dataset)
+
+
+def _show_build(built: BuildReport) -> None:
+    assert built.version is not None
     console.out.print(
-        f"version {result.version.number}: {result.made} shards made ({result.images} images, {result.seconds:.1f} s), "
-        f"{result.reused} reused, {result.dropped} stale dropped; digest {result.version.digest}"
+        f"version {built.version.number}: made {console.counted(built.made, 'shard')} ({console.counted(built.images, 'image')}, "
+        f"{built.seconds:.1f} s), reused {built.reused:,}, dropped {built.dropped:,} stale; digest {built.version.digest}"
     )
-    for failure in result.failures:
+    for failure in built.failures:
         console.out.print(f"  failed: {failure.shard.title}: {failure.reason}", markup=False)
-    for subset, reasons in result.rejected.items():
+    for subset, reasons in built.rejected.items():
         console.out.print(f"  {subset}: rejected " + ", ".join(f"{count} x {reason}" for reason, count in reasons.items()))
-    if result.audit is not None:
-        console.out.print(f"audit: {result.audit.gate.reason} ({result.audit.seconds:.1f} s)", soft_wrap=True, markup=False)
-    require_gate(found, dataset)
+    if built.audit is not None:
+        console.out.print(f"audit: {built.audit.gate.reason} ({built.audit.seconds:.1f} s)", soft_wrap=True, markup=False)
 
 
-def _show_subsets(found: Plan, state: Status) -> None:
-    present = {shard.key for shard in state.present}
-    table = Table(
-        "subset", "mode", "fakes", "real source", "shards", "present", title=f"{found.manifest.dataset}, {found.manifest.size} px"
-    )
-    for name, subset in found.manifest.subsets.items():
-        own = [shard for shard in found.shards if shard.subset == name]
+def _show_subsets(planned: Plan, state: Status) -> None:
+    from rich.table import Table
+
+    manifest, present = planned.manifest, {shard.key for shard in state.present}
+    table = Table("subset", "mode", "fakes", "real source", "shards", "present", title=f"{manifest.dataset}, {manifest.size} px")
+    for name, subset in manifest.subsets.items():
+        own = [shard for shard in planned.shards if shard.subset == name]
         ready = sum(shard.key in present for shard in own)
         table.add_row(name, subset.mode, f"{subset.count:,}", ", ".join(subset.reals), str(len(own)), str(ready))
     console.out.print(table)
-    fakes = sum(subset.count for subset in found.manifest.subsets.values())
+    fakes = sum(subset.count for subset in manifest.subsets.values())
     console.out.print(
-        f"{len(found.manifest.subsets)} subsets, {fakes:,} fakes, {len(found.shards)} shards: {len(state.present)} present, "
-        f"{len(state.missing)} to be made, {len(state.stale)} stale; about {_bytes(found.estimated_bytes())} in all",
+        f"{console.counted(len(manifest.subsets), 'subset')}, {console.counted(fakes, 'fake')}, "
+        f"{console.counted(len(planned.shards), 'shard')}: {len(state.present):,} present, {len(state.missing):,} to be made, "
+        f"{len(state.stale):,} stale; about {_bytes(planned.estimated_bytes())} in all",
         soft_wrap=True,
     )
     if state.missing:
@@ -108,28 +128,34 @@ def _show_subsets(found: Plan, state: Status) -> None:
 
 def _time(state: Status) -> str:
     """How long the missing shards will take on this machine, as far as earlier builds tell."""
+    from pipelines.build import rates
+    from pipelines.make.models import pick_device
+
     seconds, unknown = rates.estimate(pick_device(), state.missing)
     names = ", ".join(sorted(unknown))
     if not seconds:
-        return f"how long they take is not known: {names or 'nothing of this'} has not been built on this machine yet"
-    lacking = f", without {names}, not built here yet" if unknown else ""
-    return f"making them takes about {timedelta(seconds=round(seconds))} by earlier builds on this machine{lacking}"
+        return f"No estimate of the time: this machine has not built {names or 'any of this'} yet."
+    left_out = f", not counting {names}, which it has not built yet" if unknown else ""
+    return f"They take about {timedelta(seconds=round(seconds))}, by earlier builds on this machine{left_out}."
 
 
-def _as_data(found: Plan, state: Status, stale: list[StaleShards]) -> dict[str, Any]:
+def _as_data(planned: Plan, state: Status, stale: list[StaleShards]) -> dict[str, Any]:
+    from pipelines.build import rates
+    from pipelines.make.models import pick_device
+
     present = {shard.key for shard in state.present}
     return {
-        "dataset": found.manifest.dataset,
+        "dataset": planned.manifest.dataset,
         "subsets": {
-            name: {"fakes": subset.count, "mode": subset.mode, "reals": subset.reals} for name, subset in found.manifest.subsets.items()
+            name: {"fakes": subset.count, "mode": subset.mode, "reals": subset.reals} for name, subset in planned.manifest.subsets.items()
         },
         "shards": [
-            {"title": shard.title, "key": shard.key, "images": shard.count, "present": shard.key in present} for shard in found.shards
+            {"title": shard.title, "key": shard.key, "images": shard.count, "present": shard.key in present} for shard in planned.shards
         ],
         "stale": [{"title": group.title, "keys": group.keys, "reasons": list(map(str, group.reasons))} for group in stale],
-        "missing": [vars(missing) for missing in found.missing],
-        "warnings": list(found.warnings),
-        "bytes": found.estimated_bytes(),
+        "missing": [vars(missing) for missing in planned.missing],
+        "warnings": list(planned.warnings),
+        "bytes": planned.estimated_bytes(),
         "seconds": rates.estimate(pick_device(), state.missing)[0],
     }
 

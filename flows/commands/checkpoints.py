@@ -7,22 +7,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from flows import console
-from flows.commands.options import JsonOption, settings_of
-from flows.events import announce
-from generators.checkpoints import convert
-from generators.checkpoints import inspect as look_into
-from pipelines.catalogue.catalogue import Catalogue
-from pipelines.catalogue.registering import Registration, add_checkpoint
+from flows.commands.options import JsonOption, generator_names, settings_of
 
 ADD_EXAMPLES = (
     "Examples: `ntf checkpoint add new.pkl --generator stylegan2 --licence CC-BY-4.0` · "
     "`ntf checkpoint add swap.safetensors --generator simswap --name simswap-demo-32 --licence Apache-2.0`"
 )
-TRAINABLE = "progan, stylegan2, projected_gan, vqgan, diff_stylegan2, simswap, ddpm, ldm, stable_diffusion or diffface."
-app = typer.Typer(no_args_is_help=True, help="Checkpoints: list, inspect, convert, add.")
+TRAINABLE = (
+    "The generator to train: progan, stylegan2, projected_gan, vqgan, diff_stylegan2, simswap, ddpm, ldm, stable_diffusion or diffface."
+)
+app = typer.Typer(no_args_is_help=True, help="Lists, inspects, converts and adds checkpoints.")
+FileArgument = Annotated[Path, typer.Argument(help="A checkpoint in any form that the generators read.")]
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -33,7 +30,11 @@ def add_to(parent: typer.Typer) -> None:
 
 @app.command("list", epilog="Examples: `ntf checkpoint list` · `ntf checkpoint list --json`")
 def list_known(as_json: JsonOption = False) -> None:
-    """All known checkpoints: whose, trained on what, under which licence, and whether they are on this machine."""
+    """Lists the known checkpoints: of which generators, trained on what, under which licence, and whether they are on this machine."""
+    from rich.table import Table
+
+    from pipelines.catalogue.catalogue import Catalogue
+
     catalogue = Catalogue.shipped()
     if as_json:
         console.out.print_json(json.dumps({name: entry.model_dump(mode="json") for name, entry in catalogue.entries.items()}))
@@ -46,21 +47,24 @@ def list_known(as_json: JsonOption = False) -> None:
 
 
 @app.command(epilog="Examples: `ntf checkpoint inspect network.pkl` · `ntf checkpoint inspect last.ckpt --json`")
-def inspect(
-    file: Annotated[Path, typer.Argument(help="A checkpoint in any of the forms that generators read.")], as_json: JsonOption = False
-) -> None:
-    """What is inside a checkpoint: form, classes that it names, configuration, tensors. Nothing in it is executed."""
-    found = look_into(file)
+def inspect(file: FileArgument, as_json: JsonOption = False) -> None:
+    """Shows what is inside a checkpoint: its form, the classes that it names, its configuration and tensors. Executes nothing of it."""
+    from rich.table import Table
+
+    from generators.checkpoints import inspect as look_into
+
+    contents = look_into(file)
     if as_json:
-        console.out.print_json(json.dumps(found, default=str))
+        console.out.print_json(json.dumps(contents, default=str))
         return
-    console.out.print(f"{found['path']}: {found['form']}, {len(found['tensors'])} tensors", markup=False)
-    for name in found["globals"]:
-        console.out.print(f"  names {name}", markup=False)
-    if found["config"]:
-        console.out.print(json.dumps(found["config"], indent=1, default=str), markup=False)
+    tensors = console.counted(len(contents["tensors"]), "tensor")
+    console.out.print(f"{contents['path']}: {contents['form']}, {tensors}", markup=False)
+    for name in contents["globals"]:
+        console.out.print(f"  names the class {name}", markup=False)
+    if contents["config"]:
+        console.out.print(json.dumps(contents["config"], indent=1, default=str), markup=False)
     table = Table("tensor", "shape", "dtype")
-    for tensor in found["tensors"]:
+    for tensor in contents["tensors"]:
         table.add_row(tensor["name"], " x ".join(str(side) for side in tensor["shape"]) or "scalar", tensor["dtype"])
     console.out.print(table)
 
@@ -69,50 +73,76 @@ def inspect(
     "convert", epilog="Examples: `ntf checkpoint convert ffhq.pkl ffhq.safetensors` · `ntf checkpoint convert last.ckpt vqgan.safetensors`"
 )
 def to_safetensors(
-    file: Annotated[Path, typer.Argument(help="A checkpoint in any of the forms that generators read.")],
+    file: FileArgument,
     output: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
 ) -> None:
-    """Writes a checkpoint as safetensors, names unchanged, with its configuration in the header."""
+    """Writes a checkpoint as safetensors. The tensors keep their names, and the configuration goes into the header."""
+    from generators.checkpoints import convert
+
     contents = convert(file, output)
-    console.out.print(f"{output}: {len(contents.tensors)} tensors from a file of the form {contents.form}", markup=False)
+    console.out.print(f"{output}: {console.counted(len(contents.tensors), 'tensor')}, read as {contents.form}", markup=False)
 
 
 @app.command(epilog=ADD_EXAMPLES)
 def add(
-    file: Annotated[Path, typer.Argument(help="The file to take in.")],
-    generator: Annotated[str, typer.Option("--generator", help="Whose weights these are.")],
-    licence: Annotated[str, typer.Option("--licence", help="Under which terms they are used.")],
-    name: Annotated[str | None, typer.Option("--name", help="The name that manifests use; the file's own if not given.")] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="What it was trained on.")] = None,
-    components: Annotated[list[str] | None, typer.Option("--component", help="ROLE=CHECKPOINT; may be repeated.")] = None,
-    options: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE that the file cannot say of itself.")] = None,
+    file: Annotated[Path, typer.Argument(help="The checkpoint to register.")],
+    generator: Annotated[
+        str,
+        typer.Option(
+            "--generator", help="The generator that the weights are for. `ntf generators` lists them.", autocompletion=generator_names
+        ),
+    ],
+    licence: Annotated[str, typer.Option("--licence", help="The licence of the weights.")],
+    name: Annotated[str | None, typer.Option("--name", help="The name for manifests. If not given, the file's name.")] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="The images that the weights were trained on.")] = None,
+    components: Annotated[
+        list[str] | None,
+        typer.Option("--component", help="Another checkpoint that this one needs: ROLE=CHECKPOINT. May be given several times."),
+    ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--option", help="A setting that is not in the file: NAME=VALUE. May be given several times."),
+    ] = None,
 ) -> None:
-    """Registers a checkpoint: sha256, safe reading, a test image. A running server starts `refresh` for it."""
+    """Registers a checkpoint, so that manifests can name it: reads it safely, notes its sha256, and makes a test image.
+
+    If a Prefect server runs the flow `refresh`, it starts for the new checkpoint.
+    """
+    from flows.events import announce
+    from pipelines.catalogue.catalogue import Catalogue
+    from pipelines.catalogue.registering import Registration, add_checkpoint
+
     described = Registration(
         name=name or file.stem,
         generator=generator,
         licence=licence,
         trained_on=dataset,
-        components=settings_of(components or []),
-        options=settings_of(options or []),
+        components=settings_of(components or [], "--component"),
+        options=settings_of(options or [], "--option"),
     )
     added = add_checkpoint(file, described, Catalogue.shipped())
     console.out.print(f"{added.name}: {added.path}, sha256 {added.sha256[:16]}", markup=False)
     if added.preview:
         console.out.print(f"test image: {added.preview}", markup=False)
     if announce(added):
-        console.out.print("told the Prefect server: refresh will start where it is deployed")
+        console.out.print("The Prefect server knows of it: `refresh` starts where it is deployed.")
 
 
 def train_generator(
     name: Annotated[str, typer.Argument(help=TRAINABLE)],
-    output: Annotated[Path, typer.Argument(help="The checkpoint to write (.safetensors); its model card goes beside it.")],
-    folder: Annotated[Path | None, typer.Option("--folder", help="Images to learn from; without it, the demo's own pictures.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Training steps; the demo's number if not given.")] = None,
+    output: Annotated[Path, typer.Argument(help="The checkpoint to write (.safetensors). Its model card goes beside it.")],
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="A folder of images to learn from. If not given, the demo's pictures.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="How many training steps. If not given, as many as for the demo.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="The seed of the whole run.")] = 0,
-    size: Annotated[int, typer.Option("--size", help="Side of the images in pixels: a multiple of 8; a power of two for most GANs.")] = 32,
+    size: Annotated[
+        int, typer.Option("--size", help="The side of the images in pixels: a multiple of 8, and for most GANs a power of two.")
+    ] = 32,
 ) -> None:
-    """Trains a small generator. Stop it and run the same command again: it goes on where it was."""
+    """Trains a small generator. If it is stopped, the same command goes on where it was."""
     from generators.training.train import train_generator as train
 
     with console.progress() as bars:

@@ -8,13 +8,7 @@ from typing import Annotated
 import typer
 
 from flows import console
-from flows.commands.options import StoreOption, VersionOption
-from generators.errors import InputError
-from pipelines.export import FORMS, Export
-from pipelines.export import export as export_version
-from pipelines.export.licences import USES
-from pipelines.manifest.splits import SPLITS
-from pipelines.store import Store
+from flows.commands.options import DatasetArgument, ExportForm, Split, StoreOption, Use, VersionOption, WhereOption
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,24 +17,28 @@ def add_to(app: typer.Typer) -> None:
 
 
 def export(
-    dataset: Annotated[str, typer.Argument(help="The dataset's name.")],
-    output: Annotated[Path, typer.Argument(help="A folder that is not there yet.")],
-    form: Annotated[str, typer.Option("--to", help=", ".join(FORMS))] = "folders",
+    dataset: DatasetArgument,
+    output: Annotated[Path, typer.Argument(help="The folder to write. It must not exist yet.")],
+    form: Annotated[ExportForm, typer.Option("--to", help="The form to write. parquet and imagefolder are Hugging Face's.")] = "folders",
     store: StoreOption = Path("store"),
     version: VersionOption = None,
-    where: Annotated[str | None, typer.Option("--where", help="A SQL condition on the store's rows.")] = None,
-    split: Annotated[str | None, typer.Option("--split", help="train, validation or test; all if not given.")] = None,
-    use: Annotated[str, typer.Option("--use", help="private, research or commercial: what licences must allow.")] = "research",
+    where: WhereOption = None,
+    split: Annotated[Split | None, typer.Option("--split", help="Take only this split. If not given, all three.")] = None,
+    use: Annotated[Use, typer.Option("--use", help="What you will use the images for. Their licences must allow it.")] = "research",
     provenance: Annotated[
-        bool, typer.Option("--provenance", help="Write IPTC source type and chain into the files. Not for training: it tells the label.")
+        bool,
+        typer.Option(
+            "--provenance", help="Write into the files that they are generated, and how. Not for training: it gives the label away."
+        ),
     ] = False,
 ) -> None:
-    """Writes a version as folders, WebDataset, Hugging Face Parquet or image folder, or Lance, with Croissant metadata and a datasheet."""
-    for value, known, option in ((form, FORMS, "--to"), (use, USES, "--use"), (split, (None, *SPLITS), "--split")):
-        if value not in known:
-            raise InputError(f"{option} {value} is not known", f"Choose from {', '.join(each for each in known if each)}")
-    wanted = Export(form, where, split, use, provenance)  # type: ignore[arg-type]
-    done = export_version(Store(store, dataset), output, wanted, version)
-    console.out.print(f"{done.images:,} images in {done.folder}, with DATASHEET.md and croissant.json")
-    for name, licence in done.licences.items():
+    """Writes a version in a form that other programs read, with Croissant metadata and a datasheet."""
+    from pipelines.export import Export
+    from pipelines.export import export as export_version
+    from pipelines.store import Store
+
+    wanted = Export(form, where, split, use, provenance)
+    exported = export_version(Store(store, dataset), output, wanted, version)
+    console.out.print(f"{console.counted(exported.images, 'image')} in {exported.folder}, with DATASHEET.md and croissant.json")
+    for name, licence in exported.licences.items():
         console.out.print(f"  {name}: {licence}", markup=False, soft_wrap=True)

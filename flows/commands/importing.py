@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from flows import console
-from generators.errors import InputError
-from pipelines.importing import import_images
+from flows.commands.options import Label
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,20 +20,27 @@ def add_to(app: typer.Typer) -> None:
 
 
 def bring_in(
-    source: Annotated[Path, typer.Argument(help="A folder, .zip, .tar (WebDataset), .parquet or saved Hugging Face dataset, or LMDB.")],
-    output: Annotated[Path, typer.Argument(help="Images go to OUTPUT/real or OUTPUT/fake.")],
-    label: Annotated[str, typer.Option("--label", help="real or fake.")],
-    licence: Annotated[str, typer.Option("--licence", help="The licence or consent basis.")],
-    origin: Annotated[str, typer.Option("--origin", help="Where they are from: an address, a name.")],
-    identities: Annotated[Path | None, typer.Option("--identities", help="A CSV with `name,identity` of every image.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many images.")] = None,
-    column: Annotated[str | None, typer.Option("--column", help="The image column of Parquet.")] = None,
+    source: Annotated[
+        Path, typer.Argument(help="A folder, .zip, .tar (WebDataset), .parquet, LMDB, or a Hugging Face dataset saved to disk.")
+    ],
+    output: Annotated[Path, typer.Argument(help="The folder to write: real images go to OUTPUT/real, fakes to OUTPUT/fake.")],
+    label: Annotated[Label, typer.Option("--label", help="What the images are.")],
+    licence: Annotated[str, typer.Option("--licence", help="The licence of the images, or the consent that they rest on.")],
+    origin: Annotated[str, typer.Option("--origin", help="Where the images are from: an address or a name.")],
+    identities: Annotated[Path | None, typer.Option("--identities", help="A CSV file with a line `name,identity` for every image.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Take at most this many images.")] = None,
+    column: Annotated[str | None, typer.Option("--column", help="The column of a Parquet file that holds the images.")] = None,
 ) -> None:
-    """Brings reals or foreign fakes in as plain PNG: bounded, upright, without metadata, licence and origin recorded."""
-    if label not in ("real", "fake"):
-        raise InputError(f"--label {label} is not known", "It is real or fake")
-    done = import_images(source, output, label, licence, origin, identities, limit, column)  # type: ignore[arg-type]
-    console.out.print(f"{done.images:,} images in {done.folder}, {len(done.refused)} refused (see {output / f'{label}.json'})")
+    """Copies images from elsewhere into a folder, as plain PNG: upright, of bounded size, without metadata.
+
+    The licence and the origin are written down beside them, and every file that was refused, with the reason.
+    """
+    from pipelines.importing import import_images
+
+    imported = import_images(source, output, label, licence, origin, identities, limit, column)
+    refused = f"{len(imported.refused):,} refused (see {output / f'{label}.json'})" if imported.refused else "none refused"
+    console.out.print(f"{console.counted(imported.images, 'image')} in {imported.folder}, {refused}", soft_wrap=True)
     if label == "real":
-        people = f", identities: {done.identities}" if done.identities else ""
-        console.out.print(f'in a manifest: {{path: {done.folder}, licence: "{licence}"{people}}}', markup=False, soft_wrap=True)
+        people = f", identities: {imported.identities}" if imported.identities else ""
+        entry = f'{{path: {imported.folder}, licence: "{licence}"{people}}}'
+        console.out.print(f"in a manifest, under `reals`: {entry}", markup=False, soft_wrap=True)

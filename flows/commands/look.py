@@ -7,15 +7,10 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
-from rich.table import Table
 
-from flows import console, jobs
-from flows.commands.options import DeviceOption, JsonOption, StoreOption, VersionOption
-from generators import registry
-from pipelines.catalogue.catalogue import Catalogue
-from pipelines.store import Store
+from flows import console
+from flows.commands.options import DatasetArgument, DeviceOption, JsonOption, StoreOption, VersionOption
 
 
 def add_to(app: typer.Typer) -> None:
@@ -28,30 +23,36 @@ def add_to(app: typer.Typer) -> None:
 
 
 def demo(
-    folder: Annotated[Path, typer.Option("--folder", help="Where the demo's store, detector and report go.")] = Path("demo"),
+    folder: Annotated[Path, typer.Option("--folder", help="The folder for the demo's store, detector and report.")] = Path("demo"),
     device: DeviceOption = "auto",
 ) -> None:
-    """Builds, versions, trains and evaluates a small multi-step dataset, offline, in minutes on two CPU cores."""
+    """Builds a small dataset, trains a detector on it, evaluates it, and writes the report. Offline, in minutes on two CPU cores."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")  # the bars say it already
+    import torch
+
     from flows.build_multistep import build_multistep
 
     torch.set_num_threads(1)  # networks this small lose more to waiting for a second thread than they gain by it
     result = build_multistep("demo", str(folder / "store"), str(folder / "runs"), device, examine=True)
-    console.out.print(
-        f"version {result['version']}, digest {result['digest'][:16]}: {result['made']} shards made, {result['reused']} there already"
-    )
+    shards = f"made {console.counted(result['made'], 'shard')}, {result['reused']:,} were there already"
+    console.out.print(f"version {result['version']}, digest {result['digest'][:16]}: {shards}")
     console.out.print(f"results: {result['run']}/results.md")
     console.out.print(f"report:  {result['report']}")
 
 
 def generators(as_json: JsonOption = False) -> None:
-    """The generators, what each can do, and which of its known checkpoints are on this machine."""
+    """Lists the generators, what they can do, and which of their known checkpoints are on this machine."""
+    from rich.table import Table
+
+    from generators import registry
+    from pipelines.catalogue.catalogue import Catalogue
+
     catalogue = Catalogue.shipped()
     rows: list[dict[str, Any]] = []
     for name in registry.names():
         kind = registry.get(name)
-        known = [each for each, entry in catalogue.entries.items() if name in entry.generators]
-        present = [each for each in known if not catalogue.missing(each)]
+        known = [checkpoint for checkpoint, entry in catalogue.entries.items() if name in entry.generators]
+        present = [checkpoint for checkpoint in known if not catalogue.missing(checkpoint)]
         rows.append(
             {"name": name, "title": kind.title, "family": kind.family, "steps": list(kind.kinds), "present": present, "known": known}
         )
@@ -65,7 +66,9 @@ def generators(as_json: JsonOption = False) -> None:
 
 
 def detectors(as_json: JsonOption = False) -> None:
-    """The detectors that can be trained and judged."""
+    """Lists the detectors that can be trained and evaluated."""
+    from rich.table import Table
+
     from ntf_model.detector import detector_names, get_detector
 
     rows = [{"name": name, "title": get_detector(name).title} for name in detector_names()]
@@ -79,33 +82,34 @@ def detectors(as_json: JsonOption = False) -> None:
 
 
 def report(
-    dataset: Annotated[str, typer.Argument(help="The dataset's name.")],
+    dataset: DatasetArgument,
     store: StoreOption = Path("store"),
     version: VersionOption = None,
     runs: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--run", "--runs", help="A folder that `ntf evaluate` wrote, and perhaps `robustness` and `explain`; may be repeated."
-        ),
+        typer.Option("--run", "--runs", help="Show the detector in this folder, which `ntf evaluate` wrote. May be given several times."),
     ] = None,
-    compare: Annotated[Path | None, typer.Option("--compare", help="The folder that `ntf compare` wrote.")] = None,
-    ablation: Annotated[Path | None, typer.Option("--ablation", help="The folder that `ntf ablate` wrote.")] = None,
+    compare: Annotated[Path | None, typer.Option("--compare", help="Show the tables in this folder, which `ntf compare` wrote.")] = None,
+    ablation: Annotated[Path | None, typer.Option("--ablation", help="Show the table in this folder, which `ntf ablate` wrote.")] = None,
     history: Annotated[
-        Path | None, typer.Option("--history", help="The folder in which the flow `refresh` notes its drifts: OUTPUT/DATASET.")
+        Path | None,
+        typer.Option("--history", help="Show the drifts in this folder, OUTPUT/DATASET, to which the flow `refresh` writes."),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", help="The page.")] = Path("report.html"),
+    output: Annotated[Path, typer.Option("--output", help="The HTML file to write.")] = Path("report.html"),
     features: Annotated[
-        Path | None, typer.Option("--features", help="An .onnx network, RGB [N, 3, H, W] in [0, 1] to features [N, D]: adds FID and KID.")
+        Path | None,
+        typer.Option("--features", help="Add FID and KID by this .onnx network: RGB [N, 3, H, W] in [0, 1] to features [N, D]."),
     ] = None,
 ) -> None:
-    """Writes one self-contained HTML page for a version of a dataset.
+    """Writes one HTML page about a version of a dataset. The page needs no other file.
 
-    It shows what there is: of the store, subsets with their pictures, chains, quality and licences, ledger, audit, splits, versions and
-    lineage; from the folders of `--runs`, results, robustness curves, Grad-CAM++ and embeddings; the tables of `--compare` and
-    `--ablation`. What is left out is named at the page's end with the command that makes it.
+    From the store it shows subsets with pictures, chains, quality, licences, ledger, audit, splits, versions and lineage. From `--run`
+    it shows results, robustness curves, Grad-CAM++ and embeddings. Its end names what is left out, and the command that makes it.
     """
     from flows.drift import read_history
+    from flows.report import write_page
+    from pipelines.store import Store
 
     drifts = read_history(history) if history else []
-    page = jobs.report(Store(store, dataset), output, version, tuple(runs or ()), drifts, features, compare, ablation)
+    page = write_page(Store(store, dataset), output, version, tuple(runs or ()), drifts, features, compare, ablation)
     console.out.print(str(page), soft_wrap=True)

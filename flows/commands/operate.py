@@ -18,16 +18,19 @@ def add_to(app: typer.Typer) -> None:
 
 
 def serve(
-    manifest: Annotated[str, typer.Option("--manifest", help="The default manifest of the deployments.")] = "demo",
+    manifest: Annotated[str, typer.Option("--manifest", help="The manifest that runs take if they name none.")] = "demo",
     store: StoreOption = Path("store"),
     output: OutputOption = Path("runs"),
     device: DevicesOption = "auto",
-    cron: Annotated[str | None, typer.Option("--cron", help="When `refresh` looks by itself, as a cron expression.")] = "0 * * * *",
+    cron: Annotated[str | None, typer.Option("--cron", help="When to start `refresh`, as a cron expression.")] = "0 * * * *",
 ) -> None:
-    """Offers build-multistep, build-dataset, train-ntf, evaluate-ntf and refresh to the Prefect server that PREFECT_API_URL names."""
+    """Offers the flows (build-multistep, build-dataset, train-ntf, evaluate-ntf, refresh) to a Prefect server, and runs them here.
+
+    The environment variable PREFECT_API_URL names the server. Ctrl-C ends the command.
+    """
     if not os.environ.get("PREFECT_API_URL"):
         raise InputError(
-            "no Prefect server is named",
+            "PREFECT_API_URL names no Prefect server",
             "Start one with `prefect server start --host 127.0.0.1`, then set PREFECT_API_URL=http://127.0.0.1:4200/api",
         )
     import prefect
@@ -35,5 +38,5 @@ def serve(
     from flows.deployments import deployments
 
     offered = deployments(manifest, str(store.resolve()), str(output.resolve()), device, cron)
-    console.err.print(f"offering {', '.join(each.name for each in offered)}; Ctrl-C ends it")
+    console.err.print(f"offering {', '.join(deployment.name for deployment in offered)}; Ctrl-C ends it")
     prefect.serve(*offered, pause_on_shutdown=False, print_starting_message=False)

@@ -1,37 +1,71 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the values that options choose from. Light to import."""
 
 from __future__ import annotations
 
+import pkgutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
-import yaml
 
+from generators import methods
 from generators.errors import InputError
+from ntf_model import baselines
 
-StoreOption = Annotated[Path, typer.Option("--store", help="The folder that datasets are kept in.", envvar="NTF_STORE")]
+# What an option may say. The rooms below have the same lists beside heavy imports; tests/flows/test_help.py holds them equal.
+ExportForm = Literal["folders", "webdataset", "parquet", "imagefolder", "lance"]
+Use = Literal["private", "research", "commercial"]
+Split = Literal["train", "validation", "test"]
+Label = Literal["real", "fake"]
+
+
+def detector_names() -> list[str]:
+    """All detectors, for completion."""
+    return ["ntf", *sorted(module.name for module in pkgutil.iter_modules(baselines.__path__) if not module.name.startswith("_"))]
+
+
+def generator_names() -> list[str]:
+    """All generators, for completion."""
+    return sorted(module.name for module in pkgutil.iter_modules(methods.__path__))
+
+
+StoreOption = Annotated[Path, typer.Option("--store", help="The folder that holds the datasets.", envvar="NTF_STORE")]
 OutputOption = Annotated[Path, typer.Option("--output", help="The folder for trained detectors, results and the report.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda:0, ...")]
-DevicesOption = Annotated[str, typer.Option("--device", "--devices", help="auto, cpu, cuda:0, or several GPUs: 0,1,2,3.")]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most this many fakes in each part of a subset.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="The device to run on: auto, cpu, cuda:0, ...")]
+TrainingDeviceOption = Annotated[
+    str | None, typer.Option("--device", help="The device to run on: cpu, cuda:0, ... If not given, the fastest there is.")
+]
+DevicesOption = Annotated[
+    str, typer.Option("--device", "--devices", help="The device to run on: auto, cpu, cuda:0, or several GPUs, such as 0,1,2,3.")
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Make at most this many fakes of every part of a subset.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-VersionOption = Annotated[str | None, typer.Option("--version", help="A version's number or tag; the newest if not given.")]
+VersionOption = Annotated[str | None, typer.Option("--version", help="The number or tag of a version. If not given, the newest.")]
+WhereOption = Annotated[
+    str | None, typer.Option("--where", help="Take only the rows that meet this SQL condition, such as \"subset = 'LDM' OR label = 0\".")
+]
+DatasetArgument = Annotated[str, typer.Argument(help="The name of a dataset in the store.")]
+DataArgument = Annotated[str, typer.Argument(help="The name of a dataset in the store, or a folder with `real/` and `fake/` in it.")]
+SettingsOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a setting: NAME=VALUE, such as stage1.epochs=3. May be given several times.")
+]
 
 
-def settings_of(pairs: list[str]) -> dict[str, Any]:
-    """`--set name=value` pairs as settings, each value read as YAML; a dotted name (`stage1.epochs`) reaches into a group.
+def settings_of(pairs: list[str], option: str = "--set") -> dict[str, Any]:
+    """`--set name=value` pairs as settings, with every value read as YAML. A dotted name (`stage1.epochs`) reaches into a group.
 
     Raises InputError for a pair without `=`.
     """
-    found: dict[str, Any] = {}
+    import yaml
+
+    settings: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise InputError(f"--set {pair!r} is no NAME=VALUE", "Write, for example, --set seed=1")
+            raise InputError(f"{option} {pair!r} has no `=`", f"Write NAME=VALUE, for example {option} seed=1")
         *groups, last = name.split(".")
-        inner = found
-        for group in groups:
-            inner = inner.setdefault(group, {})
-        inner[last] = yaml.safe_load(value)
-    return found
+        group = settings
+        for key in groups:
+            group = group.setdefault(key, {})
+        group[last] = yaml.safe_load(value)
+    return settings

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from flows import cli, jobs
+from flows import cli
+from flows.data import splits_of_store
+from flows.judging import evaluate_detector, train_detector
 from generators.demo.pictures import held_out_pictures
 from pipelines.build.build import run_build
 from pipelines.catalogue.catalogue import Catalogue
@@ -78,9 +80,9 @@ def _fill(folder: Path) -> None:
         described = Registration(name="swap", generator="simswap", licence="test")
         add_checkpoint(folder / "new.safetensors", described, Catalogue.shipped())
         run_build(make_plan(load_manifest(manifest)), Store(folder / "store", "faces"), "cpu")
-    splits = jobs.splits_of_store(Store(folder / "store", "faces"))
-    jobs.train_detector("ntf", splits, folder / "runs" / "ntf", SMALLEST, device="cpu")
-    jobs.judge_detector(folder / "runs" / "ntf", splits)
+    splits = splits_of_store(Store(folder / "store", "faces"))
+    train_detector("ntf", splits, folder / "runs" / "ntf", SMALLEST, device="cpu")
+    evaluate_detector(folder / "runs" / "ntf", splits)
     (folder / "scores.csv").write_text("id,score\n" + "".join(f"{name},0.5\n" for name in splits.test.picture_ids()))
     shutil.copytree(folder / "store" / "faces.lance", folder / "store" / "demo.lance")  # the same dataset under the demo's name
     (folder / "demo").mkdir()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from flows import jobs
+from flows.judging import evaluate_detector, train_detector
 from generators import registry
 from generators.checkpoints import Checkpoint
 from generators.errors import CheckpointError, InputError
@@ -102,7 +102,7 @@ def test_the_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture.astype(np.uint8)).save(tmp_path / "data" / kind / f"{number}.png")
     splits = from_folders(tmp_path / "data")
-    jobs.train_detector("spectrum", splits, tmp_path / "run", {"preset": "demo"})
+    train_detector("spectrum", splits, tmp_path / "run", {"preset": "demo"})
     assert load_detector(tmp_path / "run").name == "spectrum"
-    judged = jobs.judge_detector(tmp_path / "run", splits)
-    assert (judged.evaluation.overall["unweighted"].measures["ap"].value or 0) > 0.95
+    evaluated = evaluate_detector(tmp_path / "run", splits)
+    assert (evaluated.evaluation.overall["unweighted"].measures["ap"].value or 0) > 0.95

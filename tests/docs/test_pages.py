@@ -13,7 +13,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from flows import jobs
+from flows.data import detector_settings
 from pipelines.catalogue.catalogue import CheckpointEntry
 from pipelines.catalogue.registering import Registration
 from pipelines.manifest.schema import Manifest, load_manifest
@@ -128,7 +128,7 @@ def _check_yaml(text: str, folder: Path) -> None:
     manifest = load_manifest(
         write_manifest(folder / "manifest.yaml", yaml.safe_load(yaml.safe_dump({**whole, "checkpoints": checkpoints})))
     )
-    assert jobs.detector_settings(manifest)
+    assert detector_settings(manifest)
 
 
 def _with(part: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,45 +1,20 @@
-"""The command line: exit codes that scripts can use, one line for what is wrong, help with examples."""
+"""The command line: exit codes that scripts can use, one line for what is wrong and its fix."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
-import typer
 
-from flows.cli import app
+from flows import console
 from generators.training.train import RECIPES
 from tests.flows.conftest import Answer
 from tests.support import write_manifest
 
 Ntf = Callable[..., Answer]
-
-
-def commands() -> list[tuple[str, click.Command]]:
-    found = []
-    for name, command in typer.main.get_command(app).commands.items():
-        if hasattr(command, "commands"):
-            found += [(f"{name} {inner}", each) for inner, each in command.commands.items()]
-        else:
-            found.append((name, command))
-    return found
-
-
-@pytest.mark.parametrize(("name", "command"), commands(), ids=[name for name, _ in commands()])
-def test_every_command_says_what_it_does_with_two_examples(name: str, command: click.Command) -> None:
-    assert command.help
-    assert (command.epilog or "").count("`ntf ") >= 2, f"ntf {name} lacks two examples"
-
-
-def test_help_names_every_generator_that_can_be_trained(ntf: Ntf) -> None:
-    (name, *_) = dict(commands())["train-generator"].params
-    assert set(re.findall(r"[a-z_]+[0-9]?", name.help)) - {"or"} == set(RECIPES)
-    assert all(recipe in ntf("train-generator", "none", "a.safetensors").err for recipe in RECIPES)
 
 
 def test_validate_plan_build_and_build_again(ntf: Ntf, manifest_file: Path) -> None:
@@ -128,3 +103,14 @@ def test_generators_and_checkpoints_are_listed(ntf: Ntf) -> None:
     names = {row["name"] for row in json.loads(ntf("generators", "--json").out)}
     assert {"stylegan2", "ddpm", "ddim", "pndm", "ldm", "simswap"} <= names
     assert "stylegan2-celebahq-256" in json.loads(ntf("checkpoint", "list", "--json").out)
+    assert all(recipe in ntf("train-generator", "none", "a.safetensors").err for recipe in RECIPES)
+
+
+def test_an_error_says_what_is_wrong_and_then_the_fix(ntf: Ntf) -> None:
+    assert ntf("plan", "nothing").err == "error: there is no manifest nothing. Fix: Give a YAML file, or `demo` or `paper`\n"
+    assert ntf("checkpoint", "add", "a.pkl", "--generator", "x", "--licence", "y", "--option", "z").err.startswith("error: --option 'z'")
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 tries"), (1, "1 try"), (2000, "2,000 tries")])
+def test_numbers_agree_with_their_nouns(count: int, text: str) -> None:
+    assert console.counted(count, "try", "tries") == text

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.jobs import find_manifest, plan_of
+from flows.data import find_manifest, plan_of
 from pipelines.catalogue.catalogue import Catalogue
 from pipelines.manifest.schema import load_manifest
 

@@ -1,4 +1,4 @@
-"""Reads back what training, judging, comparing and explaining left in their folders, for the report."""
+"""The report of a version: reading back what training, evaluating, comparing and explaining left in their folders, and the page."""
 
 from __future__ import annotations
 
@@ -15,18 +15,48 @@ from ntf_model.judging.evaluate import Evaluation
 from ntf_model.judging.robustness import Robustness
 from ntf_model.ntf.ablation import Ablation
 from ntf_model.runs import RUN_FILE
-from pipelines.report import Inputs, Run
+from pipelines.images import decode
+from pipelines.report import Inputs, Run, write_report
+from pipelines.report.quality import FeatureNetwork
+from pipelines.report.sheets import contact_sheet
+from pipelines.store import Store
 
 EVALUATION_FILE, DISTANCE_FILE, ROBUSTNESS_FILE = "evaluation.json", "distance.json", "robustness.json"
 GRADCAM_FILE, EMBEDDINGS_FILE, ABLATION_FILE = "gradcam.json", "embeddings.json", "ablation.json"
 
 
-def read_findings(
+def write_page(
+    store: Store,
+    output: Path,
+    version: int | str | None = None,
+    runs: Sequence[Path] = (),
+    history: Sequence[Mapping[str, Any]] = (),
+    features: Path | None = None,
+    comparison: Path | None = None,
+    ablation: Path | None = None,
+) -> Path:
+    """Writes the page of a version to `output` and returns it.
+
+    It shows all that lies in the folders `runs`, and the drifts of `history` (`flows.drift.read_history`). `features` is an .onnx file
+    for FID and KID: see `pipelines.report.quality.FeatureNetwork`. `comparison` and `ablation` are folders that
+    `flows.judging.compare_detectors` and `ablate_ntf` wrote.
+    """
+    inputs = read_inputs(runs, history, comparison, ablation)
+    return write_report(store, output, version, inputs, FeatureNetwork(features) if features else None)
+
+
+def sample_sheet(store: Store, columns: int = 4) -> str:
+    """A row of the first `columns` fakes of every part of a subset, as one picture in a data URI."""
+    rows = store.rows(f"role = 'final' AND `index` < {columns}", images=True)
+    return contact_sheet([decode(row.image, row.id) for row in rows if row.image is not None], columns)
+
+
+def read_inputs(
     runs: Sequence[Path], history: Sequence[Mapping[str, Any]] = (), comparison: Path | None = None, ablation: Path | None = None
 ) -> Inputs:
     """What lies in the folders of detectors' runs, of a comparison and of an ablation.
 
-    InputError, naming the file, for a run that has not been judged, a folder without its comparison or ablation, or a damaged file; what
+    InputError, naming the file, for a run that has not been evaluated, a folder without its comparison or ablation, or a damaged file; what
     else a run could have and has not is left out.
     """
     return Inputs(

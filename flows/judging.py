@@ -1,22 +1,21 @@
-"""The plain functions behind the commands and the flows, where the dataset meets the detector."""
+"""Detectors on datasets: train, evaluate, compare, ablate, measure robustness, explain. Plain functions behind commands and flows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from flows.findings import ABLATION_FILE, DISTANCE_FILE, EVALUATION_FILE, ROBUSTNESS_FILE, read_findings
+from flows.data import is_folder, splits_of_store
+from flows.report import ABLATION_FILE, DISTANCE_FILE, EVALUATION_FILE, ROBUSTNESS_FILE
 from generators.errors import InputError
 from generators.files import write_text
 from ntf_model.comparing.compare import Comparison, compare, read_cost, train_all
 from ntf_model.comparing.comparison_tables import write_comparison
 from ntf_model.comparing.rehearsal import few, one_epoch
-from ntf_model.data.data import DetectionData, DetectionSplits, single_split
+from ntf_model.data.data import DetectionSplits, single_split
 from ntf_model.data.loader import keep_decoded
-from ntf_model.data.sources import from_path
 from ntf_model.detector import Detector, detector_names, get_detector, load_detector, silent
 from ntf_model.judging.evaluate import Evaluation, evaluate
 from ntf_model.judging.robustness import robustness, robustness_figure, robustness_table
@@ -25,13 +24,6 @@ from ntf_model.ntf.ablation import VARIANTS, Variant, ablate, ablation_table
 from ntf_model.ntf.explain import embedding_map, evaluate_distance, explain_subsets, save_embeddings, save_explanations
 from ntf_model.ntf.ntf import NTFDetector
 from ntf_model.runs import write_json
-from pipelines.images import decode
-from pipelines.manifest.schema import Manifest, load_manifest
-from pipelines.plan.plan import Plan, make_plan
-from pipelines.reading import SplitTable, StoreDataset, VersionTable, read_table
-from pipelines.report import write_report
-from pipelines.report.quality import FeatureNetwork
-from pipelines.report.sheets import contact_sheet
 from pipelines.store import Store
 
 Progress = Callable[[int, int, str], None]
@@ -39,42 +31,12 @@ TABLE_SUFFIXES: dict[Form, str] = {"markdown": ".md", "csv": ".csv", "latex": ".
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluated:
     """A trained detector's folder, its evaluation, and the files that the results are in."""
 
     run: Path
     evaluation: Evaluation
     files: tuple[Path, ...]
-
-
-def find_manifest(name: str | Path) -> Path:
-    """A manifest's path: a file, or the name of one that ships with the project ("demo", "paper")."""
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        return path
-    shipped = Path(str(resources.files("manifests"))) / f"{name}.yaml"
-    if shipped.is_file() and str(name) != "checkpoints":
-        return shipped
-    raise InputError(f"there is no manifest {name}", "Give a YAML file, or `demo` or `paper`")
-
-
-def plan_of(manifest: str | Path, limit: int | None = None) -> Plan:
-    """The plan of a manifest, with at most `limit` fakes in each part."""
-    return make_plan(load_manifest(find_manifest(manifest)).limited(limit))
-
-
-def splits_of_store(store: Store, version: int | str | None = None, where: str | None = None) -> DetectionSplits:
-    """The three splits of a version, as detectors take them. `where` is a SQL condition on the store's rows."""
-    table = read_table(store, version, where)
-    number = store.dataset(version).version
-    return DetectionSplits(*(_data(store, number, table, table.splits[split]) for split in ("train", "validation", "test")))
-
-
-def splits_of(data: str, root: Path, version: str | None = None, where: str | None = None) -> DetectionSplits:
-    """Detector data by name: a dataset of the store in `root`, or a folder: `real/` and `fake/`, WebDataset, or Hugging Face."""
-    if _is_folder(data, root):
-        return from_path(Path(data))
-    return splits_of_store(Store(root, data), version, where)
 
 
 def train_detector(
@@ -100,27 +62,27 @@ def configuration(name: str, settings: dict[str, Any]) -> Any:
     return get_detector(name).preset(settings["preset"], **values)
 
 
-def judge_detector(run: Path, splits: DetectionSplits, output: Path | None = None, on_progress: Progress = silent) -> Judged:
+def evaluate_detector(run: Path, splits: DetectionSplits, output: Path | None = None, on_progress: Progress = silent) -> Evaluated:
     """Evaluates the detector in the folder `run` on the test split. Writes JSON, Markdown, CSV, LaTeX and HTML to `output` (or `run`)."""
     result = evaluate(load_detector(run), splits.test, splits.validation, on_progress=on_progress)
     return _write_results(run, result, output or run)
 
 
-def judge_anywhere(
+def evaluate_anywhere(
     run: Path, data: str, root: Path, version: str | None, where: str | None, output: Path | None, on_progress: Progress = silent
-) -> Judged:
+) -> Evaluated:
     """Evaluates the detector in `run` on a dataset of the store, or on a folder as a further test set (Table 5 of the paper).
 
     A folder is scored whole. It has no validation split, so the threshold is the one that the detector was saved with.
     """
-    if not _is_folder(data, root):
-        return judge_detector(run, splits_of_store(Store(root, data), version, where), output, on_progress)
+    if not is_folder(data, root):
+        return evaluate_detector(run, splits_of_store(Store(root, data), version, where), output, on_progress)
     detector, pictures = load_detector(run), single_split(Path(data))
     result = evaluate(detector, pictures, pictures, threshold=detector.threshold, on_progress=on_progress)
     return _write_results(run, result, output or run / Path(data).name)
 
 
-def judge_together(
+def evaluate_together(
     runs: Mapping[str, Path],
     scores: Mapping[str, Path],
     data: str,
@@ -134,7 +96,7 @@ def judge_together(
 
     On a dataset of the store, or on a folder as a further test set, which is scored whole with the thresholds that the detectors have.
     """
-    if _is_folder(data, root):
+    if is_folder(data, root):
         test, validation = single_split(Path(data)), None
         known = test.picture_ids()
     else:
@@ -143,8 +105,8 @@ def judge_together(
         known = [name for split in splits_of_store(store, version) for name in split.picture_ids()] if scores else []
     detectors = {name: load_detector(run) for name, run in runs.items()}
     costs = {name: read_cost(run) for name, run in runs.items()}
-    found = compare(detectors, test, validation, scores=scores, known=known, training=costs, on_progress=on_progress)
-    return _write_comparison(found, output)
+    comparison = compare(detectors, test, validation, scores=scores, known=known, training=costs, on_progress=on_progress)
+    return _write_comparison(comparison, output)
 
 
 def compare_detectors(
@@ -172,25 +134,8 @@ def compare_detectors(
     known = [name for split in splits for name in split.picture_ids()] if scores else None
     detectors = train_all(splits, configs, output, resume=True, device=device, on_progress=on_progress)
     costs = {name: read_cost(output / name) for name in detectors}
-    found = compare(detectors, splits.test, splits.validation, scores=scores, known=known, training=costs, on_progress=on_progress)
-    return _write_comparison(found, output)
-
-
-def subject_of(data: str, root: Path) -> tuple[str, dict[str, Any]]:
-    """What a comparison is on: the name of a dataset of the store, or a folder, and what a manifest says of its detectors.
-
-    `data` is that name or folder, or a manifest: a YAML file, or the name of one that ships with the project. A dataset that the store
-    has goes before a manifest of its name. Raises InputError if it is none of them.
-    """
-    if Path(data).suffix not in (".yaml", ".yml") and (Path(data).is_dir() or Store(root, data).exists()):
-        return data, {}
-    try:
-        manifest = load_manifest(find_manifest(data))
-    except FileNotFoundError:
-        raise InputError(f"there is no file {data}", "Give a manifest, a dataset of the store, or a folder") from None
-    if not Store(root, manifest.dataset).exists():
-        raise InputError(f"the dataset {manifest.dataset!r} of {data} is not in {root}", f"Make it first: `ntf build {data}`")
-    return manifest.dataset, detector_settings(manifest)
+    comparison = compare(detectors, splits.test, splits.validation, scores=scores, known=known, training=costs, on_progress=on_progress)
+    return _write_comparison(comparison, output)
 
 
 def ablate_ntf(
@@ -204,17 +149,17 @@ def ablate_ntf(
 ) -> list[Path]:
     """The ablation's table as Markdown, CSV, LaTeX, HTML and JSON in `output`, beside its runs."""
     config = configuration("ntf", settings)
-    found = ablate(splits, output, config, variants=variants, train_on=train_on, seeds=seeds, on_progress=on_progress)
-    write_json(output / ABLATION_FILE, found.model_dump())
-    return _write_table(ablation_table(found), output / "ablation")
+    ablation = ablate(splits, output, config, variants=variants, train_on=train_on, seeds=seeds, on_progress=on_progress)
+    write_json(output / ABLATION_FILE, ablation.model_dump())
+    return _write_table(ablation_table(ablation), output / "ablation")
 
 
-def judge_robustness(run: Path, splits: DetectionSplits, on_progress: Progress = silent) -> list[Path]:
+def measure_robustness(run: Path, splits: DetectionSplits, on_progress: Progress = silent) -> list[Path]:
     """Robustness as a table, as JSON and as curves, in `run`."""
-    found = robustness(load_detector(run), splits.test, splits.validation, on_progress=on_progress)
-    write_json(run / ROBUSTNESS_FILE, found.model_dump())
-    robustness_figure([found], run / "robustness.png")
-    return [*_write_table(robustness_table(found), run / "robustness"), run / "robustness.png"]
+    curves = robustness(load_detector(run), splits.test, splits.validation, on_progress=on_progress)
+    write_json(run / ROBUSTNESS_FILE, curves.model_dump())
+    robustness_figure([curves], run / "robustness.png")
+    return [*_write_table(robustness_table(curves), run / "robustness"), run / "robustness.png"]
 
 
 def explain_ntf(run: Path, splits: DetectionSplits, output: Path) -> list[Path]:
@@ -232,52 +177,18 @@ def explain_ntf(run: Path, splits: DetectionSplits, output: Path) -> list[Path]:
     return [*pictures, *_write_table(result_table(distance), output / "distance")]
 
 
-def report(
-    store: Store,
-    output: Path,
-    version: int | str | None = None,
-    runs: Sequence[Path] = (),
-    history: Sequence[Mapping[str, Any]] = (),
-    features: Path | None = None,
-    comparison: Path | None = None,
-    ablation: Path | None = None,
-) -> Path:
-    """The page of a version, with all that lies in the folders `runs` and the drifts of `history` (`flows.drift.read_history`).
-
-    `features` is an .onnx file for FID and KID: see `pipelines.report.quality.FeatureNetwork`. `comparison` and `ablation` are folders that
-    `compare_detectors` and `ablate_ntf` wrote.
-    """
-    found = read_findings(runs, history, comparison, ablation)
-    return write_report(store, output, version, found, FeatureNetwork(features) if features else None)
-
-
-def sample_sheet(store: Store, each: int = 4) -> str:
-    """A row of the first `each` fakes of every part of a subset, as one picture in a data URI."""
-    rows = store.rows(f"role = 'final' AND `index` < {each}", images=True)
-    return contact_sheet([decode(row.image, row.id) for row in rows if row.image is not None], each)
-
-
-def detector_settings(manifest: Manifest) -> dict[str, Any]:
-    """What the manifest says about the detector, as settings."""
-    return {"preset": manifest.detector.preset, "seed": manifest.detector.seed, **manifest.detector.config}
-
-
-def _is_folder(data: str, root: Path) -> bool:
-    return Path(data).is_dir() and not Store(root, data).exists()
-
-
-def _write_results(run: Path, result: Evaluation, folder: Path) -> Judged:
+def _write_results(run: Path, result: Evaluation, folder: Path) -> Evaluated:
     folder.mkdir(parents=True, exist_ok=True)
     result.save(folder / EVALUATION_FILE)
-    return Judged(run, result, (folder / EVALUATION_FILE, *_write_table(result_table(result), folder / "results")))
+    return Evaluated(run, result, (folder / EVALUATION_FILE, *_write_table(result_table(result), folder / "results")))
 
 
-def _write_comparison(found: Comparison, folder: Path) -> list[Path]:
+def _write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     """The tables, and each evaluation in a folder of its own, where `report` finds it."""
-    for name, evaluation in found.evaluations.items():
+    for name, evaluation in comparison.evaluations.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         evaluation.save(folder / name / EVALUATION_FILE)
-    return write_comparison(found, folder)
+    return write_comparison(comparison, folder)
 
 
 def _write_table(table: Table, stem: Path) -> list[Path]:
@@ -289,8 +200,3 @@ def _write_table(table: Table, stem: Path) -> list[Path]:
         write_text(file, save_tables([table], form))
         files.append(file)
     return files
-
-
-def _data(store: Store, version: int, table: VersionTable, split: SplitTable) -> DetectionData:
-    dataset: Any = StoreDataset(store, version, split)  # its items have what an Item has; the rooms do not know each other
-    return DetectionData(dataset, split.labels, split.subsets, table.reals_of, table.families, split.digest, split.ids)
