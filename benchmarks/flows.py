@@ -34,8 +34,9 @@ from flows.building import build_version  # noqa: E402
 from flows.remote import Source  # noqa: E402
 from pipelines.build.build import run_build  # noqa: E402
 from pipelines.make.make import Made, Maker  # noqa: E402
-from pipelines.manifest.schema import load_manifest  # noqa: E402
-from pipelines.plan.plan import Plan, Shard, make_plan  # noqa: E402
+from pipelines.manifest.load import load_manifest  # noqa: E402
+from pipelines.plan.plan import Plan, make_plan  # noqa: E402
+from pipelines.plan.shards import Shard  # noqa: E402
 from pipelines.store import Store  # noqa: E402
 
 

@@ -39,8 +39,10 @@ from pipelines.catalogue.catalogue import Catalogue  # noqa: E402
 from pipelines.examine.lineage import expected_chain  # noqa: E402
 from pipelines.images import decode, encode, perceptual_hash  # noqa: E402
 from pipelines.loading import EpochSampler, read_batches  # noqa: E402
-from pipelines.manifest.schema import Codec, Manifest, load_manifest  # noqa: E402
-from pipelines.plan.plan import Plan, Shard, image_id, image_split, make_plan  # noqa: E402
+from pipelines.manifest.load import load_manifest  # noqa: E402
+from pipelines.manifest.schema import Codec, Manifest  # noqa: E402
+from pipelines.plan.plan import Plan, make_plan  # noqa: E402
+from pipelines.plan.shards import Shard, image_id, image_split  # noqa: E402
 from pipelines.reading import StoreDataset, StoredItem, read_table  # noqa: E402
 from pipelines.store import SCHEMA, Row, Store  # noqa: E402
 from pipelines.store.schema import to_table  # noqa: E402

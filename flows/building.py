@@ -27,7 +27,8 @@ from flows.report import sample_sheet
 from generators.errors import InputError
 from pipelines.build.build import Build, BuildReport, OnShard, require_gate
 from pipelines.make.make import Outcome
-from pipelines.plan.plan import Plan, Shard
+from pipelines.plan.plan import Plan
+from pipelines.plan.shards import Shard
 from pipelines.store import Store
 
 LIMIT = "ntf-generating"  # a global concurrency limit of this name bounds the shards in the making, over all machines

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pipelines.build.build import OnShard
     from pipelines.make.make import Outcome
-    from pipelines.plan.plan import Shard
+    from pipelines.plan.shards import Shard
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

@@ -9,7 +9,8 @@ from typing import Any
 from generators.errors import InputError
 from ntf_model.data.data import DetectionData, DetectionSplits
 from ntf_model.data.sources import from_path
-from pipelines.manifest.schema import Manifest, load_manifest
+from pipelines.manifest.load import load_manifest
+from pipelines.manifest.schema import Manifest
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.reading import SplitTable, StoreDataset, VersionTable, read_table
 from pipelines.store import Store

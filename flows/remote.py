@@ -9,7 +9,7 @@ from flows.data import plan_of
 from generators.errors import InputError
 from pipelines.build.devices import parse_devices
 from pipelines.build.producer import Produced, Producer
-from pipelines.plan.plan import Shard
+from pipelines.plan.shards import Shard
 from pipelines.store import Store
 
 

@@ -14,7 +14,7 @@ from flows.remote import make_shard
 from generators.errors import InputError
 from pipelines.build.build import RETRY_AFTER, Attempt
 from pipelines.make.make import Outcome
-from pipelines.plan.plan import Shard
+from pipelines.plan.shards import Shard
 
 
 @task(name="shard", task_run_name="{shard.title}", cache_policy=NO_CACHE, persist_result=False)

@@ -29,7 +29,7 @@ def add_to(app: typer.Typer) -> None:
 def validate(manifest: ManifestArgument) -> None:
     """Checks a manifest: its keys, types and names, and whether its chains can be run. Makes nothing."""
     from flows.data import find_manifest
-    from pipelines.manifest.schema import load_manifest
+    from pipelines.manifest.load import load_manifest
 
     checked = load_manifest(find_manifest(manifest))
     subsets = console.counted(len(checked.subsets), "subset")

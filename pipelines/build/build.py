@@ -26,7 +26,8 @@ from pipelines.build.workers import JOBS, Worker
 from pipelines.errors import CheckFailed
 from pipelines.make.make import Made, Maker, Outcome
 from pipelines.make.models import Models
-from pipelines.plan.plan import Plan, Shard
+from pipelines.plan.plan import Plan
+from pipelines.plan.shards import Shard
 from pipelines.store import Store, Version
 from pipelines.store.pending import Note
 

@@ -7,7 +7,8 @@ import threading
 from pipelines.build.devices import held
 from pipelines.make.make import Maker, Outcome
 from pipelines.make.models import Models
-from pipelines.plan.plan import Plan, Shard
+from pipelines.plan.plan import Plan
+from pipelines.plan.shards import Shard
 from pipelines.store import Store
 from pipelines.store.pending import Note
 

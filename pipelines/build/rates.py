@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipelines.files import cache_folder, write_cache
-from pipelines.plan.plan import Shard
+from pipelines.plan.shards import Shard
 
 SMOOTHING = 0.5  # weight of the newest build against what was known before
 

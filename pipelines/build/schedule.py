@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 
-from pipelines.plan.plan import Shard
+from pipelines.plan.shards import Shard
 
 Model = tuple[str, str]
 

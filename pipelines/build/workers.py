@@ -22,7 +22,8 @@ import torch
 
 from generators.errors import InputError
 from pipelines.build.producer import Produced, Producer
-from pipelines.plan.plan import Plan, Shard
+from pipelines.plan.plan import Plan
+from pipelines.plan.shards import Shard
 from pipelines.store import Store
 
 JOBS = 2  # at once in a worker: one generates while the other encodes and writes

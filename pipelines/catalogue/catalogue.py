@@ -5,20 +5,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from generators.checkpoints import Checkpoint, sha256_of
+from generators.checkpoints import Checkpoint
 from generators.errors import CheckpointError, InputError
-from pipelines.files import cache_folder, write_cache
+from pipelines.catalogue.identity import cached_sha256
 from pipelines.manifest import yaml_lines
 
 REGISTERED_FILE = "registered.yaml"
@@ -90,31 +89,31 @@ class Catalogue:
     def missing(self, name: str) -> list[str]:
         """The names of the checkpoints, components included, that are not on this machine."""
         names = [name, *self.entries[name].components.values()]
-        unknown = [each for each in names if each not in self.entries]
+        unknown = [component for component in names if component not in self.entries]
         if unknown:
             raise InputError(f"checkpoint {name} names the component {unknown[0]!r}, which is not listed", "Add it under `checkpoints`")
-        return [each for each in names if not self.path(each).exists()]
+        return [part for part in names if not self.path(part).exists()]
 
     def sha256(self, name: str) -> str:
         """The sha256 of the file, from the cache where the file has not changed. CheckpointError if it is not the one in the catalogue."""
-        found = cached_sha256(self.path(name))
+        sha256 = cached_sha256(self.path(name))
         stated = self.entries[name].sha256
-        if stated and found != stated:
+        if stated and sha256 != stated:
             raise CheckpointError(
-                f"{self.path(name)} is not the checkpoint {name}: its sha256 begins {found[:12]}, the catalogue says {stated[:12]}",
+                f"{self.path(name)} is not the checkpoint {name}: its sha256 begins {sha256[:12]}, the catalogue says {stated[:12]}",
                 "Fetch it again, or list it under a name of its own",
             )
-        return found
+        return sha256
 
     def checkpoint(self, name: str) -> Checkpoint:
         """What a generator loads."""
         entry = self.entries[name]
-        return Checkpoint(self.path(name), entry.options, {role: self.checkpoint(each) for role, each in entry.components.items()})
+        return Checkpoint(self.path(name), entry.options, {role: self.checkpoint(part) for role, part in entry.components.items()})
 
     def identity(self, name: str) -> dict[str, Any]:
         """All of a checkpoint that decides pixels: the sha256 of it and of its components, and its options."""
         entry = self.entries[name]
-        parts = {role: self.identity(each) for role, each in sorted(entry.components.items())}
+        parts = {role: self.identity(part) for role, part in sorted(entry.components.items())}
         return {"sha256": self.sha256(name), "options": entry.options, "components": parts}
 
 
@@ -135,40 +134,3 @@ def _read_entries(path: Path) -> dict[str, CheckpointEntry]:
             line = yaml_lines.line_of(lines, (name, *first["loc"]))
             raise InputError(f"{path}, line {line}: {name}: {first['msg']}") from None
     return entries
-
-
-def cached_sha256(path: Path) -> str:
-    """`sha256_of(path)`, remembered by size and modification time: a 4 GB checkpoint is read once, not at every plan."""
-    return sha256_of(path) if path.is_dir() else cached_sha256s([path])[0]
-
-
-def cached_sha256s(paths: Sequence[Path]) -> list[str]:
-    """`cached_sha256` of many files, with the cache read and written once for all of them. CheckpointError if one cannot be read."""
-    cache_file = cache_folder() / "sha256.json"
-    known, fresh, found = _read_cache(cache_file), False, []
-    for path in paths:
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise CheckpointError(f"cannot read {path}: {error.strerror}", "Run `ntf plan` to see where it comes from") from None
-        key, stamp = os.path.abspath(path), [status.st_size, status.st_mtime_ns]
-        if known.get(key, [None])[:2] != stamp:
-            known[key] = [*stamp, sha256_of(path)]
-            fresh = True
-        found.append(known[key][2])
-    if fresh:
-        write_cache(cache_file, known)
-    return found
-
-
-def _read_cache(file: Path) -> dict[str, list[Any]]:
-    """The cache, parsed once for as long as the file does not change: a manifest with 50 checkpoints looks 50 times."""
-    try:
-        return _parsed_cache(file, file.stat().st_mtime_ns)
-    except (OSError, ValueError):
-        return {}
-
-
-@lru_cache(maxsize=1)
-def _parsed_cache(file: Path, changed: int) -> dict[str, list[Any]]:
-    return json.loads(file.read_text())

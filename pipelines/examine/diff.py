@@ -10,7 +10,7 @@ from typing import Any
 import lance
 
 from pipelines.examine.lineage import Change, changes
-from pipelines.plan.plan import image_id
+from pipelines.plan.shards import image_id
 from pipelines.store import Store
 from pipelines.store.upgrade import read_batches
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from generators import registry
 from generators.errors import InputError
-from pipelines.plan.plan import Plan, Shard, image_seed, part_seed, prompts_of
+from pipelines.plan.keys import prompts_of
+from pipelines.plan.plan import Plan
+from pipelines.plan.shards import Shard, image_seed, part_seed
 from pipelines.store import Store
 from pipelines.store.upgrade import read_rows
 

@@ -19,7 +19,8 @@ from pipelines.images import decode, encode
 from pipelines.make.make import Maker
 from pipelines.make.models import Models, pick_device
 from pipelines.manifest.schema import Manifest
-from pipelines.plan.plan import INTERMEDIATE_CODEC, Plan, make_plan
+from pipelines.plan.plan import Plan, make_plan
+from pipelines.plan.shards import INTERMEDIATE_CODEC
 from pipelines.store import Row, Store
 from pipelines.store.upgrade import read_batches
 

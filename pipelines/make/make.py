@@ -23,8 +23,10 @@ from pipelines.make.models import Models
 from pipelines.make.past import History, read_history, recompressed, with_history
 from pipelines.make.swaps import FaceSwaps, Open, Swapped
 from pipelines.manifest.schema import Codec
+from pipelines.plan.keys import prompts_of
 from pipelines.plan.pairs import Drawn, NobodyLeft
-from pipelines.plan.plan import INTERMEDIATE_CODEC, Plan, Role, Shard, image_id, image_seed, image_split, part_seed, prompts_of
+from pipelines.plan.plan import Plan
+from pipelines.plan.shards import INTERMEDIATE_CODEC, Role, Shard, image_id, image_seed, image_split, part_seed
 from pipelines.store import Row, Store
 
 ENCODERS = 4  # threads that encode a shard

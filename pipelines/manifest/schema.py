@@ -1,24 +1,17 @@
-"""The manifest: what to build, as data.
-
-A manifest is YAML, validated before any work starts. Everything wrong with it is reported with the line, the key and what would be right.
-`docs/manifests.md` shows one by example.
-"""
+"""The manifest: what to build, as data. `pipelines.manifest.load` reads one, and `docs/manifests.md` shows one by example."""
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from generators import registry
 from generators.base import StepKind
-from generators.errors import InputError
-from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry
-from pipelines.manifest import yaml_lines
+from pipelines.catalogue.catalogue import CheckpointEntry
 
 STEP_KINDS: tuple[StepKind, ...] = ("sample", "prompt", "swap", "edit")
 CASCADE = "cascade"  # the face detector that needs no checkpoint
@@ -284,157 +277,3 @@ class Manifest(Strict):
     def part(self, subset: str, real: str, number: int) -> Part:
         """The part of a subset that `walk` gives this number. KeyError if there is no such subset, IndexError if no such part."""
         return [part for part in self.subsets[subset].parts if part.real == real][number]
-
-
-def load_manifest(path: Path, catalogue: Catalogue | None = None) -> Manifest:
-    """Reads and checks a manifest. Raises InputError with the first thing that is wrong: file, line, key, mend.
-
-    Paths in the manifest are relative to its folder. `catalogue` is where checkpoints that the manifest does not describe itself are looked
-    up; by default the one that ships with the project.
-    """
-    data, lines = yaml_lines.load(path)
-    if not isinstance(data, Mapping):
-        raise InputError(f"{path} is empty or no mapping", "A manifest begins with `dataset: NAME`")
-    try:
-        manifest = Manifest.model_validate(_absolute_paths(data, path.parent))
-    except ValidationError as error:
-        raise _explain(error, path, lines) from None
-    catalogue = (catalogue or Catalogue.shipped()).joined(manifest.checkpoints)
-    for problem, mend, at in _impossible(manifest, catalogue):
-        line = yaml_lines.line_of(lines, at)
-        raise InputError(f"{path}, line {line}: {problem}", mend)
-    return manifest
-
-
-def _absolute_paths(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The same data with the paths of real sources, prompts and checkpoint files resolved against the manifest's folder."""
-    out = dict(data)
-    for section, keys in (("reals", ("path", "identities", "exclude")), ("checkpoints", ("file",))):
-        entries = out.get(section)
-        if isinstance(entries, Mapping):
-            out[section] = {name: _resolved(entry, keys, folder) for name, entry in entries.items()}
-    if isinstance(out.get("subsets"), Mapping):
-        out["subsets"] = {name: _resolve_prompts(subset, folder) for name, subset in out["subsets"].items()}
-    return out
-
-
-def _resolved(entry: Any, keys: tuple[str, ...], folder: Path) -> Any:
-    if not isinstance(entry, Mapping):
-        return entry
-    return {key: str((folder / value).resolve()) if key in keys and isinstance(value, str) else value for key, value in entry.items()}
-
-
-def _resolve_prompts(subset: Any, folder: Path) -> Any:
-    if isinstance(subset, Mapping):
-        if isinstance(subset.get("parts"), list):
-            return {**subset, "parts": [_resolve_prompts(part, folder) for part in subset["parts"]]}
-        if isinstance(subset.get("chain"), list):
-            return {**subset, "chain": [_resolved(step, ("prompts",), folder) for step in subset["chain"]]}
-    return subset
-
-
-def _impossible(manifest: Manifest, catalogue: Catalogue) -> Iterator[tuple[str, str, tuple[str | int, ...]]]:
-    """What pydantic cannot see: names that lead nowhere and chains that cannot be run. Problem, mend, key path."""
-    for key, network in manifest.faces.networks:
-        if network not in catalogue.entries:
-            known = {*catalogue.entries, *([CASCADE] if key == "detector" else [])}
-            yield f"faces: there is no checkpoint {network!r} for the {key}", _suggest(network, known), ("faces", key)
-    if manifest.parity.reconstruct is not None:
-        generator, _, checkpoint = manifest.parity.reconstruct.partition("/")
-        able = [name for name in registry.names() if registry.get(name).reconstruction is not None]
-        if generator not in able:
-            yield (
-                f"parity: {generator} has no autoencoder to reconstruct with",
-                f"Those have one: {', '.join(able)}",
-                ("parity", "reconstruct"),
-            )
-        elif checkpoint not in catalogue.entries:
-            yield f"parity: there is no checkpoint {checkpoint!r}", _suggest(checkpoint, catalogue.entries), ("parity", "reconstruct")
-    for name, number, part in manifest.walk():
-        raw = ("subsets", name) if len(manifest.subsets[name].parts) == 1 else ("subsets", name, "parts", number)
-        if part.real not in manifest.reals:
-            yield f"subset {name}: there is no real source {part.real!r}", _suggest(part.real, manifest.reals), (*raw, "real")
-        for position, step in enumerate(part.chain):
-            at = (*raw, "chain", position)
-            yield from _impossible_step(step, position, manifest, catalogue, name, at)
-
-
-def _impossible_step(
-    step: ChainStep, position: int, manifest: Manifest, catalogue: Catalogue, subset: str, at: tuple[str | int, ...]
-) -> Iterator[tuple[str, str, tuple[str | int, ...]]]:
-    if step.generator not in registry.names():
-        yield f"subset {subset}: there is no generator {step.generator!r}", _suggest(step.generator, registry.names()), (*at, step.kind)
-        return
-    method = registry.get(step.generator)
-    if step.kind not in method.kinds:
-        yield f"subset {subset}: {step.generator} cannot {step.kind}", f"It can {' or '.join(method.kinds)}", (*at, step.kind)
-    if step.checkpoint not in catalogue.entries:
-        yield (
-            f"subset {subset}: there is no checkpoint {step.checkpoint!r}",
-            _suggest(step.checkpoint, catalogue.entries),
-            (*at, "checkpoint"),
-        )
-    elif (owner := catalogue.entries[step.checkpoint].generators) and step.generator not in owner:
-        yield (
-            f"subset {subset}: {step.checkpoint} is a checkpoint of {', '.join(owner)}, not of {step.generator}",
-            "Name another",
-            (*at, "checkpoint"),
-        )
-    try:
-        method.parse_parameters(step.parameters)
-    except InputError as error:
-        yield str(error).rstrip("."), "", at
-    works_on_input = step.kind in ("swap", "edit")
-    if position == 0 and works_on_input and step.target is None:
-        yield f"subset {subset}: the chain begins with a {step.kind} that has nothing to work on", "Give it `target: REAL_SOURCE`", at
-    if (position > 0) and (not works_on_input or step.target is not None):
-        yield (
-            f"subset {subset}: step {position + 1} does not work on the image of the step before it",
-            "Use a swap or an edit, without `target`",
-            at,
-        )
-    if (step.kind == "swap") != (step.source is not None):
-        yield f"subset {subset}: a swap needs `source: REAL_SOURCE`, and no other step takes one", "Add or remove it", at
-    if (step.kind == "prompt") != (step.prompts is not None):
-        yield f"subset {subset}: a prompt step needs `prompts`, and no other step takes them", "Add or remove them", at
-    for role in ("source", "target"):
-        named = getattr(step, role)
-        if named is not None and named not in manifest.reals:
-            yield f"subset {subset}: there is no real source {named!r}", _suggest(named, manifest.reals), (*at, role)
-
-
-def _suggest(wrong: str, known: Any) -> str:
-    close = difflib.get_close_matches(wrong, list(known), n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(sorted(known)) or 'none'}"
-
-
-def _explain(error: ValidationError, path: Path, lines: dict[yaml_lines.KeyPath, int]) -> InputError:
-    """pydantic's first complaint as one line that names the file, the line and the key, with the mend."""
-    # A misspelt key is two errors, an unknown key and a missing one: the first is the one to mend.
-    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-    at = tuple(part for part in first["loc"] if part != "[key]")
-    if at[:1] == ("subsets",) and len(at) > 2 and at[2] == "parts" and (*at[:3],) not in lines:
-        at = (*at[:2], *at[4:])  # a subset written without `parts`
-    line = yaml_lines.line_of(lines, at)
-    key = ".".join(str(part) for part in at)
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        model: Any = Manifest if len(at) == 1 else None
-        known = {
-            "reals": RealSource,
-            "subsets": Part,
-            "checkpoints": CheckpointEntry,
-            "codec": Codec,
-            "splits": Splits,
-            "faces": Faces,
-            "parity": Parity,
-            "audit": AuditPolicy,
-            "detector": DetectorPolicy,
-        }
-        model = model or known.get(str(at[0]))
-        mend = _suggest(str(at[-1]), model.model_fields) if model else ""
-        return InputError(f"{path}, line {line}: unknown key {key}", mend)
-    mend = (
-        "Add it" if first["type"] == "missing" else f"Found {first.get('input')!r}" if not isinstance(first.get("input"), Mapping) else ""
-    )
-    return InputError(f"{path}, line {line}: {key}: {message[:1].lower()}{message[1:]}", mend)

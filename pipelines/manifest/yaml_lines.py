@@ -44,15 +44,15 @@ def load(path: Path) -> tuple[Any, dict[KeyPath, int]]:
 def _plain(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], path: Path) -> Any:
     lines.setdefault(at, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
-        found: dict[str, Any] = {}
+        mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = str(key_node.value)
             line = key_node.start_mark.line + 1
-            if key in found:
+            if key in mapping:
                 raise InputError(f"{path}, line {line}: the key {key!r} stands twice", "Keep one")
             lines[(*at, key)] = line
-            found[key] = _plain(value_node, (*at, key), lines, path)
-        return found
+            mapping[key] = _plain(value_node, (*at, key), lines, path)
+        return mapping
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*at, index), lines, path) for index, item in enumerate(node.value)]
     loader = yaml.SafeLoader("")

@@ -1,17 +1,69 @@
-"""What decides a shard's pixels, and the key made of it."""
+"""All that decides a shard's pixels, and the key made of it."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from generators import registry
+from generators.errors import InputError
+from generators.seeding import derive_seed
 from pipelines.catalogue.catalogue import Catalogue
-from pipelines.manifest.schema import Faces
+from pipelines.manifest.schema import ChainStep, Faces, Manifest, Part
+from pipelines.plan.pairs import Drawn, Pairing, person
+from pipelines.plan.reals import RealImage, RealPool
+from pipelines.plan.shards import INTERMEDIATE_CODEC, Shard, image_split, part_seed
 
+KEY_RECIPE = 1  # raise it when the meaning of the ingredients changes
+IMPORT_VERSION = 1  # raise it when real images come out of the same files differently
 SWAPS_VERSION = 1  # raise it when a change of code changes what comes out: swaps made before become stale
 
 
+def key_of(ingredients: dict[str, Any]) -> str:
+    """The sha256 of the ingredients as canonical JSON, hex."""
+    text = json.dumps({"recipe": KEY_RECIPE, **ingredients}, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def key_of_reals(manifest: Manifest, images: Sequence[RealImage]) -> str:
+    """The key of a shard of real images."""
+    ingredients = {
+        "import": IMPORT_VERSION,
+        "images": [[image.id, image.sha256, image.split] for image in images],
+        "size": manifest.size,
+        "codec": manifest.codec.model_dump(mode="json"),
+        **_compression(manifest),
+    }
+    return key_of(ingredients)
+
+
+def key_of_step(
+    shard: Shard, manifest: Manifest, part: Part, common: dict[str, Any], pairings: Sequence[Pairing], pools: dict[str, RealPool]
+) -> str:
+    """The key of a shard of fakes. `part` is its part of the subset, `common` the ingredients that all shards of its step have
+    (`step_ingredients`), and `pairings` are the draws of the steps of that part."""
+    past = _past(shard, manifest, part, pools) if shard.role == "final" and part.real in pools else {}
+    return key_of(common | _shard_ingredients(shard, manifest, part.chain[shard.step], pairings) | past)
+
+
+def step_ingredients(step: ChainStep, manifest: Manifest, catalogue: Catalogue) -> dict[str, Any]:
+    """What decides pixels and is the same for all shards of a step. CheckpointError if a checkpoint is not here, or not the listed one."""
+    return {
+        "generator": step.generator,
+        "output_version": registry.get(step.generator).output_version,
+        "checkpoint": catalogue.identity(step.checkpoint),
+        "kind": step.kind,
+        "parameters": step.settings(),
+        "prompts": prompts_of(step) if step.prompts is not None else None,
+        **({"faces": face_settings(manifest.faces, catalogue)} if step.kind == "swap" else {}),
+    }
+
+
 def face_settings(settings: Faces, catalogue: Catalogue) -> dict[str, Any]:
-    """All that decides what a swapper is given and what becomes of its output: a part of the key of every shard of swaps.
+    """All that decides what a swapper is given and what becomes of its output, for the key of every shard of swaps.
 
     Whether a swapper needs aligning at all is known only once it is loaded, so swaps of "aligned" pictures have it in their keys too.
     """
@@ -20,3 +72,69 @@ def face_settings(settings: Faces, catalogue: Catalogue) -> dict[str, Any]:
         **settings.model_dump(mode="json"),
         "networks": {key: catalogue.identity(name) for key, name in settings.networks},
     }
+
+
+def prompts_of(step: ChainStep) -> list[str]:
+    """The prompts of a step: the list in the manifest, or the non-empty lines of its file. InputError if there are none."""
+    if not isinstance(step.prompts, Path):
+        return list(step.prompts or ())
+    try:
+        prompts = [line.strip() for line in step.prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise InputError(f"cannot read the prompts {step.prompts}: {error.strerror}", "Check `prompts` in the manifest") from None
+    if not prompts:
+        raise InputError(f"{step.prompts} has no prompts", "Write one on each line")
+    return prompts
+
+
+def drawn_donor(manifest: Manifest, subset: str, real: str, part: int, index: int, pools: dict[str, RealPool]) -> RealImage | None:
+    """The real image whose past a final image gets where its chain does not begin with a real one. None if its split has no image."""
+    seed = derive_seed(part_seed(manifest, subset, real, part), index, "parity")
+    return next(pools[real].around(seed, image_split(manifest, subset, real, part, index)), None)
+
+
+def _shard_ingredients(shard: Shard, manifest: Manifest, step: ChainStep, pairings: Sequence[Pairing]) -> dict[str, Any]:
+    """What decides the pixels of one shard of a step, but for the past.
+
+    The draws are those of the first attempt: a replacement is drawn from the same pool, and the chain of its row names what was drawn.
+    """
+    images = range(shard.start, shard.stop)
+    draws_reals = step.source is not None or step.target is not None
+    draws = [_first_draws(pairings[: shard.step + 1], index) for index in images] if draws_reals else []
+    final = shard.role == "final"
+    return {
+        "seeds": [part_seed(manifest, shard.subset, shard.real, shard.part), shard.step, shard.start, shard.stop],
+        "inputs": list(shard.inputs),
+        # No pixels, but what every row says: rows of one version must not be divided by different rules.
+        "splits": [image_split(manifest, shard.subset, shard.real, shard.part, index) for index in images],
+        "draws": [{role: image.sha256 for role, image in drawn.items()} for drawn in draws],
+        # An intermediate image stays as its generator made it; only the last step is brought to the dataset's size and codec.
+        "size": manifest.size if final else None,
+        "codec": (manifest.codec if final else INTERMEDIATE_CODEC).model_dump(mode="json"),
+    }
+
+
+def _first_draws(pairings: Sequence[Pairing], index: int) -> Drawn:
+    """What the last of these steps draws for an image if no step before it is tried twice."""
+    people: set[str] = set()
+    drawn: Drawn = {}
+    for pairing in pairings:
+        drawn = pairing.draw(index, 0, people)
+        people |= {person(image) for image in drawn.values()}
+    return drawn
+
+
+def _compression(manifest: Manifest) -> dict[str, Any]:
+    """What the manifest says of a compression that reals and fakes alike go through, for the keys of both: ids and the seed draw it."""
+    wanted = manifest.parity.recompress
+    return {"recompress": [wanted.model_dump(mode="json"), manifest.seed]} if wanted else {}
+
+
+def _past(shard: Shard, manifest: Manifest, part: Part, pools: dict[str, RealPool]) -> dict[str, Any]:
+    """What decides the past that a shard's final images are given. Where a chain begins with a real image, that is its donor."""
+    if not manifest.parity.inherits:
+        return _compression(manifest)
+    planned = range(0) if part.chain[0].target else range(shard.start, shard.stop)
+    donors = [drawn_donor(manifest, shard.subset, shard.real, shard.part, index, pools) for index in planned]
+    given = manifest.parity.model_dump(mode="json", include={"jpeg", "sizes"})
+    return {"parity": given, "donors": [donor and donor.sha256 for donor in donors], **_compression(manifest)}

@@ -14,7 +14,7 @@ import numpy as np
 
 from generators.demo.pictures import distinct_crops, held_out_pictures
 from generators.errors import InputError
-from pipelines.catalogue.catalogue import cached_sha256s
+from pipelines.catalogue.identity import cached_sha256s
 from pipelines.images import SUFFIXES, read_image
 from pipelines.manifest.schema import RealSource, Splits
 from pipelines.manifest.splits import SPLITS, Split, split_of

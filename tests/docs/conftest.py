@@ -18,7 +18,7 @@ from generators.demo.pictures import held_out_pictures
 from pipelines.build.build import run_build
 from pipelines.catalogue.catalogue import Catalogue
 from pipelines.catalogue.registering import Registration, add_checkpoint
-from pipelines.manifest.schema import load_manifest
+from pipelines.manifest.load import load_manifest
 from pipelines.plan.plan import make_plan
 from pipelines.store import Store
 from tests.support import simswap_checkpoint, stylegan2_checkpoint, write_manifest

@@ -16,7 +16,7 @@ from generators.errors import CheckpointError, InputError
 from ntf_model.data.data import from_folders
 from ntf_model.detector import detector_names, load_detector
 from pipelines.build.build import run_build
-from pipelines.manifest.schema import load_manifest
+from pipelines.manifest.load import load_manifest
 from pipelines.plan.plan import make_plan
 from pipelines.store import Store
 from tests.docs.examples import loaded

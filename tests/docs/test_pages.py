@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from flows.data import detector_settings
 from pipelines.catalogue.catalogue import CheckpointEntry
 from pipelines.catalogue.registering import Registration
-from pipelines.manifest.schema import Manifest, load_manifest
+from pipelines.manifest.load import load_manifest
+from pipelines.manifest.schema import Manifest
 from tests.docs.examples import loaded
 from tests.docs.markdown import PAGES, ROOT, Block, blocks, links, names
 from tests.support import write_manifest

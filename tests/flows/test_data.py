@@ -9,7 +9,7 @@ import pytest
 from flows.data import detector_settings, find_manifest, is_folder, plan_of, splits_of, splits_of_store, subject_of
 from generators.errors import InputError
 from pipelines.build.build import run_build
-from pipelines.manifest.schema import load_manifest
+from pipelines.manifest.load import load_manifest
 from pipelines.plan.plan import make_plan
 from pipelines.store import Store
 from tests.ntf_model.conftest import write_folders

@@ -16,7 +16,7 @@ from generators.faces import guidance
 from generators.loading import load_generator
 from pipelines.catalogue.catalogue import Catalogue
 from pipelines.images import decode, fit
-from pipelines.manifest.schema import load_manifest
+from pipelines.manifest.load import load_manifest
 from pipelines.store import Row, Store
 from tests.flows.conftest import Answer
 from tests.generators.methods import tiny_diffusion as tiny

@@ -15,7 +15,7 @@ import pytest
 
 from generators.errors import InputError
 from pipelines.build.build import run_build, status
-from pipelines.manifest.schema import load_manifest
+from pipelines.manifest.load import load_manifest
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.store import Store
 from tests.flows.processes import NTF, PREFECT, in_group, kill, prefect, running, start, start_server, surroundings, wait_for

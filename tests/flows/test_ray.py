@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipelines.build.build import run_build
-from pipelines.manifest.schema import load_manifest
+from pipelines.manifest.load import load_manifest
 from pipelines.plan.plan import make_plan
 from pipelines.store import Store
 from tests.support import write_manifest

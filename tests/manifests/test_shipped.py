@@ -8,7 +8,7 @@ import pytest
 
 from flows.data import find_manifest, plan_of
 from pipelines.catalogue.catalogue import Catalogue
-from pipelines.manifest.schema import load_manifest
+from pipelines.manifest.load import load_manifest
 
 # Table 1 of the paper: subset, fakes, training sources.
 TABLE_1 = {

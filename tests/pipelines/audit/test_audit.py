@@ -16,7 +16,8 @@ from pipelines.audit.audit import CONTENT, TOGETHER, _gate, _verdicts
 from pipelines.build.build import require_gate, run_build
 from pipelines.errors import CheckFailed
 from pipelines.make.make import Picture
-from pipelines.manifest.schema import Codec, load_manifest
+from pipelines.manifest.load import load_manifest
+from pipelines.manifest.schema import Codec
 from pipelines.plan.plan import make_plan
 from pipelines.store import Row, Store
 from pipelines.store.garbage import collect_garbage

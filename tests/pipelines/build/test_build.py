@@ -21,7 +21,7 @@ from pipelines.build.build import Build, run_build, status
 from pipelines.errors import CheckFailed
 from pipelines.images import decode
 from pipelines.make import rejections
-from pipelines.manifest.schema import load_manifest
+from pipelines.manifest.load import load_manifest
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.store import Row, Store
 from tests.support import simswap_checkpoint, write_manifest

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.build import rates
-from pipelines.plan.plan import Shard
+from pipelines.plan.shards import Shard
 
 
 def shard(generator: str, count: int = 10) -> Shard:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from pipelines.build.schedule import Schedule
-from pipelines.plan.plan import Shard
+from pipelines.plan.shards import Shard
 
 
 def shard(key: str, checkpoint: str, *inputs: str) -> Shard:

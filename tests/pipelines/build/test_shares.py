@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipelines.build.build import Build, run_build
-from pipelines.manifest.schema import load_manifest
+from pipelines.manifest.load import load_manifest
 from pipelines.plan.plan import make_plan
 from pipelines.store import Store
 

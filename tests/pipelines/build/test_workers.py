@@ -14,7 +14,7 @@ import pytest
 
 from generators.errors import InputError
 from pipelines.build.build import Build, run_build, status
-from pipelines.manifest.schema import load_manifest
+from pipelines.manifest.load import load_manifest
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.store import Store
 from tests.support import write_manifest

@@ -15,7 +15,8 @@ from generators.errors import InputError
 from pipelines.build.build import run_build
 from pipelines.images import decode, read_image
 from pipelines.make.past import CHROMA, LUMA_TABLE, quality_of, read_history, recompressed, with_history
-from pipelines.manifest.schema import RECONSTRUCTION, Manifest, Parity, Recompression, load_manifest
+from pipelines.manifest.load import load_manifest
+from pipelines.manifest.schema import RECONSTRUCTION, Manifest, Parity, Recompression
 from pipelines.plan.plan import make_plan
 from pipelines.store import Store
 from tests.support import write_manifest

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generators.errors import InputError
-from pipelines.manifest.schema import load_manifest
+from pipelines.manifest.load import load_manifest
 from tests.support import write_manifest
 
 

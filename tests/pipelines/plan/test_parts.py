@@ -12,7 +12,8 @@ import pytest
 from pipelines.build.build import run_build
 from pipelines.examine.lineage import stale_shards
 from pipelines.examine.verify import verify
-from pipelines.plan.plan import Plan, image_id, part_name
+from pipelines.plan.plan import Plan
+from pipelines.plan.shards import image_id, part_name
 from pipelines.store import Store
 from tests.pipelines.store.fakes import edited, fake_dataset, fake_generators, planned
 

@@ -11,7 +11,8 @@ import pytest
 
 from generators import registry
 from pipelines.images import encode
-from pipelines.manifest.schema import Codec, load_manifest
+from pipelines.manifest.load import load_manifest
+from pipelines.manifest.schema import Codec
 from pipelines.plan.plan import Plan, make_plan
 from tests.support import stylegan2_checkpoint, write_manifest
 

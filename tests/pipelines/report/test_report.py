@@ -13,7 +13,7 @@ from generators.errors import InputError
 from pipelines.build.build import run_build
 from pipelines.images import decode
 from pipelines.make.measures import face_distances, sharpness
-from pipelines.manifest.schema import load_manifest
+from pipelines.manifest.load import load_manifest
 from pipelines.plan.plan import make_plan
 from pipelines.report import write_report
 from pipelines.report.album import Album

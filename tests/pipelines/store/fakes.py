@@ -17,7 +17,7 @@ from generators import registry
 from generators.base import Generator, Parameters
 from generators.checkpoints import Checkpoint
 from generators.seeding import numpy_rng
-from pipelines.manifest.schema import load_manifest
+from pipelines.manifest.load import load_manifest
 from pipelines.plan.plan import Plan, make_plan
 
 SIDE = 16

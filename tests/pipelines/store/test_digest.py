@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.plan.plan import key_of
+from pipelines.plan.keys import key_of
 from pipelines.store import Row, Store
 from pipelines.store.digest import Digest
 from pipelines.store.schema import LIGHT_COLUMNS, from_table, to_table
