@@ -26,8 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if __package__ in (None, ""):  # run as a file: a neighbour of that name would hide the package
     sys.path[0] = str(ROOT)
 
-from pipelines.audit import Audit, audit_folder, container, traces  # noqa: E402
-from pipelines.audit.audit import CONTENT  # noqa: E402
+from pipelines.audit import Audit, audit_folder, families  # noqa: E402
 from pipelines.images import encode, fit  # noqa: E402
 from pipelines.importing.importing import import_images  # noqa: E402
 from pipelines.make.past import read_history, with_history  # noqa: E402
@@ -138,40 +137,40 @@ def smoothed(pixels: np.ndarray, rng: np.random.Generator) -> tuple[bytes, str]:
 BIASES = {
     bias.name: bias
     for bias in (
-        Bias("format: JPEG fakes among PNG reals", container.FORMAT, our_png, pillow(".jpg", quality=95)),
-        Bias("ending: .jpeg against .jpg", container.FORMAT, pillow(".jpg", quality=90), pillow(".jpeg", quality=90)),
-        Bias("quality: 92 against 88", container.QUANTISATION, pillow(".jpg", quality=92), pillow(".jpg", quality=88)),
+        Bias("format: JPEG fakes among PNG reals", families.FORMAT, our_png, pillow(".jpg", quality=95)),
+        Bias("ending: .jpeg against .jpg", families.FORMAT, pillow(".jpg", quality=90), pillow(".jpeg", quality=90)),
+        Bias("quality: 92 against 88", families.QUANTISATION, pillow(".jpg", quality=92), pillow(".jpg", quality=88)),
         Bias(
             "quality: drawn from 70-95 against 80-95",
-            container.QUANTISATION,
+            families.QUANTISATION,
             pillow(".jpg", quality=(70, 96)),
             pillow(".jpg", quality=(80, 96)),
         ),
         Bias(
-            "chroma: half of the fakes 4:4:4", container.CHROMA, pillow(".jpg", quality=90), pillow(".jpg", 0.5, quality=90, subsampling=0)
+            "chroma: half of the fakes 4:4:4", families.CHROMA, pillow(".jpg", quality=90), pillow(".jpg", 0.5, quality=90, subsampling=0)
         ),
-        Bias("metadata: EXIF in half of the reals", container.METADATA, exif, pillow(".jpg", quality=90)),
-        Bias("metadata: a text in the fakes' PNG", container.METADATA, pillow(), text),
-        Bias("encoder: PNG level 1 against 6", container.ENCODER, pillow(compress_level=1), pillow(compress_level=6)),
-        Bias("encoder: PNG level 6 against 9", container.ENCODER, pillow(compress_level=6), pillow(compress_level=9)),
-        Bias("encoder: OpenCV against Pillow", container.ENCODER, our_png, pillow(compress_level=1)),
-        Bias("encoder: optimised Huffman tables", container.ENCODER, pillow(".jpg", quality=90), pillow(".jpg", quality=90, optimize=True)),
-        Bias("PNG stored against packed", container.SIZE, pillow(compress_level=1), pillow(compress_level=0)),
-        Bias("dimensions: fakes all of one size", container.DIMENSIONS, any_size, one_size, SIDE + 16),
-        Bias("8x8 grid phase: cut by (3, 5)", traces.PHASE, through_jpeg(80), through_jpeg(80, cut=(3, 5)), SIDE + 8),
-        Bias("blockiness: quality 50 against 85", traces.BLOCKINESS, through_jpeg(85), through_jpeg(50)),
-        Bias("JPEG before: reals only", traces.HISTORY, through_jpeg(85), our_png),
-        Bias("double JPEG: 60 then 80, against 80", traces.HISTORY, through_jpeg(80), through_jpeg(60, 80)),
-        Bias("resampling: fakes enlarged by 4/3", traces.RESAMPLING, our_png, resized),
-        Bias("no shortcut: fakes smoother", CONTENT, our_png, smoothed),
+        Bias("metadata: EXIF in half of the reals", families.METADATA, exif, pillow(".jpg", quality=90)),
+        Bias("metadata: a text in the fakes' PNG", families.METADATA, pillow(), text),
+        Bias("encoder: PNG level 1 against 6", families.ENCODER, pillow(compress_level=1), pillow(compress_level=6)),
+        Bias("encoder: PNG level 6 against 9", families.ENCODER, pillow(compress_level=6), pillow(compress_level=9)),
+        Bias("encoder: OpenCV against Pillow", families.ENCODER, our_png, pillow(compress_level=1)),
+        Bias("encoder: optimised Huffman tables", families.ENCODER, pillow(".jpg", quality=90), pillow(".jpg", quality=90, optimize=True)),
+        Bias("PNG stored against packed", families.SIZE, pillow(compress_level=1), pillow(compress_level=0)),
+        Bias("dimensions: fakes all of one size", families.DIMENSIONS, any_size, one_size, SIDE + 16),
+        Bias("8x8 grid phase: cut by (3, 5)", families.PHASE, through_jpeg(80), through_jpeg(80, cut=(3, 5)), SIDE + 8),
+        Bias("blockiness: quality 50 against 85", families.BLOCKINESS, through_jpeg(85), through_jpeg(50)),
+        Bias("JPEG before: reals only", families.HISTORY, through_jpeg(85), our_png),
+        Bias("double JPEG: 60 then 80, against 80", families.HISTORY, through_jpeg(80), through_jpeg(60, 80)),
+        Bias("resampling: fakes enlarged by 4/3", families.RESAMPLING, our_png, resized),
+        Bias("no shortcut: fakes smoother", families.CONTENT, our_png, smoothed),
     )
 }
 
 
-def finding(found: Audit, family: str) -> tuple[str, bool]:
+def verdict_on(audit: Audit, family: str) -> tuple[str, bool]:
     """AUC and interval of a family as text, and whether it was noticed."""
-    one = next(each for each in (*found.container, *found.traces) if each.name == family)
-    return f"{one.auc:.2f} [{one.low:.2f}, {one.high:.2f}]", not one.passed
+    verdict = next(verdict for verdict in (*audit.container, *audit.traces) if verdict.name == family)
+    return f"{verdict.auc:.2f} [{verdict.low:.2f}, {verdict.high:.2f}]", not verdict.passed
 
 
 def imported(folder: Path, output: Path) -> Path:
@@ -204,29 +203,29 @@ def table(count: int) -> None:
     print(f"| bias ({count} reals, {count} fakes) | family | AUC [interval] | noticed | build |\n|---|---|---|---|---|")
     for name, bias in BIASES.items():
         with tempfile.TemporaryDirectory() as folder:
-            found = audit_folder(plant(bias, Path(folder), count))
-            text, noticed = finding(found, bias.family)
+            result = audit_folder(plant(bias, Path(folder), count))
+            text, noticed = verdict_on(result, bias.family)
             print(
-                f"| {name} | {bias.family} | {text} | {'yes' if noticed else 'no'} | {'passes' if found.gate.passed else 'fails'} |",
+                f"| {name} | {bias.family} | {text} | {'yes' if noticed else 'no'} | {'passes' if result.gate.passed else 'fails'} |",
                 flush=True,
             )
     for name in ("format: JPEG fakes among PNG reals", "metadata: EXIF in half of the reals", "encoder: PNG level 1 against 6"):
         with tempfile.TemporaryDirectory() as folder:
-            found = audit_folder(imported(plant(BIASES[name], Path(folder) / "as-found", count), Path(folder) / "imported"))
-            text, noticed = finding(found, BIASES[name].family)
+            result = audit_folder(imported(plant(BIASES[name], Path(folder) / "as-found", count), Path(folder) / "imported"))
+            text, noticed = verdict_on(result, BIASES[name].family)
             said = "yes" if noticed else "no"
             print(
-                f"| {name}, after `ntf import` | {BIASES[name].family} | {text} | {said} | {'passes' if found.gate.passed else 'fails'} |"
+                f"| {name}, after `ntf import` | {BIASES[name].family} | {text} | {said} | {'passes' if result.gate.passed else 'fails'} |"
             )
     for side in (SIDE, 2 * SIDE):
         for remedied in (False, True):
             with tempfile.TemporaryDirectory() as folder:
-                found = audit_folder(jpeg_reals(Path(folder), count, side, remedied))
-                for family in (traces.HISTORY, traces.RESAMPLING):
-                    text, noticed = finding(found, family)
+                result = audit_folder(jpeg_reals(Path(folder), count, side, remedied))
+                for family in (families.HISTORY, families.RESAMPLING):
+                    text, noticed = verdict_on(result, family)
                     what = f"reals were JPEG of {side} px{', after `parity: {jpeg: reals, sizes: reals}`' if remedied else ''}"
                     print(
-                        f"| {what} | {family} | {text} | {'yes' if noticed else 'no'} | {'passes' if found.gate.passed else 'fails'} |",
+                        f"| {what} | {family} | {text} | {'yes' if noticed else 'no'} | {'passes' if result.gate.passed else 'fails'} |",
                         flush=True,
                     )
 
@@ -253,9 +252,9 @@ def clean(first: int, draws: int, counts: list[int]) -> None:
         failed, noticed, start = 0, 0, time.perf_counter()
         for seed in range(first, first + draws):
             with tempfile.TemporaryDirectory() as folder:
-                found = audit_folder(plant(Bias("none", "", anything, anything, 64), Path(folder), count, seed))
-                failed += not found.gate.passed
-                noticed += any(not each.passed for each in found.traces)
+                result = audit_folder(plant(Bias("none", "", anything, anything, 64), Path(folder), count, seed))
+                failed += not result.gate.passed
+                noticed += any(not verdict.passed for verdict in result.traces)
         seconds = (time.perf_counter() - start) / draws
         print(f"| {count} and {count} | {draws} | {failed / draws:.1%} | {noticed / draws:.1%} | {seconds:.1f} |", flush=True)
 

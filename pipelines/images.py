@@ -42,14 +42,19 @@ def decode(data: bytes, name: str) -> np.ndarray:
         raise InputError(f"{name} is not an image that can be read ({error})", f"Use {', '.join(FORMATS)}, or remove it") from None
 
 
-def read_image(path: Path) -> np.ndarray:
-    """A file as `uint8` RGB `[H, W, 3]`; see `decode`."""
+def read_bytes(path: Path) -> bytes:
+    """A file of at most `MAX_BYTES`. Raises InputError if it is longer or cannot be read."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path} has {path.stat().st_size:,} bytes", f"At most {MAX_BYTES:,} are read")
-        return decode(path.read_bytes(), str(path))
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", "Check the path and its permissions") from None
+
+
+def read_image(path: Path) -> np.ndarray:
+    """A file as `uint8` RGB `[H, W, 3]`; see `decode`."""
+    return decode(read_bytes(path), str(path))
 
 
 def fit(image: np.ndarray, size: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.audit.container import Family, Value
+from pipelines.audit.families import Family, Value
 
 LEAST_GROUPS = 25  # of each class: fewer say nothing either way
 FOLDS = 5

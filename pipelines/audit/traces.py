@@ -8,10 +8,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.fft import dctn
 
-from pipelines.audit.container import Family
-
-PHASE, BLOCKINESS, HISTORY, RESAMPLING = "8x8 grid phase", "8x8 blockiness", "JPEG history", "resampling"
-FAMILIES = (PHASE, BLOCKINESS, HISTORY, RESAMPLING)
+from pipelines.audit.families import BLOCKINESS, HISTORY, PHASE, RESAMPLING, TRACE_FAMILIES, Family
 
 SIDE = 512  # pixels of the middle that are looked at
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -24,7 +21,7 @@ def read_traces(pixels: np.ndarray) -> dict[str, Family]:
     """The features of `uint8` RGB `[H, W, 3]` by family. A picture of less than 16 px a side has none."""
     luma = _middle(pixels).astype(np.float64) @ LUMA
     if min(luma.shape) < 16:
-        return {family: {} for family in FAMILIES}
+        return {family: {} for family in TRACE_FAMILIES}
     profiles = [_grid_profile(luma), _grid_profile(luma.T)]
     return {
         PHASE: {f"{axis}{place}": float(profile[place]) for axis, profile in zip("xy", profiles, strict=True) for place in range(8)},
@@ -59,9 +56,9 @@ def _blockiness(profiles: list[np.ndarray]) -> Family:
     ordered = [np.sort(profile) for profile in profiles]
     turned = np.mean([np.abs(np.fft.rfft(profile))[1:] for profile in profiles], axis=0)
     return {
-        "peak": float(np.mean([each[-1] - np.median(each) for each in ordered])),
-        "second": float(np.mean([each[-1] - each[-2] for each in ordered])),
-        "spread": float(np.mean([each.std() for each in ordered])),
+        "peak": float(np.mean([places[-1] - np.median(places) for places in ordered])),
+        "second": float(np.mean([places[-1] - places[-2] for places in ordered])),
+        "spread": float(np.mean([places.std() for places in ordered])),
         **{f"turn{number + 1}": float(value) for number, value in enumerate(turned)},
     }
 
@@ -108,7 +105,7 @@ def _resampling(luma: np.ndarray) -> Family:
         spectrum = np.abs(np.fft.rfft((signal - smooth) * np.hanning(size)))[1:]
         spectra.append(spectrum / (np.median(spectrum) + 1e-9))
     # A picture has few frequencies, so a bin may hold one alone, or share it with the next.
-    bins = [np.maximum.reduceat(each, (np.arange(BINS) * len(each) // BINS).clip(max=len(each) - 1)) for each in spectra]
+    bins = [np.maximum.reduceat(spectrum, (np.arange(BINS) * len(spectrum) // BINS).clip(max=len(spectrum) - 1)) for spectrum in spectra]
     peaks = np.log1p((bins[0] + bins[1]) / 2)
     features: Family = {f"at{number}": float(value) for number, value in enumerate(peaks)}
     return features | {"peak": float(peaks[BINS // 4 :].max()), "where": float(peaks.argmax())}

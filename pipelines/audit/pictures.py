@@ -1,0 +1,123 @@
+"""The pictures that an audit looks at: of a version or a folder, as many fakes as reals of each real source."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, zip_longest
+from pathlib import Path
+from typing import Any
+
+import lance
+import numpy as np
+
+from generators.errors import InputError
+from pipelines.audit.classify import LEAST_GROUPS
+from pipelines.images import SUFFIXES
+from pipelines.reading import USABLE
+from pipelines.store.upgrade import read_rows
+
+ROWS = 200  # of each class at most: what an audit costs is bounded
+BATCH = 32  # images read at once
+CLASS_FOLDERS = {"real": 0, "0_real": 0, "fake": 1, "1_fake": 1}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image to look at: a row of a version (`place` is its row id) or a file (`place` is its path). `label` is 1 for a fake."""
+
+    id: str
+    label: int
+    real: str
+    group: str
+    place: Any
+
+    @property
+    def order(self) -> bytes:
+        """What pictures are sorted by: a shuffle that is the same everywhere."""
+        return hashlib.sha256(self.id.encode()).digest()
+
+
+def pictures_of_version(dataset: lance.LanceDataset) -> list[Picture]:
+    """All usable images of a version."""
+    columns = ["id", "label", "real", "group"]
+    table = read_rows(dataset, columns, USABLE, row_ids=True)
+    values = [table.column(name).to_pylist() for name in [*columns, "_rowid"]]
+    return [Picture(*row) for row in zip(*values, strict=True)]
+
+
+def stored_images(dataset: lance.LanceDataset, pictures: Sequence[Picture]) -> Iterator[bytes]:
+    """The encoded images of pictures of a version, in their order, some at a time."""
+    rows = iter(pictures)
+    while batch := list(islice(rows, BATCH)):
+        yield from dataset._take_rows([picture.place for picture in batch], columns=["image"]).column("image").to_pylist()
+
+
+def pictures_of_folder(path: Path) -> list[Picture]:
+    """All pictures in `real/` and `fake/` (or `0_real/` and `1_fake/`), at any depth. Their real source is where these folders lie.
+
+    InputError if a class is missing.
+    """
+    if not path.is_dir():
+        raise InputError(f"there is no folder {path}", "Give a folder with `real/` and `fake/` in it, or the name of a dataset")
+    files: dict[tuple[str, int], list[tuple[Path, Path]]] = defaultdict(list)
+    for file in sorted(path.rglob("*")):
+        if file.suffix.lower() in SUFFIXES and file.is_file():
+            inside = file.relative_to(path)
+            place = next((place for place, name in enumerate(inside.parts[:-1]) if name in CLASS_FOLDERS), None)
+            if place is not None:
+                real = "/".join(inside.parts[:place])
+                files[real, CLASS_FOLDERS[inside.parts[place]]].append((file, Path(*inside.parts[place + 1 :])))
+    for label, name in ((0, "real"), (1, "fake")):
+        if not any(label == side for _, side in files):
+            raise InputError(f"{path} has no pictures of the class {name}", f"Put them into {path / name}")
+    group = _grouping([name for pairs in files.values() for _, name in pairs])
+    return [
+        Picture(file.relative_to(path).as_posix(), label, real, f"{real}/{group(name)}", file)
+        for (real, label), pairs in files.items()
+        for file, name in pairs
+    ]
+
+
+def balanced(pictures: Sequence[Picture]) -> list[Picture]:
+    """As many fakes as reals of each real source, at most `ROWS` in all of either; chosen by the hash of their ids, fake and real by turns.
+
+    Without this, a dataset whose fakes are mostly faces and whose reals are mostly landscapes would be told apart by that.
+    """
+    sides: dict[tuple[str, int], list[Picture]] = defaultdict(list)
+    for picture in sorted(pictures, key=lambda picture: picture.order):
+        sides[picture.real, picture.label].append(picture)
+    reals = sorted({real for real, _ in sides})
+    counts = {real: min(len(sides[real, 0]), len(sides[real, 1])) for real in reals}
+    share = min(1.0, ROWS / max(1, sum(counts.values())))
+    chosen: list[list[Picture]] = [[], []]
+    for real, count in counts.items():
+        for label in (0, 1):
+            chosen[label] += sides[real, label][: int(np.ceil(count * share))]
+    for label in (0, 1):  # the real sources by turns too, since the first files decide what the usual encoder is
+        chosen[label].sort(key=lambda picture: picture.order)
+    return [picture for pair in zip_longest(*chosen) for picture in pair if picture is not None]
+
+
+def _grouping(names: list[Path]) -> Callable[[Path], str]:
+    """What pictures of one group share: their folder, or the beginning of their name (`id07_frame12`), where there are enough of either;
+    otherwise the name, so that a fake and the real of that name are one group."""
+    for group in (_by_folder, _by_beginning):
+        if len({group(name) for name in names}) >= max(2 * LEAST_GROUPS, len(names) // 50):
+            return group
+    return _by_name
+
+
+def _by_folder(name: Path) -> str:
+    return name.parent.as_posix()
+
+
+def _by_beginning(name: Path) -> str:
+    head, mark, _ = name.stem.replace("-", "_").rpartition("_")
+    return f"{name.parent.as_posix()}/{head if mark else name.stem}"
+
+
+def _by_name(name: Path) -> str:
+    return name.with_suffix("").as_posix()

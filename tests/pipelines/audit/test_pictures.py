@@ -1,0 +1,46 @@
+"""As many fakes as reals of each real source are looked at, and a folder's groups are as fine as its names allow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from pipelines.audit.classify import LEAST_GROUPS
+from pipelines.audit.pictures import ROWS, Picture, balanced, pictures_of_folder
+
+
+def pictures(counts: dict[tuple[str, int], int]) -> list[Picture]:
+    return [Picture(f"{real}/{label}/{n}", label, real, str(n), n) for (real, label), count in counts.items() for n in range(count)]
+
+
+def test_each_real_source_has_as_many_fakes_as_reals() -> None:
+    chosen = balanced(pictures({("faces", 0): 30, ("faces", 1): 90, ("land", 0): 50, ("land", 1): 20, ("alone", 1): 40}))
+    assert Counter((picture.real, picture.label) for picture in chosen) == {
+        ("faces", 0): 30,
+        ("faces", 1): 30,
+        ("land", 0): 20,
+        ("land", 1): 20,
+    }
+    assert [picture.label for picture in chosen[:6]] == [0, 1, 0, 1, 0, 1]
+
+
+def test_no_more_than_the_bound_are_chosen_and_always_the_same() -> None:
+    many = pictures({("faces", 0): 3 * ROWS, ("faces", 1): 2 * ROWS})
+    chosen = balanced(many)
+    assert Counter(picture.label for picture in chosen) == {0: ROWS, 1: ROWS}
+    assert balanced(many[::-1]) == chosen
+
+
+def groups_of(folder: Path, names: list[str]) -> set[str]:
+    for label in ("real", "fake"):
+        for name in names:
+            (folder / label / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / label / name).touch()
+    return {picture.group for picture in pictures_of_folder(folder)}
+
+
+def test_groups_are_folders_then_beginnings_of_names_then_names(tmp_path: Path) -> None:
+    enough = range(2 * LEAST_GROUPS)
+    assert len(groups_of(tmp_path / "folders", [f"person{n}/{k}.png" for n in enough for k in range(2)])) == len(enough)
+    assert len(groups_of(tmp_path / "beginnings", [f"id{n}_frame{k}.png" for n in enough for k in range(2)])) == len(enough)
+    assert len(groups_of(tmp_path / "names", [f"{n}.png" for n in range(9)])) == 9
