@@ -62,7 +62,7 @@ class Configuration:
 
 def _stylegan2(method: str, resolution: int, channel_base: int) -> Make:
     def make(device: torch.device, dtype: torch.dtype) -> Generator:
-        from generators.networks.stylegan2 import Generator as Network
+        from generators.networks.gan.stylegan2 import Generator as Network
 
         config = {"z_dim": 512, "c_dim": 0, "w_dim": 512, "img_resolution": resolution, "channel_base": channel_base, "conv_clamp": 256}
         return registry.get(method)(Network(**config), device, dtype)
@@ -72,7 +72,7 @@ def _stylegan2(method: str, resolution: int, channel_base: int) -> Make:
 
 def _progan(size: str) -> Make:
     def make(device: torch.device, dtype: torch.dtype) -> Generator:
-        from generators.networks.progan import OFFICIAL_SIZES, ProGAN
+        from generators.networks.gan.progan import OFFICIAL_SIZES, ProGAN
 
         return registry.get("progan")(ProGAN(**OFFICIAL_SIZES[size]), device, dtype)
 
@@ -81,7 +81,7 @@ def _progan(size: str) -> Make:
 
 def _fastgan(size: str) -> Make:
     def make(device: torch.device, dtype: torch.dtype) -> Generator:
-        from generators.networks.fastgan import OFFICIAL_SIZES, FastGAN
+        from generators.networks.gan.fastgan import OFFICIAL_SIZES, FastGAN
 
         return registry.get("projected_gan")(FastGAN(**OFFICIAL_SIZES[size]), device, dtype)
 
@@ -89,8 +89,8 @@ def _fastgan(size: str) -> Make:
 
 
 def _vqgan(device: torch.device, dtype: torch.dtype) -> Generator:
-    from generators.networks.gpt import GPT
-    from generators.networks.vqgan import OFFICIAL_SIZES, FirstStage, FirstStageConfig
+    from generators.networks.vq.gpt import GPT
+    from generators.networks.vq.vqgan import OFFICIAL_SIZES, FirstStage, FirstStageConfig
 
     sizes = OFFICIAL_SIZES["vqgan-256"]
     first_stage, transformer = FirstStage(FirstStageConfig(**sizes["first_stage"])), GPT(**sizes["transformer"])
@@ -100,7 +100,7 @@ def _vqgan(device: torch.device, dtype: torch.dtype) -> Generator:
 def _vqgan_eighth(generator: Any, count: int) -> Callable[[], Any]:
     """The first 32 of 256 codes and the two rows of them decoded, because a whole image takes a minute. Later codes cost more."""
     from generators.methods.vqgan import DECODED_AT_ONCE
-    from generators.networks.gpt import sample_tokens
+    from generators.networks.vq.gpt import sample_tokens
 
     @torch.inference_mode()
     def make() -> Any:
@@ -114,8 +114,8 @@ def _vqgan_eighth(generator: Any, count: int) -> Callable[[], Any]:
 def _simswap(form: str, size: int) -> Make:
     def make(device: torch.device, dtype: torch.dtype) -> Generator:
         from generators.base import Crop
-        from generators.networks.arcface import ArcFace
-        from generators.networks.simswap import CHANNELS, SimSwapGenerator
+        from generators.networks.faces.arcface import ArcFace
+        from generators.networks.faces.simswap import CHANNELS, SimSwapGenerator
 
         network = SimSwapGenerator(CHANNELS[form], first_stage=0 if form == "fs_networks_512" else 1).eval()
         crop = Crop("ffhq" if size == 512 else "simswap", size)

@@ -25,7 +25,7 @@ def pixel_diffusion(method: str) -> Callable[[torch.device, torch.dtype], Genera
     def make(device: torch.device, dtype: torch.dtype) -> Generator:
         from diffusers import UNet2DModel
 
-        from generators.networks.pixel_unet import HO_SCHEDULE
+        from generators.networks.diffusion.pixel_unet import HO_SCHEDULE
 
         down, up = ["DownBlock2D"] * 6, ["UpBlock2D"] * 6
         down[4], up[1] = "AttnDownBlock2D", "AttnUpBlock2D"
@@ -115,9 +115,9 @@ def diffface(width: int = 256) -> Callable[[torch.device, torch.dtype], Generato
         from diffusers import UNet2DModel
 
         from generators.faces.guidance import FaceGuidance
-        from generators.networks.arcface import ArcFace
-        from generators.networks.bisenet import BiSeNet
-        from generators.networks.gaze import GazeNet
+        from generators.networks.faces.arcface import ArcFace
+        from generators.networks.faces.bisenet import BiSeNet
+        from generators.networks.faces.gaze import GazeNet
 
         down = ("ResnetDownsampleBlock2D",) * 3 + ("AttnDownBlock2D",) * 3
         unet = UNet2DModel(
@@ -146,7 +146,7 @@ def diffface_step(generator: Any, count: int) -> Callable[[], Any]:
     """One guided step of `count` candidates, blended with the target; what a pair needs once is not in it."""
     from generators.faces.guidance import Weights, total
     from generators.methods.diffface import mask_strength
-    from generators.networks.respaced import Respaced
+    from generators.networks.diffusion.respaced import Respaced
     from generators.seeding import torch_rng
 
     schedule, rngs = Respaced(100), [torch_rng(seed) for seed in range(count)]

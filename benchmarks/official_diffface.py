@@ -20,7 +20,7 @@ import torch.utils.model_zoo
 from torch import nn
 
 from benchmarks.official import enter, frozen, stand_in
-from generators.networks.arcface import ArcFace  # theirs cannot be built, only unpickled; this one is not folded
+from generators.networks.faces.arcface import ArcFace  # theirs cannot be built, only unpickled; this one is not folded
 
 STEP = 60  # of 100, of which 75 are walked; from 49 on the official code looks at the gaze too
 

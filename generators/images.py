@@ -7,10 +7,13 @@ from typing import Literal
 import numpy as np
 import torch
 
+from generators.errors import InputError
+
 Rounding = Literal["nearest", "floor", "half_up"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow makes grey from RGB
 
 
 def to_uint8(pixels: torch.Tensor, low: float = -1.0, high: float = 1.0, rounding: Rounding = "nearest") -> np.ndarray:
@@ -39,11 +42,22 @@ def to_float(images: np.ndarray, low: float = -1.0, high: float = 1.0, device: s
 def check_images(images: np.ndarray, count: int, source: str) -> np.ndarray:
     """`images` if they are `uint8` RGB `[count, H, W, 3]`; otherwise a TypeError that names `source`."""
     if not (isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim == 4 and images.shape[-1] == 3):
-        found = getattr(images, "dtype", type(images).__name__), getattr(images, "shape", None)
-        raise TypeError(f"{source} must give uint8 RGB [N, H, W, 3], not {found[0]} {found[1]}")
+        dtype, shape = getattr(images, "dtype", type(images).__name__), getattr(images, "shape", None)
+        raise TypeError(f"{source} must give uint8 RGB [N, H, W, 3], not {dtype} {shape}")
     if len(images) != count:
         raise TypeError(f"{source} gave {len(images)} images for {count} seeds")
     return images
+
+
+def require_size(images: np.ndarray, size: int, name: str) -> None:
+    """InputError if `images` are not `size` pixels a side: how to resize is the pipeline's choice, because it decides pixels."""
+    if images.shape[1:3] != (size, size):
+        raise InputError(f"{name} reworks images of {size}x{size} pixels, not {images.shape[2]}x{images.shape[1]}", "Resize them first")
+
+
+def luminance(images: torch.Tensor) -> torch.Tensor:
+    """`[N, 1, H, W]` of RGB float `[N, 3, H, W]`."""
+    return torch.tensordot(images, torch.tensor(LUMA, device=images.device), dims=([1], [0])).unsqueeze(1)
 
 
 def imagenet_normalise(pixels: torch.Tensor) -> torch.Tensor:

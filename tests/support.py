@@ -25,7 +25,7 @@ STYLEGAN2_CONFIG = {
 
 def stylegan2_checkpoint(path: Path, seed: int = 0) -> Path:
     """A StyleGAN2 with a few thousand weights, under NVIDIA's names."""
-    from generators.networks.stylegan2 import Generator
+    from generators.networks.gan.stylegan2 import Generator
 
     torch.manual_seed(seed)
     write_safetensors(path, Generator(**STYLEGAN2_CONFIG).state_dict(), STYLEGAN2_CONFIG)
@@ -54,8 +54,8 @@ def ddpm_checkpoint(path: Path, seed: int = 0) -> Path:
 
 def simswap_checkpoint(path: Path, seed: int = 0) -> Path:
     """A SimSwap for aligned 32 px images with its identity network in the same file."""
-    from generators.networks.arcface import ArcFace
-    from generators.networks.simswap import SimSwapGenerator
+    from generators.networks.faces.arcface import ArcFace
+    from generators.networks.faces.simswap import SimSwapGenerator
 
     torch.manual_seed(seed)
     generator = SimSwapGenerator((8, 16, 16), 32, 1)
@@ -86,8 +86,8 @@ def projected_gan_checkpoint(path: Path) -> Path:
 
 def diffface_checkpoints(folder: Path) -> dict[str, dict[str, Any]]:
     """A DiffFace for aligned 32 px images with its three components, as entries of a manifest's `checkpoints`."""
-    from generators.networks.arcface import ArcFace
-    from generators.networks.gaze import GazeNet
+    from generators.networks.faces.arcface import ArcFace
+    from generators.networks.faces.gaze import GazeNet
     from tests.parity.cases import HERE, Case
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from pydantic import Field
 from generators import base
 from generators.base import Generator
 from generators.checkpoints import Checkpoint
-from generators.diffusion import diffusers_folder, load_part, to_device
+from generators.diffusers_files import diffusers_folder, load_part, to_device
 from generators.errors import CheckpointError
 from generators.images import to_uint8
 from generators.registry import register

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from generators.checkpoints.pickles import Global, MalformedError, Record, RefusedError, check_key, unpickle
+from generators.checkpoints.pickles import unpickle
+from generators.checkpoints.records import Global, MalformedError, Record, RefusedError, check_key
 from generators.checkpoints.storages import NUMPY_TYPES, StreamStorages, TensorRef, TypedStorage, make_contiguous_ref
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C

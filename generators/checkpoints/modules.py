@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from generators.checkpoints.calls import ArrayRef
-from generators.checkpoints.pickles import MalformedError, Record
+from generators.checkpoints.records import MalformedError, Record
 from generators.checkpoints.storages import TensorRef
 
 MAX_DEPTH = 100

@@ -29,7 +29,8 @@ from safetensors.torch import save_file
 
 from generators.checkpoints.calls import CALLS, LEGACY_MAGIC, read_stream
 from generators.checkpoints.modules import collect
-from generators.checkpoints.pickles import Global, MalformedError, Record, RefusedError, unpickle
+from generators.checkpoints.pickles import unpickle
+from generators.checkpoints.records import Global, MalformedError, Record, RefusedError
 from generators.checkpoints.storages import Tensors, ZipStorages
 from generators.errors import CheckpointError
 from generators.files import whole_file

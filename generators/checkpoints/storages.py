@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from generators.checkpoints.pickles import Global, MalformedError, check_key
+from generators.checkpoints.records import Global, MalformedError, check_key
 
 STORAGE_TYPES = {
     "DoubleStorage": torch.float64,

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 
 from generators.faces.masks import ellipse_mask
 from generators.images import imagenet_normalise
-from generators.networks.arcface import ArcFace
-from generators.networks.bisenet import CLASSES, BiSeNet
-from generators.networks.gaze import GazeNet
-from generators.networks.warps import draw_warps, warp
+from generators.networks.faces.arcface import ArcFace
+from generators.networks.faces.bisenet import CLASSES, BiSeNet
+from generators.networks.faces.gaze import GazeNet
+from generators.networks.faces.warps import draw_warps, warp
 
 FACE = (1, 2, 3, 4, 5, 10, 11, 12, 13)  # skin, brows, eyes, nose, mouth and lips, in the face parser's numbers
 EYES = tuple(CLASSES.index(name) for name in ("left_eye", "right_eye"))

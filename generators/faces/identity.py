@@ -13,7 +13,7 @@ from generators.checkpoints import Checkpoint
 from generators.errors import InputError
 from generators.faces.onnx_models import load_insightface
 from generators.images import to_float
-from generators.networks.arcface import identity_vectors, load_arcface
+from generators.networks.faces.arcface import identity_vectors, load_arcface
 
 
 class IdentityNetwork(Protocol):

@@ -1,4 +1,4 @@
-"""Face parsing: which part of a face each pixel shows (`generators.networks.bisenet.CLASSES`)."""
+"""Face parsing: which part of a face each pixel shows (`generators.networks.faces.bisenet.CLASSES`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from generators.checkpoints import Checkpoint, read
 from generators.images import imagenet_normalise, to_float
-from generators.networks.bisenet import BiSeNet
+from generators.networks.faces.bisenet import BiSeNet
 
 INPUT_SIZE = 512  # what the released network was trained at
 

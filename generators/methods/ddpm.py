@@ -9,8 +9,8 @@ from pydantic import Field
 
 from generators import base
 from generators.checkpoints import Checkpoint
-from generators.diffusion import Denoiser, original_timesteps
-from generators.networks.pixel_unet import load_pixel_unet
+from generators.denoiser import Denoiser, original_timesteps
+from generators.networks.diffusion.pixel_unet import load_pixel_unet
 from generators.registry import register
 
 

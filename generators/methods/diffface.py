@@ -24,15 +24,15 @@ from torch import nn
 from generators import base
 from generators.base import Crop, Generator, Result
 from generators.checkpoints import Checkpoint, read
-from generators.diffusion import luminance, require_size, to_device
+from generators.diffusers_files import to_device
 from generators.errors import CheckpointError, InputError
 from generators.faces.guidance import FaceGuidance, Mask, Scene, Weights, total
-from generators.images import to_float, to_uint8
-from generators.networks import openai_names
-from generators.networks.arcface import ArcFace, load_arcface
-from generators.networks.bisenet import BiSeNet
-from generators.networks.gaze import load_gaze
-from generators.networks.respaced import Respaced
+from generators.images import luminance, require_size, to_float, to_uint8
+from generators.networks.diffusion import openai_names
+from generators.networks.diffusion.respaced import Respaced
+from generators.networks.faces.arcface import ArcFace, load_arcface
+from generators.networks.faces.bisenet import BiSeNet
+from generators.networks.faces.gaze import load_gaze
 from generators.networks.state import load_exactly
 from generators.registry import register
 from generators.seeding import torch_rng

@@ -17,9 +17,11 @@ from pydantic import Field
 from generators import base
 from generators.base import StepKind
 from generators.checkpoints import Checkpoint, read
-from generators.diffusion import Denoiser, build_part, decode_latents, diffusers_folder, load_part, to_device
+from generators.denoiser import Denoiser
+from generators.diffusers_files import build_part, diffusers_folder, load_part, to_device
 from generators.errors import CheckpointError
-from generators.networks.ldm_original import read_parts
+from generators.networks.diffusion.latents import decode_latents
+from generators.networks.diffusion.ldm_original import read_parts
 from generators.registry import register
 
 VOCABULARY = "https://huggingface.co/google-bert/bert-base-uncased"
@@ -62,7 +64,7 @@ class LDM(Denoiser):
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> LDM:
         """From a diffusers folder or Hub repository, a single safetensors file, or the original `.ckpt`, whose text model needs the
-        component `tokenizer` beside it. Options of an original checkpoint: see `generators.networks.ldm_original.read_parts`."""
+        component `tokenizer` beside it. Options of an original checkpoint: see `generators.networks.diffusion.ldm_original.read_parts`."""
         from diffusers import DDIMScheduler, UNet2DModel, VQModel
 
         folder = diffusers_folder(checkpoint)

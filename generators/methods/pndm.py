@@ -12,9 +12,9 @@ from pydantic import Field
 
 from generators import base
 from generators.checkpoints import Checkpoint
-from generators.diffusion import Denoiser, Predict, original_timesteps
+from generators.denoiser import Denoiser, Predict, original_timesteps
 from generators.errors import InputError
-from generators.networks.pixel_unet import load_pixel_unet
+from generators.networks.diffusion.pixel_unet import load_pixel_unet
 from generators.registry import register
 
 RUNGE_KUTTA_STEPS = 3  # before the fourth-order multistep has the predictions that it needs

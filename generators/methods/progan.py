@@ -10,8 +10,8 @@ from pydantic import Field
 from generators.base import Generator, Parameters
 from generators.checkpoints import Checkpoint, read
 from generators.images import to_uint8
-from generators.networks.progan import ProGAN as Network
-from generators.networks.progan_layouts import build
+from generators.networks.gan.progan import ProGAN as Network
+from generators.networks.gan.progan_layouts import build
 from generators.registry import register
 from generators.seeding import draw_classes, legacy_randn
 
@@ -34,8 +34,10 @@ class ProGAN(Generator):
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> ProGAN:
-        """Builds the network that the file holds; its layout is told by its tensors' names, and `generators.networks.progan_layouts` lists
-        the options that some files need."""
+        """Builds the network that the file holds, whose layout its tensors' names tell.
+
+        `generators.networks.gan.progan_layouts` lists the options that some files need.
+        """
         return cls(build(read(checkpoint.path), checkpoint.path, checkpoint.options), device, dtype)
 
     @property

@@ -13,7 +13,7 @@ from generators.checkpoints import Checkpoint, Contents, read
 from generators.errors import CheckpointError, InputError
 from generators.images import to_uint8
 from generators.methods.stylegan2 import StyleGAN2
-from generators.networks.fastgan import FastGAN, from_official
+from generators.networks.gan.fastgan import FastGAN, from_official
 from generators.registry import register
 from generators.seeding import draw_classes, legacy_randn, torch_rng
 

@@ -4,7 +4,7 @@ A checkpoint is the generator alone, with its identity network as the component 
 prefixes `generator.` and `arcface.`. Widths and depths are read off the tensors. What the tensors cannot say comes from the
 checkpoint's options, or from the JSON under "config" in a safetensors header:
 
-- `form`: "fs_networks" (the default), "fs_networks_512" or "fs_networks_fix"; see `generators.networks.simswap`. Models made by the
+- `form`: "fs_networks" (the default), "fs_networks_512" or "fs_networks_fix"; see `generators.networks.faces.simswap`. Models made by the
   training code since April 2022 are "fs_networks_fix", and nothing in the file tells them from the released 224 px model.
 - `size`: side of the images in pixels; by default 512 for the 512 px form and for a deep fs_networks_fix, else 224.
 - `crop`: "simswap", "ffhq" or "aligned"; by default "ffhq" at 512 px, else "simswap".
@@ -23,8 +23,8 @@ from generators.base import Crop, Generator
 from generators.checkpoints import Checkpoint, Contents, read
 from generators.errors import CheckpointError
 from generators.images import imagenet_normalise, imagenet_restore, to_float, to_uint8
-from generators.networks.arcface import ArcFace, identity_vectors, load_arcface
-from generators.networks.simswap import FORMS, Form, SimSwapGenerator
+from generators.networks.faces.arcface import ArcFace, identity_vectors, load_arcface
+from generators.networks.faces.simswap import FORMS, Form, SimSwapGenerator
 from generators.registry import register
 
 

@@ -21,10 +21,11 @@ from pydantic import Field
 from generators import base
 from generators.base import Generator, Result
 from generators.checkpoints import Checkpoint, Contents, read
-from generators.diffusion import build_part, diffusers_folder, images_at_once, require_size, to_device
+from generators.diffusers_files import build_part, diffusers_folder, to_device
 from generators.errors import CheckpointError, InputError
-from generators.images import to_float, to_uint8
-from generators.networks.ldm_original import read_parts
+from generators.images import require_size, to_float, to_uint8
+from generators.networks.diffusion.latents import images_at_once
+from generators.networks.diffusion.ldm_original import read_parts
 from generators.networks.state import load_exactly
 from generators.registry import register
 from generators.seeding import torch_rng
@@ -70,7 +71,7 @@ class StableDiffusion(Generator):
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> StableDiffusion:
         """Option `size`: the side of the images in pixels, by default the one that the pipeline was trained for. Options of an original
-        checkpoint: see `generators.networks.ldm_original.read_parts`."""
+        checkpoint: see `generators.networks.diffusion.ldm_original.read_parts`."""
         with _import_quietly():
             from diffusers import AutoPipelineForText2Image
 

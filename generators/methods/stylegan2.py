@@ -11,7 +11,7 @@ from pydantic import Field
 from generators.base import Generator, Parameters
 from generators.checkpoints import Checkpoint, read
 from generators.images import to_uint8
-from generators.networks import stylegan2, stylegan2_layouts
+from generators.networks.gan import stylegan2, stylegan2_layouts
 from generators.registry import register
 from generators.seeding import draw_classes, legacy_randn, torch_rng
 

@@ -17,10 +17,10 @@ from generators.base import Generator, Parameters
 from generators.checkpoints import Checkpoint, read
 from generators.errors import CheckpointError, InputError
 from generators.images import to_float, to_uint8
-from generators.networks.gpt import GPT, sample_tokens
 from generators.networks.packed import pack_linears
-from generators.networks.vqgan import FirstStage
-from generators.networks.vqgan_layout import build
+from generators.networks.vq.gpt import GPT, sample_tokens
+from generators.networks.vq.vqgan import FirstStage
+from generators.networks.vq.vqgan_layout import build
 from generators.registry import register
 from generators.seeding import torch_rng
 

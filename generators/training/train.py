@@ -32,16 +32,16 @@ class Recipe:
 
 
 RECIPES = {
-    "stylegan2": Recipe("stylegan2:StyleGAN2Trainer", "faces", 3000, doubles=True),
-    "progan": Recipe("progan:ProGANTrainer", "faces", 4000, doubles=True),
-    "diff_stylegan2": Recipe("diff_stylegan2:DiffStyleGAN2Trainer", "faces", 2000, doubles=True),
-    "projected_gan": Recipe("projected_gan:ProjectedGANTrainer", "faces", 2000, doubles=True),
+    "stylegan2": Recipe("gan.stylegan2:StyleGAN2Trainer", "faces", 3000, doubles=True),
+    "progan": Recipe("gan.progan:ProGANTrainer", "faces", 4000, doubles=True),
+    "diff_stylegan2": Recipe("gan.diff_stylegan2:DiffStyleGAN2Trainer", "faces", 2000, doubles=True),
+    "projected_gan": Recipe("gan.projected_gan:ProjectedGANTrainer", "faces", 2000, doubles=True),
     "vqgan": Recipe("vqgan:VQGANTrainer", "faces", 3600),
-    "ddpm": Recipe("ddpm:DDPMTrainer", "photos", 16000),
-    "ldm": Recipe("ldm:LDMTrainer", "faces", 6000),
-    "stable_diffusion": Recipe("stable_diffusion:StableDiffusionTrainer", "photos", 2600),
-    "diffface": Recipe("diffface:DiffFaceTrainer", "faces", 4000),
-    "simswap": Recipe("simswap:SimSwapTrainer", "faces", 4000, doubles=True),
+    "ddpm": Recipe("diffusion.ddpm:DDPMTrainer", "photos", 16000),
+    "ldm": Recipe("diffusion.ldm:LDMTrainer", "faces", 6000),
+    "stable_diffusion": Recipe("diffusion.stable_diffusion:StableDiffusionTrainer", "photos", 2600),
+    "diffface": Recipe("faces.diffface:DiffFaceTrainer", "faces", 4000),
+    "simswap": Recipe("faces.simswap:SimSwapTrainer", "faces", 4000, doubles=True),
 }
 
 

@@ -17,10 +17,10 @@ from torch import nn
 
 from generators.demo.pictures import Picture, channels_of, distinct_crops
 from generators.images import to_float, to_uint8
-from generators.networks.gpt import GPT, sample_tokens
-from generators.networks.vqgan import FirstStage, FirstStageConfig
+from generators.networks.vq.gpt import GPT, sample_tokens
+from generators.networks.vq.vqgan import FirstStage, FirstStageConfig
 from generators.seeding import torch_rng
-from generators.training.ldm import descend, revive
+from generators.training.diffusion.ldm import descend, revive
 from generators.training.loop import Batch, Trainer, cosine, half, set_lr
 
 FIRST_PART = 0.5  # of the steps

@@ -36,7 +36,7 @@ def test_nested_calls_are_counted_once() -> None:
 
 def test_measures_a_small_generator() -> None:
     def make(device: torch.device, dtype: torch.dtype) -> Any:
-        from generators.networks.stylegan2 import Generator
+        from generators.networks.gan.stylegan2 import Generator
 
         return registry.get("stylegan2")(Generator(8, 0, 8, 16, channel_base=64, channel_max=8), device, dtype)
 

@@ -29,7 +29,7 @@ STANDS_FOR = {
     "ntf_model/baselines/NAME.py",
     "generators/methods/consistency.py",
     "ntf_model/baselines/spectrum.py",
-    "generators/training/NAME.py",
+    "generators/training/FAMILY/NAME.py",
 }
 WRITTEN = ("DATASHEET", "README", "comparison", "results", "my-")  # what commands write, and what is the reader's own
 PAGE_IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]

@@ -14,7 +14,7 @@ from generators.checkpoints import Checkpoint
 from generators.demo.pictures import distinct_crops, held_out_pictures, training_pictures
 from generators.faces.masks import ellipse_mask
 from generators.images import to_float
-from generators.training.diffface import SWAP
+from generators.training.faces.diffface import SWAP
 from tests.generators.methods.tiny_diffusion import same_for_all_batch_sizes
 
 DEMO = Path(generators.__file__).parent / "demo"

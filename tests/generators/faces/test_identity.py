@@ -13,7 +13,7 @@ from generators.errors import InputError
 from generators.faces.align import align
 from generators.faces.detect import load_detector
 from generators.faces.identity import ArcFaceIdentity, OnnxIdentity, similarity
-from generators.networks.arcface import ArcFace
+from generators.networks.faces.arcface import ArcFace
 from tests.generators.faces.onnx_graphs import save_recognition
 
 pytest.importorskip("insightface")

@@ -9,7 +9,7 @@ import torch
 from generators.checkpoints import Checkpoint
 from generators.errors import CheckpointError
 from generators.faces.parsing import FaceParser
-from generators.networks.bisenet import BiSeNet
+from generators.networks.faces.bisenet import BiSeNet
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from generators.faces.guidance import Weights, eye_boxes, total
 from generators.faces.masks import ellipse_mask
 from generators.images import to_float
 from generators.methods.diffface import DiffFace, mask_strength
-from generators.networks.arcface import ArcFace
-from generators.networks.gaze import GazeNet
-from generators.networks.respaced import Respaced
+from generators.networks.diffusion.respaced import Respaced
+from generators.networks.faces.arcface import ArcFace
+from generators.networks.faces.gaze import GazeNet
 from generators.seeding import torch_rng
 from tests.generators.methods.tiny_diffusion import same_for_all_batch_sizes
 from tests.parity.cases import Case

@@ -11,7 +11,7 @@ import torch
 from generators.checkpoints import Checkpoint
 from generators.errors import CheckpointError, InputError
 from generators.methods.ldm import LDM
-from generators.networks.ldm_original import averaged
+from generators.networks.diffusion.ldm_original import averaged
 from tests.generators.methods import tiny_diffusion as tiny
 from tests.parity.cases import Case
 

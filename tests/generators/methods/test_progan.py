@@ -13,7 +13,7 @@ from generators import registry
 from generators.checkpoints import Checkpoint, write_safetensors
 from generators.errors import CheckpointError, InputError
 from generators.methods.progan import ProGAN
-from generators.networks.progan import ProGAN as Network
+from generators.networks.gan.progan import ProGAN as Network
 
 SEEDS = [5, 2**40 + 1, 7, 0, 123456789, 11, 12, 13]
 

@@ -186,7 +186,7 @@ def test_class_comes_from_the_seed_or_the_manifest(conditional: ProjectedGAN) ->
 def test_stylegan2_network_is_handed_on(tmp_path: Path) -> None:
     from generators.checkpoints import write_safetensors
     from generators.methods.stylegan2 import StyleGAN2
-    from generators.networks.stylegan2 import Generator
+    from generators.networks.gan.stylegan2 import Generator
 
     torch.manual_seed(0)
     config = {"z_dim": 8, "c_dim": 0, "w_dim": 8, "img_resolution": 16, "img_channels": 3, "channel_base": 128, "channel_max": 8}

@@ -12,8 +12,8 @@ from generators import registry
 from generators.base import Crop
 from generators.checkpoints import Checkpoint, write_safetensors
 from generators.errors import CheckpointError
-from generators.networks.arcface import ArcFace, load_arcface
-from generators.networks.simswap import SimSwapGenerator
+from generators.networks.faces.arcface import ArcFace, load_arcface
+from generators.networks.faces.simswap import SimSwapGenerator
 
 SEEDS = list(range(8))
 

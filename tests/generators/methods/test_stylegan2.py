@@ -15,7 +15,7 @@ from generators import registry
 from generators.checkpoints import Checkpoint, Contents, write_safetensors
 from generators.errors import CheckpointError, InputError
 from generators.methods.stylegan2 import StyleGAN2
-from generators.networks import stylegan2, stylegan2_layouts
+from generators.networks.gan import stylegan2, stylegan2_layouts
 from tests.lookalikes import stand_in
 
 CONFIG = {

@@ -11,8 +11,8 @@ from generators.checkpoints import Checkpoint, write_safetensors
 from generators.errors import CheckpointError, InputError
 from generators.images import to_float, to_uint8
 from generators.methods.vqgan import VQGAN
-from generators.networks.gpt import GPT
-from generators.networks.vqgan import FirstStage, FirstStageConfig
+from generators.networks.vq.gpt import GPT
+from generators.networks.vq.vqgan import FirstStage, FirstStageConfig
 
 SEEDS = [5, 2**40 + 1, 7, 0, 123456789, 11, 12, 13]
 CONFIG = FirstStageConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1, attn_levels=(1,), z_channels=8, embed_dim=4, n_embed=16)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from generators.checkpoints import Checkpoint, write_safetensors
-from generators.training.ddpm import plain_config
+from generators.training.diffusion.ddpm import plain_config
 
 BLOCKS = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
 LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]

@@ -11,14 +11,14 @@ from torch import nn
 from generators import registry
 from generators.checkpoints import Checkpoint, write_safetensors
 from generators.demo.pictures import Picture
-from generators.networks.progan import ProGAN
+from generators.networks.gan.progan import ProGAN
 from generators.seeding import numpy_rng
-from generators.training import diff_stylegan2
-from generators.training.diff_stylegan2 import DiffStyleGAN2Trainer, DiffusedDiscriminator, DiffusedLearner
-from generators.training.growing import GrowingDiscriminator, HalvingConv, equalize
+from generators.training.gan import diff_stylegan2
+from generators.training.gan.diff_stylegan2 import DiffStyleGAN2Trainer, DiffusedDiscriminator, DiffusedLearner
+from generators.training.gan.growing import GrowingDiscriminator, HalvingConv, equalize
+from generators.training.gan.progan import STAGE, ProGANTrainer, blur, lod_at
+from generators.training.gan.projected_gan import ProjectedGANTrainer
 from generators.training.loop import Batch
-from generators.training.progan import STAGE, ProGANTrainer, blur, lod_at
-from generators.training.projected_gan import ProjectedGANTrainer
 from generators.training.vqgan import VQGANTrainer
 
 SIZE = 16

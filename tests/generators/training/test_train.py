@@ -8,7 +8,7 @@ from PIL import Image
 
 from generators.errors import InputError
 from generators.seeding import numpy_rng
-from generators.training import ddpm
+from generators.training.diffusion import ddpm
 from generators.training.train import RECIPES, train_generator
 
 

@@ -13,17 +13,17 @@ from generators.checkpoints import Checkpoint, read
 from generators.demo.pictures import Picture
 from generators.errors import InputError
 from generators.seeding import numpy_rng
-from generators.training import diffface
-from generators.training.ddpm import DDPMTrainer
-from generators.training.diff_stylegan2 import DiffStyleGAN2Trainer
-from generators.training.diffface import DiffFaceTrainer
-from generators.training.ldm import LDMTrainer
+from generators.training.diffusion.ddpm import DDPMTrainer
+from generators.training.diffusion.ldm import LDMTrainer
+from generators.training.diffusion.stable_diffusion import StableDiffusionTrainer
+from generators.training.faces import diffface
+from generators.training.faces.diffface import DiffFaceTrainer
+from generators.training.faces.simswap import SimSwapTrainer
+from generators.training.gan.diff_stylegan2 import DiffStyleGAN2Trainer
+from generators.training.gan.progan import ProGANTrainer
+from generators.training.gan.projected_gan import ProjectedGANTrainer
+from generators.training.gan.stylegan2 import StyleGAN2Trainer
 from generators.training.loop import Progress, fit
-from generators.training.progan import ProGANTrainer
-from generators.training.projected_gan import ProjectedGANTrainer
-from generators.training.simswap import SimSwapTrainer
-from generators.training.stable_diffusion import StableDiffusionTrainer
-from generators.training.stylegan2 import StyleGAN2Trainer
 from generators.training.vqgan import VQGANTrainer
 
 SIZE = 16

@@ -14,10 +14,10 @@ import torch
 from generators.checkpoints import Checkpoint
 from generators.faces.guidance import Scene, Weights, total
 from generators.methods.diffface import DiffFace, composite, mask_strength
-from generators.networks.arcface import ArcFace
-from generators.networks.bisenet import BiSeNet
-from generators.networks.gaze import GazeNet
-from generators.networks.respaced import Respaced
+from generators.networks.diffusion.respaced import Respaced
+from generators.networks.faces.arcface import ArcFace
+from generators.networks.faces.bisenet import BiSeNet
+from generators.networks.faces.gaze import GazeNet
 from tests.parity.cases import Case, _normal
 from tests.parity.systems.guided_diffusion import noted_input
 

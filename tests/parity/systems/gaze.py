@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from generators.checkpoints import Checkpoint
-from generators.networks.gaze import GazeNet, load_gaze
+from generators.networks.faces.gaze import GazeNet, load_gaze
 from tests.parity.cases import Case
 
 # DETECTORS.md: the sharp soft argmax magnifies rounding, so each output has a bound of its own.

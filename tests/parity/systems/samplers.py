@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from generators.diffusion import Denoiser
+from generators.denoiser import Denoiser
 from generators.methods.ddim import DDIM
 from generators.methods.ddpm import DDPM
 from generators.methods.pndm import PNDM

@@ -16,7 +16,7 @@ from generators.faces.masks import face_mask
 from generators.faces.pasteback import blend_crop, paste_back
 from generators.images import imagenet_normalise
 from generators.methods.simswap import SimSwap
-from generators.networks.arcface import ArcFace, identity_vectors, load_arcface
+from generators.networks.faces.arcface import ArcFace, identity_vectors, load_arcface
 from tests.parity.cases import Case
 
 GREY_LEVEL = 1.0

@@ -10,7 +10,7 @@ import torch
 
 from generators.checkpoints import Checkpoint
 from generators.methods.vqgan import VQGAN
-from generators.networks.gpt import keep_likely, sample_tokens
+from generators.networks.vq.gpt import keep_likely, sample_tokens
 from tests.parity.cases import Case
 
 

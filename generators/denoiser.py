@@ -1,0 +1,112 @@
+"""What DDPM, DDIM, PNDM and LDM share: a diffusers UNet that predicts noise, and a loop that takes the noise away."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from generators.base import Generator, StepKind
+from generators.diffusers_files import to_device
+from generators.images import luminance, require_size, to_float, to_uint8
+from generators.seeding import torch_rng
+
+Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # x and t to the noise in x
+
+
+def original_timesteps(train_steps: int, steps: int) -> torch.Tensor:
+    """Every (train_steps // steps)-th timestep, the last first, as the original repositories choose them. Where `steps` does not divide
+    `train_steps` they are a few more than `steps`, which reach nearer to pure noise than those of diffusers."""
+    return torch.arange(0, train_steps, train_steps // steps).flip(0)
+
+
+class Denoiser(Generator):
+    """A noise-predicting UNet and the configuration of its noise schedule. A method gives the scheduler and its settings."""
+
+    family = "DM"
+    kinds: tuple[StepKind, ...] = ("sample", "edit")
+    networks: tuple[str, ...] = ("unet",)
+
+    def __init__(self, unet: Any, schedule: Mapping[str, Any], device: str | torch.device, dtype: torch.dtype):
+        self.unet = to_device(unet, device, dtype)
+        self.schedule = dict(schedule)  # a diffusers scheduler configuration, of whatever class
+        self.device = torch.device(device)
+        self.dtype = dtype
+
+    @property
+    def resolution(self) -> int:
+        return int(self.unet.config.sample_size)
+
+    def step_count(self, settings: Any) -> int:
+        return settings.steps
+
+    @abstractmethod
+    def scheduler(self, settings: Any) -> Any:
+        """The diffusers scheduler of one request, its timesteps set."""
+
+    def step_options(self, settings: Any, rngs: list[torch.Generator]) -> dict[str, Any]:
+        """What this method's scheduler takes in `step` beside the prediction, the timestep and the sample."""
+        return {"generator": rngs}
+
+    def timesteps_from(self, scheduler: Any, count: int) -> torch.Tensor:
+        """The timesteps of the last `count` steps, for an edit that begins there."""
+        return scheduler.timesteps[len(scheduler.timesteps) - count :]
+
+    def encode(self, images: torch.Tensor, rngs: list[torch.Generator]) -> torch.Tensor:
+        """Images in [-1, 1], `[N, 3, H, W]`, to what the UNet denoises. For a one-channel network that is their luminance."""
+        if self.unet.config.in_channels == 1:
+            return luminance(images)
+        return images
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """What the UNet denoised, to images in [-1, 1]."""
+        return latents
+
+    def draw(self, rngs: Sequence[torch.Generator]) -> torch.Tensor:
+        """Standard normal float32 of the UNet's input shape, row i from `rngs[i]` alone."""
+        size = self.unet.config.sample_size
+        shape = (self.unet.config.in_channels, size, size)
+        return torch.stack([torch.randn(shape, generator=rng) for rng in rngs]).to(self.device)
+
+    def predict(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """The noise in `x` at timestep `t`."""
+        return self.network_output(x, t)[:, : x.shape[1]]
+
+    def network_output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """What the UNet says, float32, because the schedule's arithmetic is never done in half precision: the noise, and after it as many
+        channels about its variance where the network has learnt that."""
+        return self.unet(x.to(self.dtype), t).sample.float()
+
+    def denoise(self, predict: Predict, x: torch.Tensor, scheduler: Any, timesteps: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
+        """`x` at `timesteps[0]`, denoised to the end. `options` go to every step of the scheduler."""
+        for t in timesteps:
+            x = scheduler.step(predict(x, t), t, x, **options).prev_sample
+        return x
+
+    def make(self, seeds: list[int], settings: Any, predict: Predict) -> np.ndarray:
+        """Images from noise, with `predict` in the place of the bare network where there is a text to follow."""
+        rngs = [torch_rng(seed) for seed in seeds]
+        scheduler = self.scheduler(settings)
+        x = self.draw(rngs) * scheduler.init_noise_sigma
+        return to_uint8(self.decode(self.denoise(predict, x, scheduler, scheduler.timesteps, self.step_options(settings, rngs))))
+
+    def rework(self, images: np.ndarray, seeds: list[int], settings: Any, predict: Predict) -> np.ndarray:
+        """SDEdit (Meng et al. 2022, Algorithm 1): noise to `strength` of the schedule, then denoise. At 0 it only encodes and decodes."""
+        require_size(images, self.resolution, self.name)
+        rngs = [torch_rng(seed) for seed in seeds]
+        start = self.encode(to_float(images, device=self.device), rngs)
+        if settings.strength == 0:
+            return to_uint8(self.decode(start))
+        scheduler = self.scheduler(settings)
+        timesteps = self.timesteps_from(scheduler, max(1, int(self.step_count(settings) * settings.strength)))
+        x = scheduler.add_noise(start, self.draw(rngs), timesteps[:1].expand(len(seeds)))
+        return to_uint8(self.decode(self.denoise(predict, x, scheduler, timesteps, self.step_options(settings, rngs))))
+
+    def _sample(self, seeds: list[int], settings: Any) -> np.ndarray:
+        return self.make(seeds, settings, self.predict)
+
+    def _edit(self, images: np.ndarray, seeds: list[int], settings: Any) -> np.ndarray:
+        return self.rework(images, seeds, settings, self.predict)

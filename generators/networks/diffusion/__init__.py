@@ -1,0 +1,1 @@
+"""Noise-predicting UNets under the names of their original repositories, and their schedules."""

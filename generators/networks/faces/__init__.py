@@ -1,0 +1,1 @@
+"""Networks about faces: identity, parsing, gaze, swapping."""

@@ -1,0 +1,1 @@
+"""VQGAN: the autoencoder with a codebook, and the transformer over its codes."""

@@ -1,0 +1,1 @@
+"""Training of small diffusion models: in pixels, in latents, and with text."""

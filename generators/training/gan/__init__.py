@@ -1,0 +1,1 @@
+"""Training of small GANs: the trainers, and the discriminators that they learn against."""
