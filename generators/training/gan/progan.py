@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from generators.demo.pictures import Picture, channels_of
 from generators.networks.gan.progan import ProGAN
 from generators.training.gan.discriminator import DiscriminatorLearner
-from generators.training.gan.trainer import GANTrainer, samples
 from generators.training.gan.growing import GrowingDiscriminator, equalize, shrink
+from generators.training.gan.trainer import GANTrainer, samples
 from generators.training.loop import Batch, late_cosine
 
 LR = 1e-3

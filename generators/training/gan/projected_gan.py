@@ -20,8 +20,8 @@ from generators.demo.pictures import Picture, channels_of
 from generators.networks.gan.fastgan import SKIPS
 from generators.networks.upsample import upsampling_kernel
 from generators.training.gan.discriminator import augment
-from generators.training.gan.trainer import EMA_DECAY, samples
 from generators.training.gan.projection import FEATURE_WIDTHS, FeatureNetwork, Judge, Mixing
+from generators.training.gan.trainer import EMA_DECAY, samples
 from generators.training.loop import Batch, Trainer, cosine, half, late_cosine, set_lr, update_ema
 
 FEATURES_PART = 0.12  # of the steps
