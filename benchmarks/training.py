@@ -43,8 +43,8 @@ from ntf_model.ntf.config import NTFConfig, preset  # noqa: E402
 from ntf_model.ntf.encoder import IMAGENET_MEAN, IMAGENET_STD, build_encoder  # noqa: E402
 from ntf_model.ntf.losses import detection_loss  # noqa: E402
 from ntf_model.ntf.network import DetectionNetwork  # noqa: E402
-from ntf_model.ntf.stages import Trace, learn_detection  # noqa: E402
-from ntf_model.training.stage_loop import make_accelerator, make_optimizer  # noqa: E402
+from ntf_model.ntf.stages import Trace, learn_detection, make_optimizer  # noqa: E402
+from ntf_model.training.processes import make_accelerator  # noqa: E402
 from pipelines.store import Row, Store  # noqa: E402
 
 VALIDATION = 8  # pictures, and as many for the test split
@@ -166,7 +166,9 @@ def stage2_loop(config: NTFConfig, splits: DetectionSplits, timing: Timing, devi
         synchronise(device)
         ends.append(Seconds(time.perf_counter(), time.process_time()))
 
-    learn_detection(network, trace, kept, config, make_accelerator(config, device), None, resume=False, on_progress=on_progress)
+    learn_detection(
+        network, trace, kept, config, make_accelerator(config.mixed_precision, device), None, resume=False, on_progress=on_progress
+    )
     epochs = ends[: timing.warm + timing.steps], ends[timing.warm + timing.steps :]
     first, second = (since(each[timing.warm - 1], each[-1], timing.steps) for each in epochs)
     return first, second

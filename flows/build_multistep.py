@@ -16,6 +16,7 @@ from flows.building import build_version
 from flows.data import detector_settings, plan_of, splits_of_store
 from flows.orphans import end_with_worker
 from flows.remote import Source
+from ntf_model import runs
 from pipelines.build.build import BuildReport
 from pipelines.build.devices import parse_devices
 from pipelines.errors import CheckFailed
@@ -51,7 +52,7 @@ def build_multistep(
         raise
     version = dataset.version()
     run = folder / f"ntf-{version.digest[:12]}"
-    if not (run / report.EVALUATION_FILE).is_file():  # no detector of exactly these images has been evaluated yet
+    if not (run / runs.EVALUATION_FILE).is_file():  # no detector of exactly these images has been evaluated yet
         _train(plan, dataset, run, device)
         _evaluate(run, dataset)
     if examine:
@@ -105,10 +106,10 @@ def _evaluate(run: Path, dataset: Store) -> None:
 def _examine(run: Path, dataset: Store) -> None:
     """Robustness and explanation of the detector in `run`, as far as they are not there yet."""
     splits = splits_of_store(dataset)
-    if not (run / report.ROBUSTNESS_FILE).is_file():
+    if not (run / runs.ROBUSTNESS_FILE).is_file():
         with console.step_progress("robustness") as show:
             tasks.robustness_ntf(run, splits, on_progress=show)
-    if not (run / report.EMBEDDINGS_FILE).is_file():
+    if not (run / runs.EMBEDDINGS_FILE).is_file():
         tasks.explain_ntf(run, splits, run)
 
 

@@ -8,26 +8,35 @@ from pathlib import Path
 from typing import Any
 
 from flows.data import is_folder, splits_of_store
-from flows.report import ABLATION_FILE, DISTANCE_FILE, EVALUATION_FILE, ROBUSTNESS_FILE
 from generators.errors import InputError
-from generators.files import write_text
 from ntf_model.comparing.compare import Comparison, compare, read_cost, train_all
 from ntf_model.comparing.comparison_tables import write_comparison
 from ntf_model.comparing.rehearsal import few, one_epoch
 from ntf_model.data.data import DetectionSplits, single_split
 from ntf_model.data.loader import keep_decoded
-from ntf_model.detector import Detector, detector_names, get_detector, load_detector, silent
+from ntf_model.detector import Detector, silent
+from ntf_model.files import write_json
 from ntf_model.judging.evaluate import Evaluation, evaluate
 from ntf_model.judging.robustness import robustness, robustness_figure, robustness_table
-from ntf_model.judging.tables import Form, Table, result_table, save_tables
+from ntf_model.judging.tables import result_table, write_table
 from ntf_model.ntf.ablation import VARIANTS, Variant, ablate, ablation_table
 from ntf_model.ntf.explain import embedding_map, evaluate_distance, explain_subsets, save_embeddings, save_explanations
 from ntf_model.ntf.ntf import NTFDetector
-from ntf_model.runs import write_json
+from ntf_model.registry import detector_names, get_detector, load_detector
+from ntf_model.runs import (
+    ABLATION,
+    ABLATION_FILE,
+    DISTANCE,
+    DISTANCE_FILE,
+    EVALUATION_FILE,
+    RESULTS,
+    ROBUSTNESS,
+    ROBUSTNESS_FIGURE,
+    ROBUSTNESS_FILE,
+)
 from pipelines.store import Store
 
 Progress = Callable[[int, int, str], None]
-TABLE_SUFFIXES: dict[Form, str] = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "html": ".html"}
 
 
 @dataclass(frozen=True)
@@ -151,15 +160,15 @@ def ablate_ntf(
     config = configuration("ntf", settings)
     ablation = ablate(splits, output, config, variants=variants, train_on=train_on, seeds=seeds, on_progress=on_progress)
     write_json(output / ABLATION_FILE, ablation.model_dump())
-    return _write_table(ablation_table(ablation), output / "ablation")
+    return write_table(ablation_table(ablation), output / ABLATION)
 
 
 def measure_robustness(run: Path, splits: DetectionSplits, on_progress: Progress = silent) -> list[Path]:
     """Robustness as a table, as JSON and as curves, in `run`."""
     curves = robustness(load_detector(run), splits.test, splits.validation, on_progress=on_progress)
     write_json(run / ROBUSTNESS_FILE, curves.model_dump())
-    robustness_figure([curves], run / "robustness.png")
-    return [*_write_table(robustness_table(curves), run / "robustness"), run / "robustness.png"]
+    robustness_figure([curves], run / ROBUSTNESS_FIGURE)
+    return [*write_table(robustness_table(curves), run / ROBUSTNESS), run / ROBUSTNESS_FIGURE]
 
 
 def explain_ntf(run: Path, splits: DetectionSplits, output: Path) -> list[Path]:
@@ -174,29 +183,16 @@ def explain_ntf(run: Path, splits: DetectionSplits, output: Path) -> list[Path]:
         return pictures
     distance = evaluate_distance(detector, splits.test, splits.validation)
     distance.save(output / DISTANCE_FILE)
-    return [*pictures, *_write_table(result_table(distance), output / "distance")]
+    return [*pictures, *write_table(result_table(distance), output / DISTANCE)]
 
 
 def _write_results(run: Path, result: Evaluation, folder: Path) -> Evaluated:
-    folder.mkdir(parents=True, exist_ok=True)
     result.save(folder / EVALUATION_FILE)
-    return Evaluated(run, result, (folder / EVALUATION_FILE, *_write_table(result_table(result), folder / "results")))
+    return Evaluated(run, result, (folder / EVALUATION_FILE, *write_table(result_table(result), folder / RESULTS)))
 
 
 def _write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     """The tables, and each evaluation in a folder of its own, where `report` finds it."""
     for name, evaluation in comparison.evaluations.items():
-        (folder / name).mkdir(parents=True, exist_ok=True)
         evaluation.save(folder / name / EVALUATION_FILE)
     return write_comparison(comparison, folder)
-
-
-def _write_table(table: Table, stem: Path) -> list[Path]:
-    """A table in every form, Markdown first."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    files = []
-    for form, suffix in TABLE_SUFFIXES.items():
-        file = stem.with_suffix(suffix)
-        write_text(file, save_tables([table], form))
-        files.append(file)
-    return files

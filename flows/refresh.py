@@ -22,6 +22,7 @@ from flows.orphans import end_with_worker
 from flows.remote import Source
 from generators.errors import InputError
 from generators.files import write_json
+from ntf_model import runs
 from ntf_model.judging.evaluate import Evaluation
 from pipelines.build.build import status
 from pipelines.build.devices import parse_devices
@@ -122,7 +123,7 @@ def _evaluate(
     policy, splits = plan.manifest.detector, splits_of_store(dataset)
     before = old = None
     if current is not None:
-        earlier = current.run / report.EVALUATION_FILE
+        earlier = current.run / runs.EVALUATION_FILE
         before = Evaluation.load(earlier) if earlier.is_file() else None
         old = tasks.evaluate_ntf(current.run, splits, current.run / f"on-version-{versions[1]}").evaluation
     finished = datetime.now(UTC)

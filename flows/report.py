@@ -10,19 +10,25 @@ from typing import Any
 from pydantic import BaseModel
 
 from generators.errors import InputError
-from ntf_model.comparing.comparison_data import COMPARISON_FILE, ComparisonData
+from ntf_model.comparing.comparison_data import ComparisonData
 from ntf_model.judging.evaluate import Evaluation
 from ntf_model.judging.robustness import Robustness
 from ntf_model.ntf.ablation import Ablation
-from ntf_model.runs import RUN_FILE
+from ntf_model.runs import (
+    ABLATION_FILE,
+    COMPARISON_FILE,
+    DISTANCE_FILE,
+    EMBEDDINGS_FILE,
+    EVALUATION_FILE,
+    GRADCAM_FILE,
+    ROBUSTNESS_FILE,
+    RUN_FILE,
+)
 from pipelines.images import decode
 from pipelines.report import Inputs, Run, write_report
 from pipelines.report.quality import FeatureNetwork
 from pipelines.report.sheets import contact_sheet
 from pipelines.store import Store
-
-EVALUATION_FILE, DISTANCE_FILE, ROBUSTNESS_FILE = "evaluation.json", "distance.json", "robustness.json"
-GRADCAM_FILE, EMBEDDINGS_FILE, ABLATION_FILE = "gradcam.json", "embeddings.json", "ablation.json"
 
 
 def write_page(

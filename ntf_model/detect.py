@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ntf_model.data.images import list_images, read_image
+from ntf_model.data.loader import read_ahead
 from ntf_model.detector import Detector, Progress, silent
 from ntf_model.errors import InputError
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One picture: P(fake), the distance to the natural trace in [0, 1] (None for a detector that has none), and the verdict at
-    `threshold`, which was fixed on the validation split."""
+class FileDetection:
+    """What a detector says of a file: P(fake), the distance to the natural trace in [0, 1] (None for a detector that has none), and
+    whether the picture is called fake at `threshold`, which was fixed on the validation split."""
 
     file: Path
     probability: float
@@ -27,20 +28,20 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Detections:
     """Every picture that could be read, in order, and every file that could not, with the reason."""
 
-    rows: list[Finding]
+    rows: list[FileDetection]
     unreadable: list[tuple[Path, str]]
 
 
-def detect(paths: Sequence[Path | str], detector: Detector, *, batch_size: int = 32, on_progress: Progress = silent) -> Findings:
-    """Asks `detector` about files, and about all pictures under folders. A file that cannot be read is listed and does not stop the rest.
+def detect(paths: Sequence[Path | str], detector: Detector, *, batch_size: int = 32, on_progress: Progress = silent) -> Detections:
+    """Runs `detector` on files, and on all pictures under folders. A file that cannot be read is listed and does not stop the rest.
 
     Raises InputError if a path does not exist or no picture is found at all.
     """
     files = find_files(paths)
-    rows: list[Finding] = []
+    rows: list[FileDetection] = []
     unreadable: list[tuple[Path, str]] = []
     for start, batch in _read_batches(files, batch_size):
         images = [image for _, image in batch if isinstance(image, np.ndarray)]
@@ -49,11 +50,11 @@ def detect(paths: Sequence[Path | str], detector: Detector, *, batch_size: int =
             if isinstance(image, InputError):
                 unreadable.append((file, str(image)))
                 continue
-            found = next(answers)
-            distance = None if np.isnan(found.distance) else found.distance
-            rows.append(Finding(file, found.probability, distance, found.is_fake, detector.threshold))
+            detection = next(answers)
+            distance = None if np.isnan(detection.distance) else detection.distance
+            rows.append(FileDetection(file, detection.probability, distance, detection.is_fake, detector.threshold))
         on_progress(start + len(batch), len(files), "looking at pictures")
-    return Findings(rows, unreadable)
+    return Detections(rows, unreadable)
 
 
 def find_files(paths: Sequence[Path | str]) -> list[Path]:
@@ -80,7 +81,6 @@ def _read_batches(files: list[Path], batch_size: int) -> Iterator[tuple[int, lis
         except InputError as error:
             return error
 
-    with ThreadPoolExecutor(4) as pool:
+    with closing(read_ahead(read, files)) as images:
         for start in range(0, len(files), batch_size):
-            batch = files[start : start + batch_size]
-            yield start, list(zip(batch, pool.map(read, batch), strict=True))
+            yield start, list(zip(files[start : start + batch_size], images, strict=False))

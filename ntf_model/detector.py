@@ -1,18 +1,7 @@
-"""What every detector is, and detectors by name.
-
-A new detector is one file in `ntf_model/baselines/`, named as the detector is, with one class under `@register_detector`. Training gives
-back a ready detector, so that none is ever half built:
-
-    detector = get_detector("wang2020").fit(splits, output=Path("runs/wang"))
-    detector.score([image])                       # P(fake) of each picture
-    load_detector(Path("runs/wang"))              # the same one again
-"""
+"""What every detector is. Training gives back a ready detector, so that none is ever half built."""
 
 from __future__ import annotations
 
-import importlib
-import json
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,12 +11,10 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ntf_model import baselines
 from ntf_model.data.data import DetectionSplits
 from ntf_model.errors import InputError
 
 Progress = Callable[[int, int, str], None]  # (done, total, what is being done)
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
 
 def silent(done: int, total: int, message: str) -> None:
@@ -126,57 +113,6 @@ def parse_settings(model: type[Settings], values: dict[str, Any], owner: str) ->
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the configuration"
         raise InputError(f"{owner}: {key}: {first['msg']}", f"Its settings are: {', '.join(model.model_fields)}") from None
-
-
-_registered: dict[str, type[Detector]] = {}
-_elsewhere = {"ntf": "ntf_model.ntf.ntf"}
-
-
-def register_detector(name: str) -> Callable[[type[Detector]], type[Detector]]:
-    """Class decorator: makes the class known as `name`, which is also the name of its file."""
-
-    def remember(cls: type[Detector]) -> type[Detector]:
-        cls.name = name
-        _registered[name] = cls
-        return cls
-
-    return remember
-
-
-def detector_names() -> list[str]:
-    """All detectors, NTF first, then the baselines in alphabetical order, without importing them."""
-    found = {module.name for module in pkgutil.iter_modules(baselines.__path__) if not module.name.startswith("_")}
-    return ["ntf", *sorted((found | set(_registered)) - {"ntf"})]
-
-
-def get_detector(name: str) -> type[Detector]:
-    """The class of a detector. Raises InputError with the known names if there is none."""
-    if name not in _registered:
-        if name not in detector_names():
-            raise InputError(f"there is no detector {name!r}", f"Known: {', '.join(detector_names())}")
-        importlib.import_module(_elsewhere.get(name, f"ntf_model.baselines.{name}"))
-    return _registered[name]
-
-
-def load_detector(folder: Path | str, device: str | torch.device | None = None) -> Detector:
-    """The detector that a training run left in `folder`, of whichever kind. Raises InputError if there is none."""
-    return get_detector(read_config(folder).get("detector", "")).from_pretrained(folder, device)
-
-
-def read_config(folder: Path | str) -> dict[str, Any]:
-    """The `config.json` of a saved detector. Raises InputError if the folder has none or it is no JSON object."""
-    file = Path(folder) / CONFIG_FILE
-    try:
-        config = json.loads(file.read_text())
-    except OSError:
-        raise InputError(
-            f"{folder} holds no trained detector: {CONFIG_FILE} is missing", "Give the folder that `ntf train` wrote"
-        ) from None
-    except ValueError as error:
-        raise InputError(f"{file} is damaged ({error})", "Train again, or take the file from a copy") from None
-    if not isinstance(config, dict):
-        raise InputError(f"{file} is no JSON object", "Give the folder that `ntf train` wrote")
-    return config
 
 
 def best_device(device: str | torch.device | None = None) -> torch.device:

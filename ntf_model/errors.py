@@ -1,4 +1,4 @@
-"""The error that a person can fix."""
+"""The error that a person can fix, and numbers in its words."""
 
 from __future__ import annotations
 
@@ -9,3 +9,13 @@ class InputError(ValueError):
     def __init__(self, message: str, fix: str = ""):
         super().__init__(f"{message}. {fix}" if fix else message)
         self.message, self.fix = message, fix
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, for a message.
+
+    >>> counted(1, "process"), counted(2, "process")
+    ('1 process', '2 processes')
+    """
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{ending}"

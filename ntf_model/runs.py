@@ -1,9 +1,8 @@
-"""The record that a training run leaves beside its weights: enough to say what it was and to make it again."""
+"""The folder of a training run: the names of its files, its weights, and a record that says what it was and how to make it again."""
 
 from __future__ import annotations
 
 import json
-import math
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -12,13 +11,25 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ntf_model.data.data import DetectionSplits
-from ntf_model.detector import CONFIG_FILE, WEIGHTS_FILE, read_config
 from ntf_model.errors import InputError
+from ntf_model.files import write_json, write_tensors
 
-RUN_FILE, METRICS_FILE = "run.json", "metrics.json"
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+RUN_FILE, METRICS_FILE, COST_FILE = "run.json", "metrics.json", "cost.json"
+CHECKPOINT_FOLDER, STAGE1_FOLDER, TENSORBOARD_FOLDER = "checkpoint", "stage1", "tensorboard"
+STATE_FILE = "state.json"  # in a folder of checkpoints
+
+# What evaluating and explaining leave there
+EVALUATION_FILE, ROBUSTNESS_FILE, DISTANCE_FILE = "evaluation.json", "robustness.json", "distance.json"
+ABLATION_FILE, COMPARISON_FILE = "ablation.json", "comparison.json"
+GRADCAM_FILE, GRADCAM_SHEET, GRADCAM_FOLDER = "gradcam.json", "gradcam.png", "gradcam"
+EMBEDDINGS_FILE, EMBEDDINGS_FIGURE, ROBUSTNESS_FIGURE = "embeddings.json", "embeddings.png", "robustness.png"
+
+# Tables, in every form: these names with the suffixes of `ntf_model.judging.tables.SUFFIXES`
+RESULTS, ROBUSTNESS, DISTANCE, ABLATION, COMPARISON = "results", "robustness", "distance", "ablation", "comparison"
+
 PACKAGES = ("torch", "transformers", "accelerate", "numpy", "scikit-learn", "pillow", "opencv-python", "safetensors")
 
 
@@ -50,48 +61,45 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write_json(file: Path, value: Any) -> None:
-    """Writes JSON so that the file appears whole or not at all. What is not finite becomes null, as JSON wants it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text(json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
-    partial.replace(file)
-
-
 def save_weights(folder: Path, detector: str, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
     """`config.json` (with the key "detector") and `model.safetensors`, as `Detector.save_pretrained` must write them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / (WEIGHTS_FILE + ".partial")
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial, metadata={"format": "pt"})
-    partial.replace(folder / WEIGHTS_FILE)
+    write_tensors(folder / WEIGHTS_FILE, tensors)
     write_json(folder / CONFIG_FILE, {"detector": detector, **config})
 
 
 def load_weights(folder: Path | str, detector: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """The configuration (without the key "detector") and tensors that `save_weights` wrote.
 
-    Raises InputError, naming the file and the mend, if they are missing, damaged or of another detector.
+    Raises InputError, naming the file and the fix, if they are missing, damaged or of another detector.
     """
     config = read_config(folder)
-    found = config.pop("detector", None)
-    if found != detector:
-        raise InputError(f"{folder} holds the detector {found!r}, not {detector!r}", "Load it by its own name, or with `load_detector`")
+    saved = config.pop("detector", None)
+    if saved != detector:
+        raise InputError(f"{folder} holds the detector {saved!r}, not {detector!r}", "Load it by its own name, or with `load_detector`")
     file = Path(folder) / WEIGHTS_FILE
     try:
-        with safe_open(file, framework="pt") as weights:
-            return config, {name: weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118 (not a dict)
+        return config, read_tensors(file)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{file} is missing or damaged ({str(error).splitlines()[0]})", "Train again, or take it from a copy") from None
 
 
-def _plain(value: Any) -> Any:
-    """`value` as JSON has it."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):  # NumPy arrays and scalars
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def read_config(folder: Path | str) -> dict[str, Any]:
+    """The `config.json` of a saved detector. Raises InputError if the folder has none or it is no JSON object."""
+    file = Path(folder) / CONFIG_FILE
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except OSError:
+        raise InputError(
+            f"{folder} holds no trained detector: {CONFIG_FILE} is missing", "Give the folder that `ntf train` wrote"
+        ) from None
+    except ValueError as error:
+        raise InputError(f"{file} is damaged ({error})", "Train again, or take the file from a copy") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{file} is no JSON object", "Give the folder that `ntf train` wrote")
+    return config
+
+
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a safetensors file, on the CPU. Raises SafetensorError or OSError if it is missing or damaged."""
+    with safe_open(file, framework="pt") as tensors:
+        return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118 (not a dict)

@@ -12,7 +12,8 @@ from pydantic import Field
 from sklearn.linear_model import LogisticRegression
 
 from ntf_model.data.data import DetectionData, DetectionSplits
-from ntf_model.detector import Detector, DetectorConfig, Progress, register_detector, silent
+from ntf_model.detector import Detector, DetectorConfig, Progress, silent
+from ntf_model.registry import register_detector
 from ntf_model.runs import load_weights, save_weights, write_run
 
 
@@ -47,10 +48,10 @@ class Spectrum(Detector):
     ) -> Self:
         """Needs no gradient steps, so there is nothing to resume, and no validation split."""
         config = config or cls.Config()
-        found = _spectra(splits.train, config)
-        mean, std = found.mean(0), found.std(0) + 1e-9
+        spectra = _spectra(splits.train, config)
+        mean, std = spectra.mean(0), spectra.std(0) + 1e-9
         fitted = LogisticRegression(C=config.strength, class_weight="balanced", max_iter=2000)
-        fitted.fit((found - mean) / std, splits.train.labels)
+        fitted.fit((spectra - mean) / std, splits.train.labels)
         slopes = fitted.coef_[0] / std
         detector = cls(config, np.append(slopes, fitted.intercept_[0] - slopes @ mean))
         if output:
@@ -59,8 +60,8 @@ class Spectrum(Detector):
         return detector
 
     def score(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        found = np.stack([spectrum(image, self.config.size, self.config.bins) for image in images])
-        return 1 / (1 + np.exp(-(found @ self.weights[:-1] + self.weights[-1])))
+        spectra = np.stack([spectrum(image, self.config.size, self.config.bins) for image in images])
+        return 1 / (1 + np.exp(-(spectra @ self.weights[:-1] + self.weights[-1])))
 
     def save_pretrained(self, folder: Path) -> None:
         save_weights(Path(folder), self.name, self.config.model_dump(mode="json"), {"weights": torch.from_numpy(self.weights)})

@@ -250,7 +250,7 @@ def detect(
     from rich.table import Table
 
     from ntf_model.detect import detect as detect_fakes
-    from ntf_model.detector import load_detector
+    from ntf_model.registry import load_detector
 
     result = detect_fakes(paths, load_detector(model))
     if as_json:

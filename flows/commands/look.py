@@ -69,7 +69,7 @@ def detectors(as_json: JsonOption = False) -> None:
     """Lists the detectors that can be trained and evaluated."""
     from rich.table import Table
 
-    from ntf_model.detector import detector_names, get_detector
+    from ntf_model.registry import detector_names, get_detector
 
     rows = [{"name": name, "title": get_detector(name).title} for name in detector_names()]
     if as_json:

@@ -33,6 +33,9 @@ class SAM:
         self.sgd.step()
         return first, second
 
+    def zero_grad(self) -> None:
+        self.sgd.zero_grad()
+
     @property
     def param_groups(self) -> list[dict[str, Any]]:
         return self.sgd.param_groups

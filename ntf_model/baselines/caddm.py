@@ -15,14 +15,14 @@ from torch import nn
 from ntf_model.baselines._caddm_boxes import Anchors, match, multibox_loss
 from ntf_model.baselines._caddm_facial_swap import WINDOWS, swap
 from ntf_model.data.data import FAKE, REAL, DetectionData, Item
-from ntf_model.detector import register_detector
 from ntf_model.networks.caddm import CADDM, INPUT_SIZE, Output, backbone_of, official_key
 from ntf_model.networks.resnet import load_imagenet
 from ntf_model.networks.weights import load_into, read_state
-from ntf_model.recipes.baseline import Baseline, BaselineConfig
+from ntf_model.recipes.baseline import Baseline, BaselineConfig, Batch
 from ntf_model.recipes.landmarks import Landmarks
 from ntf_model.recipes.transforms import Preprocess, jpeg
-from ntf_model.training.loop import Batch, ByEpoch, Schedule
+from ntf_model.registry import register_detector
+from ntf_model.training.schedules import ByEpoch, Schedule
 
 DETECTION_WEIGHT = 0.1
 

@@ -10,8 +10,8 @@ import torch
 from pydantic import Field
 
 from ntf_model.baselines.wang2020 import Wang2020, Wang2020Config
-from ntf_model.detector import register_detector
 from ntf_model.recipes.transforms import IMAGENET, Preprocess
+from ntf_model.registry import register_detector
 
 
 class Grag2021Config(Wang2020Config):

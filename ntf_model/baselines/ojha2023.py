@@ -12,13 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from ntf_model.data.data import Item
-from ntf_model.detector import register_detector
 from ntf_model.errors import InputError
 from ntf_model.networks import clip
 from ntf_model.networks.weights import read_state
-from ntf_model.recipes.baseline import Baseline, BaselineConfig
+from ntf_model.recipes.baseline import Baseline, BaselineConfig, Batch
 from ntf_model.recipes.transforms import CLIP, BlurJpeg, Preprocess, flip, random_crop, resize_shorter
-from ntf_model.training.loop import Batch
+from ntf_model.registry import register_detector
 
 RELEASED_CLIP = "openai/clip-vit-large-patch14"
 
@@ -130,9 +129,9 @@ class Ojha2023(Baseline):
         try:
             network.fc.load_state_dict(head)
         except RuntimeError:
-            found = {key: list(value.shape) for key, value in head.items()}
+            shapes = {key: list(value.shape) for key, value in head.items()}
             raise InputError(
-                f"{path}: the linear layer is {found}, for a CLIP with {network.fc.in_features} features", "Take the CLIP it was made for"
+                f"{path}: the linear layer is {shapes}, for a CLIP with {network.fc.in_features} features", "Take the CLIP it was made for"
             ) from None
         return cls(cls.Config(init=backbone), network, device)
 

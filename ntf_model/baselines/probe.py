@@ -14,12 +14,13 @@ from sklearn.metrics import average_precision_score
 from torch import nn
 
 from ntf_model.data.data import DetectionData, DetectionSplits
-from ntf_model.detector import DetectorConfig, Progress, best_device, register_detector, silent
+from ntf_model.data.loader import batches_of
+from ntf_model.detector import DetectorConfig, Progress, best_device, silent
 from ntf_model.errors import InputError
-from ntf_model.judging.evaluate import batches_of
 from ntf_model.networks.weights import load_into
-from ntf_model.recipes.baseline import NetworkDetector
+from ntf_model.recipes.network import NetworkDetector
 from ntf_model.recipes.transforms import IMAGENET, Preprocess
+from ntf_model.registry import register_detector
 from ntf_model.runs import load_weights, save_weights, write_run
 from ntf_model.training.meter import Meter
 
@@ -115,12 +116,12 @@ class FeatureProbe(NetworkDetector):
 
     def _fit_head(self, splits: DetectionSplits, on_progress: Progress) -> dict[str, float]:
         """Sets `fc` to the best logistic regression; what it measured on validation."""
-        found, labels = self._features(splits.train, on_progress), splits.train.labels
+        features, labels = self._features(splits.train, on_progress), splits.train.labels
         held_out, truth = self._features(splits.validation, on_progress), splits.validation.labels
-        mean, std = found.mean(0), found.std(0) + 1e-6
+        mean, std = features.mean(0), features.std(0) + 1e-6
         trials = []
         for strength in self.config.strengths:
-            fitted = LogisticRegression(C=strength, max_iter=2000, class_weight="balanced").fit((found - mean) / std, labels)
+            fitted = LogisticRegression(C=strength, max_iter=2000, class_weight="balanced").fit((features - mean) / std, labels)
             scores = fitted.decision_function((held_out - mean) / std)
             trials.append((float(average_precision_score(truth, scores)), float(np.mean((scores > 0) == truth)), strength, fitted))
         ap, accuracy, strength, fitted = max(trials, key=lambda trial: trial[:2])

@@ -15,15 +15,15 @@ from torch import nn
 
 from ntf_model.baselines._sbi_sam import SAM, linear_decay
 from ntf_model.data.data import DetectionData, Item
-from ntf_model.detector import register_detector
 from ntf_model.networks.efficientnet import EfficientNet
 from ntf_model.networks.weights import load_into, read_state
-from ntf_model.recipes.baseline import Baseline, BaselineConfig
+from ntf_model.recipes.baseline import Baseline, BaselineConfig, Batch
 from ntf_model.recipes.blending import augment_pair, self_blend
 from ntf_model.recipes.faces import AROUND_LANDMARKS, box_of, crop_bounds, random_factors
 from ntf_model.recipes.landmarks import Landmarks
 from ntf_model.recipes.transforms import Preprocess, resize_square
-from ntf_model.training.loop import Batch, ByEpoch, Schedule
+from ntf_model.registry import register_detector
+from ntf_model.training.schedules import ByEpoch, Schedule
 
 
 class SBIConfig(BaselineConfig):
@@ -105,8 +105,8 @@ class SelfBlendedImages(Baseline):
     def optimizer(self, network: nn.Module) -> SAM:
         return SAM(network.parameters(), lr=self.config.learning_rate, rho=self.config.rho)
 
-    def step(self, network: nn.Module, optimizer: SAM, backward: Callable[[], torch.Tensor]) -> torch.Tensor:
-        return optimizer.step(backward)[0]
+    def step(self, optimizer: SAM, backward: Callable[[], torch.Tensor]) -> None:
+        optimizer.step(backward)
 
     def schedule(self) -> Schedule:
         epochs = self.config.epochs

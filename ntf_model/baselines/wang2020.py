@@ -12,12 +12,11 @@ from pydantic import Field
 from torch import nn
 
 from ntf_model.data.data import Item
-from ntf_model.detector import register_detector
 from ntf_model.networks.resnet import ResNet, load_imagenet, name_of, official_key
 from ntf_model.networks.weights import load_into, read_state
-from ntf_model.recipes.baseline import Baseline, BaselineConfig
+from ntf_model.recipes.baseline import Baseline, BaselineConfig, Batch
 from ntf_model.recipes.transforms import IMAGENET, BlurJpeg, Preprocess, flip, random_crop, resize_shorter
-from ntf_model.training.loop import Batch
+from ntf_model.registry import register_detector
 
 
 class Wang2020Config(BaselineConfig):

@@ -12,13 +12,13 @@ from pydantic import Field
 from torch import nn
 
 from ntf_model.data.data import Item
-from ntf_model.detector import register_detector
 from ntf_model.networks.weights import load_into, read_state
 from ntf_model.networks.xception import Xception, plain_keys
-from ntf_model.recipes.baseline import Baseline, BaselineConfig
+from ntf_model.recipes.baseline import Baseline, BaselineConfig, Batch
 from ntf_model.recipes.blending import change_brightness_contrast
 from ntf_model.recipes.transforms import HALF, BlurJpeg, Preprocess, flip
-from ntf_model.training.loop import Batch, ByEpoch, Schedule
+from ntf_model.registry import register_detector
+from ntf_model.training.schedules import ByEpoch, Schedule
 
 DEEPFAKEBENCH_SIZE = 256
 

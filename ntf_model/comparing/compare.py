@@ -16,15 +16,19 @@ from torch import nn
 
 from ntf_model.comparing.score_files import read_score_table
 from ntf_model.data.data import DetectionData, DetectionSplits
-from ntf_model.detector import Detector, DetectorConfig, Progress, get_detector, load_detector, silent
+from ntf_model.data.loader import batches_of
+from ntf_model.detector import Detector, DetectorConfig, Progress, silent
 from ntf_model.errors import InputError
-from ntf_model.judging.evaluate import Evaluation, Measure, Scored, Transform, batches_of, bootstrap_counts, summarise
-from ntf_model.judging.metrics import MEASURES, best_threshold, resample
-from ntf_model.recipes.baseline import NetworkDetector
-from ntf_model.runs import RUN_FILE, write_json
+from ntf_model.files import write_json
+from ntf_model.judging.bootstrap import Measure, bootstrap_counts, resample, with_interval
+from ntf_model.judging.evaluate import Evaluation, Scored, Transform, probabilities, summarise
+from ntf_model.judging.metrics import MEASURES, best_threshold
+from ntf_model.networks import weights
+from ntf_model.recipes.network import NetworkDetector
+from ntf_model.registry import get_detector, load_detector
+from ntf_model.runs import COST_FILE, METRICS_FILE, RUN_FILE
 from ntf_model.training.meter import Meter
 
-COST_FILE = "cost.json"
 REFERENCE = "ntf"  # whom the others are compared with
 
 
@@ -127,15 +131,15 @@ def compare(
     tables = _read_tables(scores or {}, detectors, data.picture_ids() if scores else [], known)  # before anything that takes long
     held_out = score_together(detectors, validation, on_progress=on_progress) if validation and detectors else None
     held: Any = held_out  # where there is a validation split
-    found = score_together(detectors, data, transform=transform, on_progress=on_progress) if detectors else Together([], {}, {})
+    test = score_together(detectors, data, transform=transform, on_progress=on_progress) if detectors else Together([], {}, {})
     common: dict[str, Any] = {"validation_digest": validation.digest if validation else "", "bootstrap": bootstrap, "seed": seed}
     evaluations, costs, notes = {}, {}, {}
     for name, detector in detectors.items():
         threshold = best_threshold(validation.labels, held.scores[name]) if validation else detector.threshold
-        scored = Scored(found.ids, found.scores[name])
+        scored = Scored(test.ids, test.scores[name])
         evaluations[name] = summarise(data, scored, threshold, name=name, title=detector.title, **common)
         cost = (training or {}).get(name, Cost())
-        rate = len(data) / max(found.seconds[name], 1e-9)
+        rate = len(data) / max(test.seconds[name], 1e-9)
         costs[name] = cost.model_copy(update={"parameters": count_parameters(detector), "images_per_second": rate})
         notes[name] = getattr(detector, "note", "")
     ids = data.picture_ids() if tables else []
@@ -148,8 +152,8 @@ def compare(
     reference = next(iter([*is_ntf, *evaluations]), None)
     differences = []
     if reference is not None and bootstrap:
-        others = [each for name, each in evaluations.items() if name != reference]
-        differences = [paired_difference(data, evaluations[reference], each, bootstrap, seed) for each in others]
+        others = [evaluation for name, evaluation in evaluations.items() if name != reference]
+        differences = [paired_difference(data, evaluations[reference], other, bootstrap, seed) for other in others]
     return Comparison(
         data_digest=data.digest,
         evaluations=evaluations,
@@ -190,23 +194,23 @@ def score_together(
                 seconds[name] += prepared[key][1]
                 scores = detector.score_tensors(prepared[key][0])
             else:
-                scores = np.asarray(detector.score(images), dtype=np.float64)
+                scores = detector.score(images)
             seconds[name] += time.perf_counter() - started
-            if scores.shape != (len(items),) or not np.all((scores >= 0) & (scores <= 1)):
-                raise InputError(f"{name} gave a score that is no probability for {items[0].id} or one of its batch", "Train it again")
-            parts[name].append(scores)
+            parts[name].append(probabilities(scores, items, name))
         ids += [item.id for item in items]
         on_progress(len(ids), len(data), "scoring")
-    return Together(ids, {name: np.concatenate(found) for name, found in parts.items()}, seconds)
+    return Together(ids, {name: np.concatenate(scores) for name, scores in parts.items()}, seconds)
 
 
 def paired_difference(data: DetectionData, reference: Evaluation, other: Evaluation, bootstrap: int, seed: int) -> Difference:
     """The reference minus `other`: the unweighted mean over subsets of each measure, with a 95 % interval from paired replicates."""
     points, drawn = [], []
     for subset in data.fake_subsets:
-        members = data.judged_rows(subset)
+        members = data.evaluated_rows(subset)
         labels, counts = data.labels[members], bootstrap_counts(data, members, bootstrap, seed)
-        pair = [resample(labels, np.array(each.scores.score)[members], each.threshold, counts) for each in (reference, other)]
+        pair = [
+            resample(labels, np.array(evaluation.scores.score)[members], evaluation.threshold, counts) for evaluation in (reference, other)
+        ]
         drawn.append({key: pair[0][key] - pair[1][key] for key in MEASURES})
         rows = reference.row(subset).measures, other.row(subset).measures
         points.append({key: _minus(rows[0][key].value, rows[1][key].value) for key in MEASURES})
@@ -215,19 +219,16 @@ def paired_difference(data: DetectionData, reference: Evaluation, other: Evaluat
     for key in MEASURES:
         value = float(np.mean([row[key] for row in points]))
         samples = np.mean([row[key] for row in drawn], axis=0)
-        if np.isnan(value):
-            measures[key], p[key] = Measure(value=None), None
-            continue
-        low, high = np.percentile(samples, [2.5, 97.5])
-        measures[key] = Measure(value=value, low=float(low), high=float(high))
-        p[key] = float(min(1.0, 2 * (1 + min(np.sum(samples <= 0), np.sum(samples >= 0))) / (1 + len(samples))))
+        measures[key] = with_interval(value, samples)
+        tail = min(np.sum(samples <= 0), np.sum(samples >= 0))
+        p[key] = None if np.isnan(value) else float(min(1.0, 2 * (1 + tail) / (1 + len(samples))))
     return Difference(other=other.detector, measures=measures, p=p)
 
 
 def read_cost(folder: Path | str) -> Cost:
     """What is recorded of a training run: `cost.json`, or the `seconds` and `peak_memory` of its `metrics.json`; otherwise nothing."""
     folder = Path(folder)
-    for name, seconds, memory in ((COST_FILE, "training_seconds", "training_memory"), ("metrics.json", "seconds", "peak_memory")):
+    for name, seconds, memory in ((COST_FILE, "training_seconds", "training_memory"), (METRICS_FILE, "seconds", "peak_memory")):
         try:
             values = json.loads((folder / name).read_text())
         except (OSError, ValueError):
@@ -240,7 +241,7 @@ def read_cost(folder: Path | str) -> Cost:
 def count_parameters(detector: Detector) -> int | None:
     """Of its network, frozen ones included; None for a detector without one."""
     network = getattr(detector, "network", None)
-    return sum(value.numel() for value in network.parameters()) if isinstance(network, nn.Module) else None
+    return weights.count_parameters(network) if isinstance(network, nn.Module) else None
 
 
 def check_run(folder: Path, splits: DetectionSplits, config: DetectorConfig | None) -> None:

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ntf_model.comparing.compare import Comparison
 from ntf_model.errors import InputError
-from ntf_model.judging.evaluate import Evaluation, Measure, Row
+from ntf_model.judging.bootstrap import Measure
+from ntf_model.judging.evaluate import Evaluation, Row
 
-COMPARISON_FILE = "comparison.json"
 MEASURES = ("ap", "acc", "fpr", "fnr", "auroc", "tpr_at_fpr_1", "acc_fixed")
 LOWER_IS_BETTER = ("fpr", "fnr")
 MEAN, WEIGHTED_MEAN = "mean", "weighted mean"

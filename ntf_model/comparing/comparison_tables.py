@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ntf_model.comparing.compare import Comparison, Cost
-from ntf_model.comparing.comparison_data import COMPARISON_FILE, LOWER_IS_BETTER, MEASURES, columns_of, plain_data
-from ntf_model.judging.evaluate import Measure
+from ntf_model.comparing.comparison_data import LOWER_IS_BETTER, MEASURES, columns_of, plain_data
+from ntf_model.files import write_json, write_text
+from ntf_model.judging.bootstrap import Measure
 from ntf_model.judging.tables import LABELS, SUFFIXES, Form, Table, percent
-from ntf_model.runs import write_json
+from ntf_model.runs import COMPARISON, COMPARISON_FILE
 
 # Cells are marked with characters that no table has, which each form's markup then replaces
 _BEST, _SECOND, _END = "\ue000", "\ue001", "\ue002"
@@ -52,9 +53,9 @@ def overview_table(comparison: Comparison) -> Table:
 
 def measure_table(comparison: Comparison, key: str, *, intervals: bool = True) -> Table:
     """One measure: a column for each subset, the mean of each family, the mean of all (unweighted and weighted by fakes)."""
-    found = [columns_of(evaluation) for evaluation in comparison.evaluations.values()]
-    header = ["detector", *found[0]]
-    columns = [[rows[column].measures[key] for rows in found] for column in found[0]]
+    by_detector = [columns_of(evaluation) for evaluation in comparison.evaluations.values()]
+    header = ["detector", *by_detector[0]]
+    columns = [[rows[column].measures[key] for rows in by_detector] for column in by_detector[0]]
     cells = [[percent(measure, intervals) for measure in column] for column in columns]
     marked = [_marked(texts, column, key in LOWER_IS_BETTER) for texts, column in zip(cells, columns, strict=True)]
     rows = [[title, *values] for title, values in zip(_titles(comparison), zip(*marked, strict=True), strict=True)]
@@ -62,7 +63,7 @@ def measure_table(comparison: Comparison, key: str, *, intervals: bool = True) -
 
 
 def difference_table(comparison: Comparison) -> Table:
-    """The reference minus each other detector, in points of per cent, with paired bootstrap intervals."""
+    """The reference minus each other detector, in percentage points, with paired bootstrap intervals."""
     keys = ("ap", "auroc", "acc", "acc_fixed", "tpr_at_fpr_1")
     assert comparison.reference is not None
     reference = comparison.evaluations[comparison.reference].title
@@ -75,7 +76,7 @@ def difference_table(comparison: Comparison) -> Table:
             cells.append(percent(difference.measures[key], True) + ("" if p is None else f" (p {p:.3f})"))
         rows.append([titles[difference.other], *cells])
     note = (
-        f"Points of per cent, mean over subsets, {reference} minus the other, with 95 % intervals from paired bootstrap replicates; "
+        f"Percentage points, mean over subsets, {reference} minus the other, with 95 % intervals from paired bootstrap replicates; "
         "p is two-sided and not corrected for the number of comparisons."
     )
     return Table(f"{reference} minus each detector", ["detector", *(LABELS[key] for key in keys)], rows, note=note)
@@ -104,16 +105,12 @@ def render(tables: Sequence[Table], form: Form) -> str:
 
 def write_comparison(comparison: Comparison, folder: Path, *, intervals: bool = True) -> list[Path]:
     """`comparison.json` and the tables as HTML, Markdown, CSV and LaTeX in `folder`; the files, in that order."""
-    folder.mkdir(parents=True, exist_ok=True)
     tables = all_tables(comparison, intervals=intervals)
     files = [folder / COMPARISON_FILE]
     write_json(files[0], plain_data(comparison).model_dump())
     for form in ("html", "markdown", "csv", "latex"):
-        file = folder / f"comparison{SUFFIXES[form]}"
-        partial = file.with_name(file.name + ".partial")
-        partial.write_text(render(tables, form))
-        partial.replace(file)
-        files.append(file)
+        files.append(folder / f"{COMPARISON}{SUFFIXES[form]}")
+        write_text(files[-1], render(tables, form))
     return files
 
 

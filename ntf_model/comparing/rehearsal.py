@@ -8,7 +8,7 @@ import numpy as np
 
 from ntf_model.data.data import FAKE, DetectionData, DetectionSplits
 from ntf_model.detector import DetectorConfig
-from ntf_model.errors import InputError
+from ntf_model.errors import InputError, counted
 from ntf_model.ntf.config import NTFConfig, merge
 from ntf_model.recipes.baseline import BaselineConfig
 
@@ -16,7 +16,7 @@ from ntf_model.recipes.baseline import BaselineConfig
 def few(splits: DetectionSplits, images: int) -> DetectionSplits:
     """At most `images` pictures in each split, half of them fakes, from as many subsets as that allows, and reals of their sources."""
     if images < 4:
-        raise InputError(f"{images} pictures are too few to train and judge a detector on", "Give at least 4")
+        raise InputError(f"a split of {counted(images, 'picture')} is too small to train and evaluate a detector on", "Give at least 4")
     return DetectionSplits(*(_few(data, images) for data in splits))
 
 

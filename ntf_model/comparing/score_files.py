@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ntf_model.errors import InputError
+from ntf_model.errors import InputError, counted
 
 ID_COLUMNS, SCORE_COLUMNS = ("id", "image", "image id", "image_id"), ("score", "p_fake", "probability")
 
@@ -30,12 +30,13 @@ def read_score_table(file: Path, ids: Sequence[str], known: Collection[str] | No
     table = _parse(file)
     missing = [name for name in ids if name not in table]
     if missing:
-        raise InputError(f"{file} has no score for {missing[0]!r} and {len(missing) - 1} more of {len(ids)} pictures", "Score all of them")
+        raise InputError(f"{file} has no score for {len(missing)} of the {len(ids)} pictures, such as {missing[0]!r}", "Score all of them")
     allowed = None if known is None else {*ids, *known}
     strangers = [] if allowed is None else [name for name in table if name not in allowed]
     if strangers:
         raise InputError(
-            f"{file} has a score for {strangers[0]!r} and {len(strangers) - 1} more that are no pictures of the data", "Check the ids"
+            f"{file} has a score for {counted(len(strangers), 'id')} that no picture of the data has, such as {strangers[0]!r}",
+            "Check the ids",
         )
     return table
 

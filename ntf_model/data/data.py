@@ -1,7 +1,7 @@
 """What a detector is trained and tested on: pictures with a label and a subset, in three splits.
 
 A subset is one way of making fakes ("SimSwap_LDM"); a real picture's subset is the name of its real source ("celebahq"). A subset is always
-judged against the reals of its own source, because a real picture of other content says nothing about the generator.
+evaluated against the reals of its own source, because a real picture of other content says nothing about the generator.
 """
 
 from __future__ import annotations
@@ -91,11 +91,11 @@ class DetectionData:
         """The fakes of `subset` and all reals of its real sources (int `[n]`, ascending)."""
         return np.flatnonzero(self._is_fake_of(subset) | self._is_real_of(subset))
 
-    def judged_rows(self, subset: str) -> np.ndarray:
-        """The rows by which `subset` is judged: its fakes and as many reals of its sources (all, if there are fewer), int `[n]`, ascending.
+    def evaluated_rows(self, subset: str) -> np.ndarray:
+        """The rows that `subset` is evaluated on: its fakes and as many reals of its sources (or all of them), int `[n]`, ascending.
 
         AP depends on the share of fakes, so a subset with more reals beside it would not compare with another. The reals stand in one
-        order for all subsets of the same sources, so that these are judged by the same ones.
+        order for all subsets of the same sources, so that these are evaluated on the same ones.
         """
         fakes, reals = np.flatnonzero(self._is_fake_of(subset)), np.flatnonzero(self._is_real_of(subset))
         order = np.random.default_rng(zlib.crc32(" ".join(self.sources_of(subset)).encode())).permutation(len(reals))

@@ -1,10 +1,12 @@
-"""Pictures in and out, without a change that a forensic detector would notice: no resizing, no colour change."""
+"""Pictures in and out without a change that a forensic detector would notice, and two that it would: blur and JPEG."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -37,8 +39,8 @@ def read_image(source: Path | bytes, name: str = "") -> np.ndarray:
 
 def list_images(folder: Path) -> list[Path]:
     """All picture files under `folder`, at any depth, in order of their names; hidden files and folders are left out."""
-    found = [file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
-    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
+    pictures = [file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
+    return sorted(file for file in pictures if not any(part.startswith(".") for part in file.relative_to(folder).parts))
 
 
 def reflect_to(image: np.ndarray, size: int) -> np.ndarray:
@@ -58,6 +60,21 @@ def center_crop(image: np.ndarray, size: int) -> np.ndarray:
     image = reflect_to(image, size)
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
     return image[top : top + size, left : left + size]
+
+
+def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian blur of `uint8` `[H, W, 3]`, kernel cut at four sigma, edges reflected; `sigma` in pixels, 0 leaves it as it is."""
+    if sigma <= 0:
+        return image
+    width = 2 * int(4 * sigma + 0.5) + 1
+    return cv2.GaussianBlur(image, (width, width), sigma, borderType=cv2.BORDER_REFLECT)
+
+
+def jpeg_compress(image: np.ndarray, quality: int) -> np.ndarray:
+    """`uint8` RGB `[H, W, 3]` through JPEG at `quality` (1 to 100) and back, by OpenCV, with halved chroma."""
+    _, encoded = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
+    decoded: Any = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    return np.ascontiguousarray(decoded[..., ::-1])
 
 
 def _reason(error: BaseException) -> str:

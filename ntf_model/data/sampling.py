@@ -85,7 +85,9 @@ class BalancedBatches:
     def _sources_of(self, fakes: np.ndarray) -> np.ndarray:
         """For each fake's subset a real source of it that this split has pictures of, one after the other where there are several."""
         here = self._groups(REAL).tolist()
-        sources = {name: cycle([each for each in self.data.sources_of(name) if each in here] or here) for name in np.unique(fakes).tolist()}
+        sources = {
+            name: cycle([source for source in self.data.sources_of(name) if source in here] or here) for name in np.unique(fakes).tolist()
+        }
         return np.array([next(sources[name]) for name in fakes.tolist()])
 
     def _draw(self, label: int, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:

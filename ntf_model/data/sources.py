@@ -127,7 +127,7 @@ def from_rows(
     have what the columns `real_source` (or `real`) and `family` say, or take the only source there is. Raises InputError if a split or
     column is missing.
     """
-    made = []
+    parts = []
     for split, names in SPLIT_FOLDERS.items():
         rows = next((splits[name] for name in names if name in splits), None)
         if rows is None:
@@ -143,8 +143,8 @@ def from_rows(
             if labels[-1] == FAKE:
                 facts.note(row, subsets[-1])
         arrays = np.array(labels, dtype=np.int64), np.array(subsets, dtype=object).astype(str)
-        made.append(_describe(RowDataset(rows, image, *arrays, ids), *arrays, ids, contents, facts))
-    return DetectionSplits(*made)
+        parts.append(_describe(RowDataset(rows, image, *arrays, ids), *arrays, ids, contents, facts))
+    return DetectionSplits(*parts)
 
 
 def _read_shards(shards: list[Path], real_of: Mapping[str, str], families: Mapping[str, str]) -> DetectionData:
@@ -156,7 +156,7 @@ def _read_shards(shards: list[Path], real_of: Mapping[str, str], families: Mappi
             facts = members.get(".json")
             pictures = [suffix for suffix in members if suffix in IMAGE_SUFFIXES]
             if facts is None or not pictures:
-                missing = "a .json" if facts is None else "a picture"
+                missing = ".json" if facts is None else "picture"
                 raise InputError(f"{shard}: the sample {key} has no {missing}", "The writer may have been killed: make the shard again")
             info = _json(facts[2], f"{shard}: {key}.json")
             label, subset = _label(info.get("label"), f"{shard}: {key}"), str(info.get("subset", ""))
@@ -190,22 +190,22 @@ class _Facts:
 
     def __init__(self, real_of: Mapping[str, str], families: Mapping[str, str]):
         self.real_of, self.families = real_of, dict(families)
-        self.found: dict[str, dict[str, None]] = {}  # a subset with several parts has several
+        self.sources: dict[str, dict[str, None]] = {}  # of a subset, in order: one with several parts has several
 
     def note(self, row: Mapping[str, Any], subset: str) -> None:
         source = next((row[key] for key in SOURCE_KEYS if row.get(key)), None)
         if source is not None:
-            self.found.setdefault(subset, {})[str(source)] = None
+            self.sources.setdefault(subset, {})[str(source)] = None
         if row.get("family"):
             self.families.setdefault(subset, str(row["family"]))
 
     def sources_of(self, subset: str, all_sources: Sequence[str]) -> str | tuple[str, ...]:
         if subset in self.real_of:
             return self.real_of[subset]
-        names = tuple(self.found.get(subset, ())) or tuple(all_sources)
+        names = tuple(self.sources.get(subset, ())) or tuple(all_sources)
         if len(names) == 1:
             return names[0]
-        if subset in self.found:
+        if subset in self.sources:
             return names
         raise InputError(
             f"which reals does the subset {subset!r} belong to? There are {', '.join(all_sources) or 'none'}", "Name them in `real_of`"
@@ -218,7 +218,9 @@ def _describe(
     fakes = list(dict.fromkeys(subsets[labels == FAKE].tolist()))
     sources = list(dict.fromkeys(subsets[labels == REAL].tolist()))
     named = {name: facts.sources_of(name, sources) for name in fakes}
-    listing = "\n".join(f"{label}\t{name}\t{one}\t{sha}" for label, name, one, sha in zip(labels, subsets, ids, contents, strict=True))
+    listing = "\n".join(
+        f"{label}\t{name}\t{picture}\t{sha}" for label, name, picture, sha in zip(labels, subsets, ids, contents, strict=True)
+    )
     digest = hashlib.sha256(listing.encode()).hexdigest()
     return DetectionData(dataset, labels, subsets, named, {name: facts.families.get(name, "other") for name in fakes}, digest)
 
@@ -242,17 +244,17 @@ def _column(row: Mapping[str, Any], name: str, split: str) -> Any:
 
 
 def _label(value: Any, where: str) -> int:
-    found = LABEL_NAMES.get(str(value).lower())
-    if found is None:
+    label = LABEL_NAMES.get(str(value).lower())
+    if label is None:
         raise InputError(f"{where}: the label {value!r} is neither real nor fake", 'Use 0 or "real", 1 or "fake"')
-    return found
+    return label
 
 
 def _json(data: bytes, where: str) -> dict[str, Any]:
     try:
-        found = json.load(io.BytesIO(data))
+        facts = json.load(io.BytesIO(data))
     except ValueError as error:
         raise InputError(f"{where} is damaged ({error})", "Make the shard again") from None
-    if not isinstance(found, dict):
+    if not isinstance(facts, dict):
         raise InputError(f"{where} is no JSON object", "Make the shard again")
-    return found
+    return facts

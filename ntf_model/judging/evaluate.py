@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
-from ntf_model.data.data import FAKE, DetectionData, Item, items_of
+from ntf_model.data.data import FAKE, DetectionData, Item
+from ntf_model.data.loader import batches_of
 from ntf_model.detector import Detector, Progress, silent
 from ntf_model.errors import InputError
-from ntf_model.judging.metrics import MEASURES, best_threshold, measure, resample
+from ntf_model.files import write_text
+from ntf_model.judging.bootstrap import Measure, bootstrap_counts, resample, with_interval
+from ntf_model.judging.metrics import MEASURES, best_threshold, measure
 
 Transform = Callable[[np.ndarray], np.ndarray]
-
-
-class Measure(BaseModel):
-    """A value with its bootstrap 95 % interval; all None where it is not defined (a class is missing)."""
-
-    model_config = ConfigDict(frozen=True)
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
 
 
 class Row(BaseModel):
@@ -80,16 +71,13 @@ class Evaluation(BaseModel):
 
     def save(self, file: Path) -> None:
         """Writes `to_json` so that the file appears whole or not at all."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(file.name + ".partial")
-        partial.write_text(self.to_json() + "\n")
-        partial.replace(file)
+        write_text(file, self.to_json() + "\n")
 
     @classmethod
     def load(cls, file: Path) -> Evaluation:
         """Reads what `save` wrote. Raises InputError if it is missing or something else."""
         try:
-            return cls.model_validate_json(file.read_text())
+            return cls.model_validate_json(file.read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"cannot read the evaluation {file}: {error.strerror}", "Run `ntf evaluate` first") from None
         except ValueError:
@@ -124,8 +112,8 @@ def evaluate(
     if not data.fake_subsets:
         raise InputError("there are no fakes to evaluate on", "Give a split that has some")
     if threshold is None:
-        found = score_data(detector, validation, batch_size=batch_size, on_progress=_named(on_progress, "validation"))
-        threshold = best_threshold(validation.labels, found.scores)
+        held_out = score_data(detector, validation, batch_size=batch_size, on_progress=_named(on_progress, "validation"))
+        threshold = best_threshold(validation.labels, held_out.scores)
     scored = score_data(detector, data, transform=transform, batch_size=batch_size, on_progress=_named(on_progress, "test"))
     return summarise(
         data,
@@ -154,13 +142,13 @@ def summarise(
     replicates: dict[str, dict[str, np.ndarray]] = {}
     rows: list[Row] = []
     for subset in data.fake_subsets:
-        members = data.judged_rows(subset)
+        members = data.evaluated_rows(subset)
         labels, scores = data.labels[members], scored.scores[members]
         values = measure(labels, scores, threshold)
         if bootstrap:
             replicates[subset] = resample(labels, scores, threshold, bootstrap_counts(data, members, bootstrap, seed))
         n_fake = int((labels == FAKE).sum())
-        measures = {key: _measure(values[key], replicates[subset][key] if bootstrap else None) for key in MEASURES}
+        measures = {key: with_interval(values[key], replicates[subset][key] if bootstrap else None) for key in MEASURES}
         rows.append(
             Row(name=subset, family=data.families.get(subset, "other"), n_real=len(members) - n_fake, n_fake=n_fake, measures=measures)
         )
@@ -190,78 +178,40 @@ def score_data(
     parts: list[np.ndarray] = []
     for items in batches_of(data, batch_size):
         images = [item.image if transform is None else transform(item.image) for item in items]
-        found = np.asarray(detector.score(images), dtype=np.float64)
-        if found.shape != (len(items),) or not np.all((found >= 0) & (found <= 1)):
-            raise InputError(f"{detector.name} gave a score that is no probability for {items[0].id} or one of its batch", "Train it again")
+        parts.append(probabilities(detector.score(images), items, detector.name))
         ids += [item.id for item in items]
-        parts.append(found)
         on_progress(len(ids), len(data), "scoring")
     return Scored(ids, np.concatenate(parts) if parts else np.empty(0))
 
 
-def batches_of(data: DetectionData, batch_size: int) -> Iterator[list[Item]]:
-    """All pictures in order, a batch at a time, read ahead by threads."""
-    starts = range(0, len(data), batch_size)
-
-    def read(start: int) -> list[Item]:
-        return items_of(data.dataset, range(start, min(start + batch_size, len(data))))
-
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        waiting = [pool.submit(read, start) for start in starts[:2]]
-        for place in range(len(starts)):
-            items = waiting.pop(0).result()
-            if place + 2 < len(starts):
-                waiting.append(pool.submit(read, starts[place + 2]))
-            yield items
-
-
-def bootstrap_counts(data: DetectionData, members: np.ndarray, replicates: int, seed: int) -> np.ndarray:
-    """How often each member occurs in each replicate: int16 `[replicates, members]`. Each class of each subset is drawn on its own.
-
-    The draw of a group follows from its name, so that subsets that share a real source share its draws too, and averages over them have
-    the right interval.
-    """
-    counts = np.zeros((replicates, len(members)), dtype=np.int16)
-    labels, subsets = data.labels[members], data.subsets[members]
-    for label in (0, 1):
-        group = np.flatnonzero(labels == label)
-        if len(group):
-            name = f"{label}\x1f{subsets[group[0]]}"
-            rng = np.random.default_rng([seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")])
-            for replicate in range(replicates):
-                counts[replicate, group] = np.bincount(rng.integers(len(group), size=len(group)), minlength=len(group))
-    return counts
+def probabilities(scores: np.ndarray, items: Sequence[Item], detector: str) -> np.ndarray:
+    """The scores of `items` as float64 `[N]`. Raises InputError if there is not one for each, or one is no probability."""
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.shape != (len(items),) or not np.all((scores >= 0) & (scores <= 1)):
+        raise InputError(f"{detector} gave a score that is no probability for {items[0].id} or one of its batch", "Train it again")
+    return scores
 
 
 def _averages(name: str, rows: Sequence[Row], replicates: dict[str, dict[str, np.ndarray]]) -> dict[str, Row]:
     """Means over subsets, unweighted and weighted by the number of fakes."""
     weights = {"unweighted": np.ones(len(rows)), "weighted": np.array([row.n_fake for row in rows], dtype=float)}
-    made = {}
+    averages = {}
     for kind, weight in weights.items():
         measures = {}
         for key in MEASURES:
             values = np.array([np.nan if row.measures[key].value is None else row.measures[key].value for row in rows])
             drawn = np.stack([replicates[row.name][key] for row in rows]) if replicates else None
-            measures[key] = _measure(
+            measures[key] = with_interval(
                 float(np.average(values, weights=weight)), None if drawn is None else np.average(drawn, axis=0, weights=weight)
             )
-        made[kind] = Row(
+        averages[kind] = Row(
             name=f"{name} ({kind})",
             family=name,
             n_real=sum(row.n_real for row in rows),
             n_fake=sum(row.n_fake for row in rows),
             measures=measures,
         )
-    return made
-
-
-def _measure(value: float, drawn: np.ndarray | None) -> Measure:
-    if np.isnan(value):
-        return Measure(value=None)
-    if drawn is None:
-        return Measure(value=value)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Measure(value=value, low=float(low), high=float(high))
+    return averages
 
 
 def _ordered(rows: Sequence[Row]) -> list[str]:

@@ -1,6 +1,6 @@
 """Measures of a detector from labels (1 = fake = positive) and scores (higher = more likely fake).
 
-Point values come from scikit-learn. `resample` gives the same measures for many bootstrap replicates at once.
+They come from scikit-learn. `ntf_model.judging.bootstrap` gives the same measures for many bootstrap replicates at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
 MEASURES = ("ap", "acc", "fpr", "fnr", "acc_fixed", "auroc", "tpr_at_fpr_1", "tpr_at_fpr_5")
-CHUNK = 64  # replicates worked on together: bounds the memory at CHUNK x pictures x 8 bytes, a few times over
 
 
 def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -84,45 +83,3 @@ def measure(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[st
         "tpr_at_fpr_1": tpr_at_fpr(labels, scores, 0.01),
         "tpr_at_fpr_5": tpr_at_fpr(labels, scores, 0.05),
     }
-
-
-def resample(labels: np.ndarray, scores: np.ndarray, threshold: float, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """MEASURES for each bootstrap replicate: float `[B]` each. `counts[b, i]` is how often picture i occurs in replicate b.
-
-    The same as `measure` on the repeated pictures, without repeating them: pictures are sorted once and counted along the order.
-    """
-    order = np.argsort(-scores, kind="stable")
-    labels, scores = labels[order], scores[order]
-    ends = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)  # the last picture of each distinct score
-    parts = [
-        _measure_counts(labels, scores, ends, threshold, counts[start : start + CHUNK][:, order].astype(np.float64))
-        for start in range(0, len(counts), CHUNK)
-    ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in MEASURES}
-
-
-def _measure_counts(
-    labels: np.ndarray, scores: np.ndarray, ends: np.ndarray, threshold: float, counts: np.ndarray
-) -> dict[str, np.ndarray]:
-    fakes, reals = counts * (labels == 1), counts * (labels == 0)
-    n_fake, n_real = fakes.sum(1), reals.sum(1)
-    tp, fp = (np.pad(kind.cumsum(1)[:, ends], ((0, 0), (1, 0))) for kind in (fakes, reals))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = tp / (tp + fp)
-        precision = np.nan_to_num(precision)  # the point before the first picture
-        ap = (np.diff(tp, axis=1) * precision[:, 1:]).sum(1) / n_fake
-        area = (np.diff(fp, axis=1) * (tp[:, 1:] + tp[:, :-1])).sum(1) / (2 * n_fake * n_real)
-        rates = {limit: np.where(fp / n_real[:, None] <= limit, tp, 0).max(1) / n_fake for limit in (0.01, 0.05)}
-        called = {cut: ((fakes * (scores > cut)).sum(1), (reals * (scores > cut)).sum(1)) for cut in (0.5, threshold)}
-        right = {cut: (hit + n_real - wrong) / (n_fake + n_real) for cut, (hit, wrong) in called.items()}
-        missing = np.where((n_fake == 0) | (n_real == 0), np.nan, 0.0)
-        return {
-            "ap": ap,
-            "acc": right[0.5],
-            "fpr": called[0.5][1] / n_real,
-            "fnr": 1 - called[0.5][0] / n_fake,
-            "acc_fixed": right[threshold],
-            "auroc": area,
-            "tpr_at_fpr_1": rates[0.01] + missing,
-            "tpr_at_fpr_5": rates[0.05] + missing,
-        }

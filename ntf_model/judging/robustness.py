@@ -12,10 +12,12 @@ from PIL import Image
 from pydantic import BaseModel
 
 from ntf_model.data.data import DetectionData
+from ntf_model.data.images import gaussian_blur, jpeg_compress
 from ntf_model.detector import Detector, Progress, silent
-from ntf_model.judging.evaluate import Measure, Row, evaluate
+from ntf_model.files import written_whole
+from ntf_model.judging.bootstrap import Measure
+from ntf_model.judging.evaluate import Row, evaluate
 from ntf_model.judging.tables import LABELS, Table, percent
-from ntf_model.ntf.augment import gaussian_blur, jpeg_compress
 
 STRENGTHS: dict[str, tuple[float, ...]] = {
     "blur": (0.5, 1.0, 2.0, 3.0),  # sigma, pixels
@@ -91,7 +93,7 @@ def robustness(
     for operation, values in strengths.items():
         for strength in values:
             on_progress(len(points) - 1, total, f"{operation} {strength:g}")
-            found = evaluate(
+            evaluation = evaluate(
                 detector,
                 data,
                 validation,
@@ -100,34 +102,39 @@ def robustness(
                 bootstrap=bootstrap,
             )
             points.append(
-                Point(operation=operation, strength=strength, overall=found.overall["unweighted"].measures, subsets=found.subsets)
+                Point(
+                    operation=operation,
+                    strength=strength,
+                    overall=evaluation.overall["unweighted"].measures,
+                    subsets=evaluation.subsets,
+                )
             )
     on_progress(total, total, "robustness")
     return Robustness(detector=detector.name, title=detector.title, threshold=plain.threshold, points=points)
 
 
-def robustness_table(found: Robustness) -> Table:
+def robustness_table(measured: Robustness) -> Table:
     """A row for each operation and strength."""
     rows = [
         [point.operation, f"{point.strength:g}" if point.strength else "–", *(percent(point.overall[key], True) for key in SHOWN)]
-        for point in found.points
+        for point in measured.points
     ]
-    note = f"Per cent, unweighted means over subsets, bootstrap 95 % intervals. One threshold throughout: {found.threshold:.3f}."
-    return Table(f"{found.title}: robustness", ["operation", "strength", *(LABELS[key] for key in SHOWN)], rows, note=note)
+    note = f"Per cent, unweighted means over subsets, bootstrap 95 % intervals. One threshold throughout: {measured.threshold:.3f}."
+    return Table(f"{measured.title}: robustness", ["operation", "strength", *(LABELS[key] for key in SHOWN)], rows, note=note)
 
 
-def robustness_figure(found: Sequence[Robustness], file: Path, measure: str = "ap") -> None:
+def robustness_figure(detectors: Sequence[Robustness], file: Path, measure: str = "ap") -> None:
     """Curves of all detectors, one panel for each operation, the untouched pictures as the first point; bands are the intervals."""
     from matplotlib.figure import Figure
 
-    operations = list(dict.fromkeys(point.operation for point in found[0].points if point.operation != "none"))
+    operations = list(dict.fromkeys(point.operation for point in detectors[0].points if point.operation != "none"))
     figure = Figure(figsize=(3.4 * len(operations), 3.2), layout="constrained")
     panels = figure.subplots(1, len(operations), sharey=True, squeeze=False)[0]
     for panel, operation in zip(panels, operations, strict=True):
-        for one in found:
-            points = [(0.0, one.curve("none", measure)[0][1]), *one.curve(operation, measure)]
+        for detector in detectors:
+            points = [(0.0, detector.curve("none", measure)[0][1]), *detector.curve(operation, measure)]
             places = range(len(points))
-            line = panel.plot(places, [_value(point.value) for _, point in points], marker="o", markersize=3, label=one.title)[0]
+            line = panel.plot(places, [_value(point.value) for _, point in points], marker="o", markersize=3, label=detector.title)[0]
             low, high = ([_value(getattr(point, end)) for _, point in points] for end in ("low", "high"))
             panel.fill_between(places, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
             panel.set_xticks(list(places), ["none", *(f"{strength:g}" for strength, _ in points[1:])])
@@ -136,8 +143,8 @@ def robustness_figure(found: Sequence[Robustness], file: Path, measure: str = "a
         panel.grid(alpha=0.3)
     panels[0].set_ylabel(f"{LABELS[measure]} (%)")
     panels[0].legend(fontsize=8)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=130)
+    with written_whole(file) as partial:
+        figure.savefig(partial, dpi=130)
 
 
 def _value(value: float | None) -> float:

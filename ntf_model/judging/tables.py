@@ -7,9 +7,12 @@ import html
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
-from ntf_model.judging.evaluate import Evaluation, Measure, Row
+from ntf_model.files import write_text
+from ntf_model.judging.bootstrap import Measure
+from ntf_model.judging.evaluate import Evaluation, Row
 
 Form = Literal["markdown", "csv", "latex", "html"]
 SUFFIXES: dict[Form, str] = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "html": ".html"}
@@ -65,8 +68,8 @@ def comparison_tables(evaluations: Mapping[str, Evaluation], *, paper_convention
         columns = [LABELS[key] for key in PAPER_COLUMNS] * (len(subsets) + 1)
         rows = []
         for name, evaluation in evaluations.items():
-            found = [evaluation.row(subset) for subset in subsets] + [evaluation.families[family]["unweighted"]]
-            rows.append([name, *(_value(row, key, paper_convention) for row in found for key in PAPER_COLUMNS)])
+            cells = [evaluation.row(subset) for subset in subsets] + [evaluation.families[family]["unweighted"]]
+            rows.append([name, *(_value(row, key, paper_convention) for row in cells for key in PAPER_COLUMNS)])
         groups = [("", 1), *((subset, len(PAPER_COLUMNS)) for subset in [*subsets, "Average"])]
         tables.append(Table(f"Results on {family}", ["Method", *columns], rows, groups, f"Per cent. {_convention(paper_convention)}"))
     return tables
@@ -75,6 +78,15 @@ def comparison_tables(evaluations: Mapping[str, Evaluation], *, paper_convention
 def save_tables(tables: Sequence[Table], form: Form) -> str:
     """Several tables as one text."""
     return "\n".join(table.render(form) for table in tables)
+
+
+def write_table(table: Table, stem: Path) -> list[Path]:
+    """Writes a table in every form, Markdown first, to `stem` with the suffix of the form. Returns the files."""
+    files = []
+    for form, suffix in SUFFIXES.items():
+        files.append(stem.with_suffix(suffix))
+        write_text(files[-1], table.render(form))
+    return files
 
 
 def percent(measure: Measure, interval: bool = False) -> str:

@@ -59,7 +59,7 @@ def shape_of(visual: Mapping[str, torch.Tensor]) -> dict[str, int]:
     try:
         width, _, patch, _ = visual["conv1.weight"].shape
         side = round((len(visual["positional_embedding"]) - 1) ** 0.5)
-        blocks = {found[1] for key in visual if (found := re.match(r"transformer\.resblocks\.(\d+)\.", key))}
+        blocks = {match[1] for key in visual if (match := re.match(r"transformer\.resblocks\.(\d+)\.", key))}
         return {"width": width, "layers": len(blocks), "patch": patch, "size": side * patch, "embedding": visual["proj"].shape[1]}
     except (KeyError, ValueError) as error:
         raise InputError(f"the image tower lacks {error}", "Only CLIP with a vision transformer is read") from None

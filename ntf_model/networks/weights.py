@@ -21,7 +21,7 @@ def read_state(path: Path | str) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint file: safetensors, or a torch file of tensors and plain containers.
 
     The state dict is the file's top level or one of its entries `ENTRIES`; a prefix "module." (DataParallel) is taken off. Raises
-    InputError, with the mend, if the file is missing, damaged, has no tensors, or wants to build objects when it is read.
+    InputError, with the fix, if the file is missing, damaged, has no tensors, or wants to build objects when it is read.
     """
     path = Path(path)
     if not path.is_file():
@@ -65,20 +65,19 @@ def load_into(
     wanted = {official(key): key for key in own}
     left_over = [key for key in state if key not in wanted and not key.startswith(tuple(unused))]
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    for keys, what in ((missing, "lacks"), (left_over, "has an unexpected")):
+    for keys, what in ((missing, "lacks the"), (left_over, "has an unexpected")):
         if keys:
-            raise InputError(
-                f"{source} {what} key {keys[0]!r} (one of {len(keys)})", "It belongs to another network or another version of it"
-            )
-    found = {}
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise InputError(f"{source} {what} key {keys[0]!r}{more}", "It belongs to another network or another version of it")
+    values = {}
     for name, key in wanted.items():
         value = state.get(name, torch.zeros_like(own[key]))
         if value.shape != own[key].shape:
             raise InputError(
                 f"{source}: {name} has the shape {list(value.shape)}, the network {list(own[key].shape)}", "It belongs to another network"
             )
-        found[key] = value
-    network.load_state_dict(found)
+        values[key] = value
+    network.load_state_dict(values)
 
 
 def official_state(network: nn.Module, official: Callable[[str], str] = str) -> dict[str, torch.Tensor]:

@@ -18,15 +18,15 @@ from pydantic import BaseModel
 
 from ntf_model.data.data import REAL, DetectionData, DetectionSplits
 from ntf_model.detector import Progress, silent
-from ntf_model.errors import InputError
-from ntf_model.judging.evaluate import Evaluation, Measure, bootstrap_counts, evaluate
-from ntf_model.judging.metrics import MEASURES, resample
+from ntf_model.errors import InputError, counted
+from ntf_model.judging.bootstrap import Measure, bootstrap_counts, resample, with_interval
+from ntf_model.judging.evaluate import Evaluation, evaluate
+from ntf_model.judging.metrics import MEASURES
 from ntf_model.judging.tables import LABELS, Table, percent
 from ntf_model.ntf.config import NTFConfig, merge
 from ntf_model.ntf.ntf import NTFDetector
-from ntf_model.runs import RUN_FILE
+from ntf_model.runs import EVALUATION_FILE, RUN_FILE, STAGE1_FOLDER, read_config
 
-EVALUATION_FILE = "evaluation.json"
 SHOWN = ("ap", "auroc", "acc_fixed", "tpr_at_fpr_5")
 BASE, LINE_TO_BEAT = "ntf", "cross-entropy"
 
@@ -86,11 +86,11 @@ class Ablation(BaseModel):
 
 def source_variants(splits: DetectionSplits) -> dict[str, Variant]:
     """NTF and the line to beat trained on each single subset: the training source (Fig. 4)."""
-    made = {}
+    variants = {}
     for name in splits.train.fake_subsets:
-        made[f"{BASE}:{name}"] = Variant(f"NTF on {name}", subsets=(name,))
-        made[f"{LINE_TO_BEAT}:{name}"] = Variant(f"cross-entropy on {name}", VARIANTS[LINE_TO_BEAT].changes, (name,))
-    return made
+        variants[f"{BASE}:{name}"] = Variant(f"NTF on {name}", subsets=(name,))
+        variants[f"{LINE_TO_BEAT}:{name}"] = Variant(f"cross-entropy on {name}", VARIANTS[LINE_TO_BEAT].changes, (name,))
+    return variants
 
 
 def breadth_variants(splits: DetectionSplits, counts: Sequence[int]) -> dict[str, Variant]:
@@ -98,8 +98,10 @@ def breadth_variants(splits: DetectionSplits, counts: Sequence[int]) -> dict[str
     names = splits.train.fake_subsets
     wrong = [count for count in counts if not 1 <= count <= len(names)]
     if wrong:
-        raise InputError(f"cannot train on {wrong[0]} subsets", f"The data have {len(names)}")
-    return {f"{BASE}:first-{count}": Variant(f"NTF on {count} subsets", subsets=tuple(names[:count])) for count in counts}
+        raise InputError(
+            f"cannot train on {counted(wrong[0], 'subset')}", f"The data have {len(names)}: choose at most as many, and at least one"
+        )
+    return {f"{BASE}:first-{count}": Variant(f"NTF on {counted(count, 'subset')}", subsets=tuple(names[:count])) for count in counts}
 
 
 def chosen_variants(
@@ -134,7 +136,7 @@ def ablate(
     InputError for an unknown subset, or if `output` holds runs on other data.
     """
     runs = [(name, variant, seed) for name, variant in variants.items() for seed in seeds]
-    kept: dict[str, list[Evaluation]] = {name: [] for name in variants}
+    evaluations: dict[str, list[Evaluation]] = {name: [] for name in variants}
     trained_on: dict[str, list[str]] = {}
     stage1: dict[str, Path] = {}
     for place, (name, variant, seed) in enumerate(runs):
@@ -146,19 +148,20 @@ def ablate(
         folder = Path(output) / name.replace(":", "-") / str(seed)
         key = _stage1_key(settings, splits.train, part.train)
         if (folder / EVALUATION_FILE).is_file():
-            found = Evaluation.load(folder / EVALUATION_FILE)
-            _check_same(found, splits, settings, folder)
+            evaluation = Evaluation.load(folder / EVALUATION_FILE)
+            _check_same(evaluation, splits, settings, folder)
         else:
             detector = _trained(part, settings, folder, device)
             if detector is None:
                 detector = NTFDetector.fit(part, settings, folder, resume=True, device=device, stage1=stage1.get(key))
-            found = evaluate(detector, splits.test, part.validation, bootstrap=0)
-            found.save(folder / EVALUATION_FILE)
-        if (folder / "stage1").is_dir():
-            stage1.setdefault(key, folder / "stage1")
-        kept[name].append(found)
+            evaluation = evaluate(detector, splits.test, part.validation, bootstrap=0)
+            evaluation.save(folder / EVALUATION_FILE)
+        if (folder / STAGE1_FOLDER).is_dir():
+            stage1.setdefault(key, folder / STAGE1_FOLDER)
+        evaluations[name].append(evaluation)
     on_progress(len(runs), len(runs), "ablation")
-    return summarise_ablation(splits.test, kept, trained_on, {name: variant.title for name, variant in variants.items()}, seeds, bootstrap)
+    titles = {name: variant.title for name, variant in variants.items()}
+    return summarise_ablation(splits.test, evaluations, trained_on, titles, seeds, bootstrap)
 
 
 def summarise_ablation(
@@ -170,56 +173,57 @@ def summarise_ablation(
     bootstrap: int = 1000,
 ) -> Ablation:
     """The table's rows from evaluations that are there already, one for each variant and seed."""
-    drawn = {name: [_replicates(test, one, bootstrap) for one in found] for name, found in evaluations.items()}
+    drawn = {name: [_replicates(test, run, bootstrap) for run in runs] for name, runs in evaluations.items()}
     results = []
-    for name, found in evaluations.items():
+    for name, runs in evaluations.items():
         unseen = [subset for subset in test.fake_subsets if subset not in trained_on[name]]
         lines = (other for other in evaluations if other.split(":")[0] == LINE_TO_BEAT and trained_on[other] == trained_on[name])
         line = next(lines, None)
         counted = unseen or test.fake_subsets
         gain = None
         if line is not None and line != name:
-            gain = {key: _difference(found, evaluations[line], drawn[name], drawn[line], counted, key) for key in MEASURES}
+            gain = {key: _difference(runs, evaluations[line], drawn[name], drawn[line], counted, key) for key in MEASURES}
         results.append(
             Result(
                 variant=name,
                 title=titles[name],
                 trained_on=trained_on[name],
                 seeds=list(seeds),
-                overall={key: _mean(found, drawn[name], test.fake_subsets, key) for key in MEASURES},
-                unseen={key: _mean(found, drawn[name], unseen, key) for key in MEASURES} if unseen else None,
+                overall={key: _mean(runs, drawn[name], test.fake_subsets, key) for key in MEASURES},
+                unseen={key: _mean(runs, drawn[name], unseen, key) for key in MEASURES} if unseen else None,
                 gain=gain,
             )
         )
     return Ablation(data_digest=test.digest, results=results)
 
 
-def ablation_table(found: Ablation) -> Table:
+def ablation_table(ablation: Ablation) -> Table:
     """One row for each variant: the measures over the test subsets that were not trained on (all of them, where none was left out), and
     the gain in AP over cross-entropy alone."""
     rows = []
-    for result in found.results:
+    for result in ablation.results:
         values = result.unseen or result.overall
         gain = "–" if result.gain is None else percent(result.gain["ap"], True)
         rows.append([result.title, str(len(result.trained_on)), *(percent(values[key], True) for key in SHOWN), gain])
-    seeds = len(found.results[0].seeds) if found.results else 0
+    seeds = len(ablation.results[0].seeds) if ablation.results else 0
     note = (
-        f"Per cent, means over test subsets and {seeds} seeds; 95 % intervals from a bootstrap over seeds and pictures. Subsets that were "
-        "trained on are left out of the means unless all were. The gain is against cross-entropy alone on the same data, drawn in pairs."
+        f"Per cent, means over test subsets and {counted(seeds, 'seed')}; 95 % intervals from a bootstrap over seeds and pictures. Subsets "
+        "that were trained on are left out of the means unless all were. The gain, in percentage points, is against cross-entropy alone on "
+        "the same data, drawn in pairs."
     )
     header = ["variant", "subsets trained on", *(LABELS[key] for key in SHOWN), "gain in AP"]
     return Table("Ablations", header, rows, note=note)
 
 
-def _replicates(test: DetectionData, found: Evaluation, bootstrap: int) -> dict[str, dict[str, np.ndarray]]:
+def _replicates(test: DetectionData, evaluation: Evaluation, bootstrap: int) -> dict[str, dict[str, np.ndarray]]:
     """Bootstrap replicates of every subset's measures; all runs draw the same pictures."""
-    scores = np.array(found.scores.score)
-    made = {}
+    scores = np.array(evaluation.scores.score)
+    replicates = {}
     for subset in test.fake_subsets:
-        members = test.judged_rows(subset)
+        members = test.evaluated_rows(subset)
         counts = bootstrap_counts(test, members, bootstrap, seed=0)
-        made[subset] = resample(test.labels[members], scores[members], found.threshold, counts)
-    return made
+        replicates[subset] = resample(test.labels[members], scores[members], evaluation.threshold, counts)
+    return replicates
 
 
 def _seed_draws(seeds: int, replicates: int) -> np.ndarray:
@@ -228,38 +232,31 @@ def _seed_draws(seeds: int, replicates: int) -> np.ndarray:
     return rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=replicates) / seeds
 
 
-def _point(found: Sequence[Evaluation], subsets: Sequence[str], key: str) -> float:
-    values = [one.row(subset).measures[key].value for one in found for subset in subsets]
+def _point(runs: Sequence[Evaluation], subsets: Sequence[str], key: str) -> float:
+    values = [run.row(subset).measures[key].value for run in runs for subset in subsets]
     return float(np.mean([np.nan if value is None else value for value in values]))
 
 
 def _drawn(drawn: Sequence[Mapping[str, Mapping[str, np.ndarray]]], subsets: Sequence[str], key: str) -> np.ndarray:
     """The mean over subsets and drawn seeds in each replicate."""
-    by_seed = np.stack([np.mean([one[subset][key] for subset in subsets], axis=0) for one in drawn], axis=1)
+    by_seed = np.stack([np.mean([replicates[subset][key] for subset in subsets], axis=0) for replicates in drawn], axis=1)
     return (by_seed * _seed_draws(by_seed.shape[1], len(by_seed))).sum(1)
 
 
-def _mean(found: Sequence[Evaluation], drawn: Sequence[Any], subsets: Sequence[str], key: str) -> Measure:
-    return _interval(_point(found, subsets, key), _drawn(drawn, subsets, key))
+def _mean(runs: Sequence[Evaluation], drawn: Sequence[Any], subsets: Sequence[str], key: str) -> Measure:
+    return with_interval(_point(runs, subsets, key), _drawn(drawn, subsets, key))
 
 
 def _difference(
-    found: Sequence[Evaluation],
+    runs: Sequence[Evaluation],
     line: Sequence[Evaluation],
     drawn: Sequence[Any],
     line_drawn: Sequence[Any],
     subsets: Sequence[str],
     key: str,
 ) -> Measure:
-    value = _point(found, subsets, key) - _point(line, subsets, key)
-    return _interval(value, _drawn(drawn, subsets, key) - _drawn(line_drawn, subsets, key))
-
-
-def _interval(value: float, drawn: np.ndarray) -> Measure:
-    if np.isnan(value):
-        return Measure(value=None)
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return Measure(value=value, low=float(low), high=float(high))
+    value = _point(runs, subsets, key) - _point(line, subsets, key)
+    return with_interval(value, _drawn(drawn, subsets, key) - _drawn(line_drawn, subsets, key))
 
 
 def _stage1_key(config: NTFConfig, whole: DetectionData, part: DetectionData) -> str:
@@ -278,9 +275,9 @@ def _trained(splits: DetectionSplits, config: NTFConfig, folder: Path, device: s
     return NTFDetector.from_pretrained(folder, device) if same and run["config"] == config.model_dump(mode="json") else None
 
 
-def _check_same(found: Evaluation, splits: DetectionSplits, config: NTFConfig, folder: Path) -> None:
-    kept = json.loads((folder / "config.json").read_text()).get("config")
-    if found.data_digest != splits.test.digest or kept != config.model_dump(mode="json"):
+def _check_same(evaluation: Evaluation, splits: DetectionSplits, config: NTFConfig, folder: Path) -> None:
+    kept = read_config(folder).get("config")
+    if evaluation.data_digest != splits.test.digest or kept != config.model_dump(mode="json"):
         raise InputError(f"{folder} holds a run on other data or with other settings", "Choose another output folder")
 
 

@@ -6,15 +6,15 @@ Colour jitter, greyscale and resized crops are not here on purpose: they damage 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-import cv2
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from ntf_model.data.data import ItemDataset, items_of
-from ntf_model.data.images import reflect_to
+from ntf_model.data.images import gaussian_blur, jpeg_compress, reflect_to
+from ntf_model.data.loader import Batch
 from ntf_model.data.sampling import Draw
 
 
@@ -50,14 +50,6 @@ class View(Protocol):
     def __call__(self, image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray: ...
 
 
-class Batch(NamedTuple):
-    """`pixels` uint8 `[N, views, 3, S, S]`, `labels` and `rows` int64 `[N]`."""
-
-    pixels: torch.Tensor
-    labels: torch.Tensor
-    rows: torch.Tensor
-
-
 class Views:
     """`views` random crops of each drawn picture. All randomness comes from the draws' seeds."""
 
@@ -77,20 +69,6 @@ class Views:
 
     def __len__(self) -> int:
         return len(self.dataset)
-
-
-def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur of `uint8` `[H, W, 3]`, kernel cut at four sigma, edges reflected; `sigma` in pixels, 0 leaves it as it is."""
-    if sigma <= 0:
-        return image
-    width = 2 * int(4 * sigma + 0.5) + 1
-    return cv2.GaussianBlur(image, (width, width), sigma, borderType=cv2.BORDER_REFLECT)
-
-
-def jpeg_compress(image: np.ndarray, quality: int) -> np.ndarray:
-    """`uint8` RGB `[H, W, 3]` through JPEG at `quality` (1 to 100) and back."""
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
-    return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def to_tensor(images: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device | str) -> torch.Tensor:

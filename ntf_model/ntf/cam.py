@@ -21,7 +21,7 @@ class Activation(NamedTuple):
     gradients: torch.Tensor
 
 
-def activations(score: Callable[[torch.Tensor], torch.Tensor], layers: Sequence[nn.Module], pixels: torch.Tensor) -> list[Activation]:
+def watch(score: Callable[[torch.Tensor], torch.Tensor], layers: Sequence[nn.Module], pixels: torch.Tensor) -> list[Activation]:
     """Runs `score` (pixels `[N, 3, H, W]` to `[N]`, the raw logit of what is to be explained) and looks at `layers` on the way."""
     seen: dict[int, torch.Tensor] = {}
 
@@ -57,13 +57,13 @@ def channel_weights(activation: Activation, method: Method = "gradcam++") -> tor
     return (torch.where(gradients != 0, alpha, 0.0) * gradients.relu()).sum((2, 3))
 
 
-def heat_maps(found: Sequence[Activation], size: tuple[int, int], method: Method = "gradcam++") -> np.ndarray:
+def heat_maps(activations: Sequence[Activation], size: tuple[int, int], method: Method = "gradcam++") -> np.ndarray:
     """One map for each picture, averaged over layers: float32 `[N, H, W]` from 0 to nearly 1; `size` is (H, W) in pixels."""
     layers = []
-    for activation in found:
+    for activation in activations:
         weights = channel_weights(activation, method)
         cam = (weights[:, :, None, None] * activation.values).sum(1).relu().cpu().numpy().astype(np.float32)
-        layers.append(np.stack([cv2.resize(one, (size[1], size[0])) for one in _scaled(cam)]))
+        layers.append(np.stack([cv2.resize(heat, (size[1], size[0])) for heat in _scaled(cam)]))
     return _scaled(np.maximum(np.mean(layers, axis=0, dtype=np.float32), 0))
 
 
@@ -71,7 +71,7 @@ def grad_cam(
     score: Callable[[torch.Tensor], torch.Tensor], layers: Sequence[nn.Module], pixels: torch.Tensor, method: Method = "gradcam++"
 ) -> np.ndarray:
     """Heat maps of `score` for `pixels` `[N, 3, H, W]`, at their size: float32 `[N, H, W]` in [0, 1]. The network must be in eval mode."""
-    return heat_maps(activations(score, layers, pixels), tuple(pixels.shape[-2:]), method)
+    return heat_maps(watch(score, layers, pixels), tuple(pixels.shape[-2:]), method)
 
 
 def _scaled(maps: np.ndarray) -> np.ndarray:

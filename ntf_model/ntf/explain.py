@@ -14,14 +14,16 @@ from PIL import Image, ImageDraw
 
 from ntf_model.data.data import FAKE, DetectionData
 from ntf_model.data.images import center_crop
+from ntf_model.data.loader import batches_of
 from ntf_model.errors import InputError
-from ntf_model.judging.evaluate import Evaluation, Scored, batches_of, summarise
+from ntf_model.files import write_image, write_json, written_whole
+from ntf_model.judging.evaluate import Evaluation, Scored, summarise
 from ntf_model.judging.metrics import best_threshold
 from ntf_model.ntf.augment import to_tensor
 from ntf_model.ntf.cam import grad_cam
 from ntf_model.ntf.encoder import IMAGENET_MEAN, IMAGENET_STD, last_feature_map
 from ntf_model.ntf.ntf import NTFDetector
-from ntf_model.runs import write_json
+from ntf_model.runs import EMBEDDINGS_FIGURE, EMBEDDINGS_FILE, GRADCAM_FILE, GRADCAM_FOLDER, GRADCAM_SHEET
 
 
 def explain(detector: NTFDetector, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -66,20 +68,20 @@ class Explained:
     scores: list[float]
 
 
-def explain_subsets(detector: NTFDetector, data: DetectionData, *, each: int = 6, seed: int = 0) -> list[Explained]:
-    """Grad-CAM++ of `each` pictures, drawn at random, of every real source and every subset of fakes that has any."""
+def explain_subsets(detector: NTFDetector, data: DetectionData, *, count: int = 6, seed: int = 0) -> list[Explained]:
+    """Grad-CAM++ of `count` pictures, drawn at random, of every real source and every subset of fakes that has any."""
     names = list(dict.fromkeys([*(source for name in data.fake_subsets for source in data.sources_of(name)), *data.fake_subsets]))
     rng = np.random.default_rng(seed)
-    found = []
+    rows = []
     for name in names:
         fake = name in data.real_of
         members = np.flatnonzero((data.subsets == name) & ((data.labels == FAKE) == fake))
-        items = [data.dataset[int(index)] for index in rng.permutation(members)[:each]]
+        items = [data.dataset[int(index)] for index in rng.permutation(members)[:count]]
         if items:
             images = [item.image for item in items]
             crops, heats = explain(detector, images)
-            found.append(Explained(name, int(fake), [item.id for item in items], crops, heats, detector.score(images).tolist()))
-    return found
+            rows.append(Explained(name, int(fake), [item.id for item in items], crops, heats, detector.score(images).tolist()))
+    return rows
 
 
 def explanation_sheet(rows: Sequence[Explained], *, shown: int = 112) -> np.ndarray:
@@ -101,17 +103,16 @@ def explanation_sheet(rows: Sequence[Explained], *, shown: int = 112) -> np.ndar
 def save_explanations(rows: Sequence[Explained], folder: Path) -> list[Path]:
     """`gradcam.png`, the sheet, and the same as plain data: `gradcam.json` names for each row a PNG strip (each crop, then its overlay,
     side by side), and for each picture its id and score."""
-    strips = folder / "gradcam"
-    strips.mkdir(parents=True, exist_ok=True)
     record = []
     for number, row in enumerate(rows):
         pairs = [picture for crop, heat in zip(row.crops, row.heats, strict=True) for picture in (crop, overlay(crop, heat))]
-        Image.fromarray(np.concatenate(pairs, axis=1)).save(strips / f"{number:02d}.png")
+        strip = f"{GRADCAM_FOLDER}/{number:02d}.png"
+        write_image(folder / strip, np.concatenate(pairs, axis=1))
         pictures = [{"id": name, "score": score} for name, score in zip(row.ids, row.scores, strict=True)]
-        record.append({"name": row.name, "label": row.label, "strip": f"gradcam/{number:02d}.png", "pictures": pictures})
-    write_json(folder / "gradcam.json", {"side": rows[0].crops.shape[1] if rows else 0, "rows": record})
-    Image.fromarray(explanation_sheet(rows)).save(folder / "gradcam.png")
-    return [folder / "gradcam.png", folder / "gradcam.json"]
+        record.append({"name": row.name, "label": row.label, "strip": strip, "pictures": pictures})
+    write_json(folder / GRADCAM_FILE, {"side": rows[0].crops.shape[1] if rows else 0, "rows": record})
+    write_image(folder / GRADCAM_SHEET, explanation_sheet(rows))
+    return [folder / GRADCAM_SHEET, folder / GRADCAM_FILE]
 
 
 def evaluate_distance(detector: NTFDetector, data: DetectionData, validation: DetectionData, *, bootstrap: int = 1000) -> Evaluation:
@@ -174,28 +175,34 @@ def embedding_map(
     return EmbeddingMap(points, part.subsets.tolist(), part.labels.tolist(), ids)
 
 
-def save_embeddings(found: EmbeddingMap, folder: Path) -> list[Path]:
+def save_embeddings(embeddings: EmbeddingMap, folder: Path) -> list[Path]:
     """`embeddings.png` and the same as plain data in `embeddings.json`: `points`, `subsets`, `labels` and `ids`, column by column."""
-    embedding_figure(found, folder / "embeddings.png")
-    write_json(folder / "embeddings.json", {**vars(found), "points": found.points.round(4)})
-    return [folder / "embeddings.png", folder / "embeddings.json"]
+    embedding_figure(embeddings, folder / EMBEDDINGS_FIGURE)
+    write_json(folder / EMBEDDINGS_FILE, {**vars(embeddings), "points": embeddings.points.round(4)})
+    return [folder / EMBEDDINGS_FIGURE, folder / EMBEDDINGS_FILE]
 
 
-def embedding_figure(found: EmbeddingMap, file: Path) -> None:
+def embedding_figure(embeddings: EmbeddingMap, file: Path) -> None:
     """The map as a picture: reals as circles, fakes as crosses, one colour for each subset."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     panel = figure.subplots()
-    subsets = np.array(found.subsets)
-    labels = np.array(found.labels)
-    for label, name in dict.fromkeys(zip(found.labels, found.subsets, strict=True)):
+    subsets = np.array(embeddings.subsets)
+    labels = np.array(embeddings.labels)
+    for label, name in dict.fromkeys(zip(embeddings.labels, embeddings.subsets, strict=True)):
         rows = (subsets == name) & (labels == label)
         panel.scatter(
-            found.points[rows, 0], found.points[rows, 1], s=14, marker="x" if label == FAKE else "o", alpha=0.6, linewidths=0.8, label=name
+            embeddings.points[rows, 0],
+            embeddings.points[rows, 1],
+            s=14,
+            marker="x" if label == FAKE else "o",
+            alpha=0.6,
+            linewidths=0.8,
+            label=name,
         )
     panel.legend(fontsize=8, markerscale=1.5)
     panel.set_xticks([])
     panel.set_yticks([])
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=130)
+    with written_whole(file) as partial:
+        figure.savefig(partial, dpi=130)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from ntf_model.data.data import DetectionData
 from ntf_model.data.images import center_crop, reflect_to
-from ntf_model.judging.evaluate import batches_of
+from ntf_model.data.loader import batches_of
 from ntf_model.ntf.augment import to_tensor
 from ntf_model.ntf.config import NTFConfig
 from ntf_model.ntf.encoder import IMAGENET_MEAN, IMAGENET_STD

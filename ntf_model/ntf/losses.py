@@ -14,8 +14,8 @@ Reduction = Literal["mean", "sum"]
 TINY = 1e-12  # the smallest norm that is divided by
 
 
-class Parts(NamedTuple):
-    """A joint loss and the terms that it was made of, unweighted, for the log."""
+class JointLoss(NamedTuple):
+    """A joint loss and its terms, unweighted and detached, for the log."""
 
     total: torch.Tensor
     terms: dict[str, torch.Tensor]
@@ -66,8 +66,8 @@ def supcon(
     kept = views if anchors == "all" else 1
     others = ~torch.eye(views * count, dtype=torch.bool, device=features.device)[: kept * count]
     positives = mask.to(features.dtype).repeat(kept, views) * others
-    each, _ = contrast(rows[: kept * count] @ rows.T, positives, others, temperature)
-    return each.mean() * (temperature / base_temperature)
+    terms, _ = contrast(rows[: kept * count] @ rows.T, positives, others, temperature)
+    return terms.mean() * (temperature / base_temperature)
 
 
 def nt_xent(
@@ -88,8 +88,8 @@ def nt_xent(
     allowed = ~torch.eye(len(z), dtype=torch.bool, device=z.device)
     if source is not None:
         allowed &= (source.unsqueeze(0) != source.unsqueeze(1)) | pair.bool()
-    each, _ = contrast(z @ z.T, pair, allowed, temperature)
-    return each.mean() if reduction == "mean" else each.sum()
+    terms, _ = contrast(z @ z.T, pair, allowed, temperature)
+    return terms.mean() if reduction == "mean" else terms.sum()
 
 
 def homogeneous(
@@ -156,14 +156,14 @@ def extended_supcon(
     `reduction="sum"`. An anchor without positives adds 0; "mean_nonempty" does not count it. `anchors` "real" leaves fake anchors out:
     reals gather at the trace and fakes are pushed away, but not to one another.
     """
-    each, has = _extended(features, is_real, trace, temperature, log, normalise)
+    terms, has = _extended(features, is_real, trace, temperature, log, normalise)
     if anchors == "real":
-        each, has = each[is_real.bool()], has[is_real.bool()]
-    if not len(each):
+        terms, has = terms[is_real.bool()], has[is_real.bool()]
+    if not len(terms):
         return features.sum() * 0.0
     if reduction == "mean_nonempty":
-        return each.sum() / has.sum().clamp_min(1)
-    return each.mean() if reduction == "mean" else each.sum()
+        return terms.sum() / has.sum().clamp_min(1)
+    return terms.mean() if reduction == "mean" else terms.sum()
 
 
 def soft_supcon(
@@ -182,8 +182,8 @@ def soft_supcon(
         closeness = ((1 + cosine) / 2).clamp(0, 1)
         weight = torch.where(is_real.bool(), 1 - closeness, closeness).pow(sharpness)
         weight = weight / weight.sum().clamp_min(TINY)
-    each, _ = _extended(features, is_real, trace, temperature, log=True, normalise=True)
-    return (weight * each).sum()
+    terms, _ = _extended(features, is_real, trace, temperature, log=True, normalise=True)
+    return (weight * terms).sum()
 
 
 def trace_loss(
@@ -197,7 +197,7 @@ def trace_loss(
     hom_over: Literal["pairs", "anchors"] = "pairs",
     orthogonal: Literal["squared", "signed"] = "squared",
     reduction: Reduction = "mean",
-) -> Parts:
+) -> JointLoss:
     """L_tra, Eq. 4: L_hom + L_het + lambda L_ort, of those `terms` that are asked for.
 
     `hom`, `het` `[2N, d]`, rows i and i + N two views of one picture; `source` int `[2N]` names the picture. `reduction` "sum" with
@@ -212,7 +212,7 @@ def trace_loss(
         values["ort"] = orthogonality(hom, het, form=orthogonal)
     weights = {"hom": 1.0, "het": 1.0, "ort": lambda_}
     total = sum((weights[name] * value for name, value in values.items()), hom.new_zeros(()))
-    return Parts(total, {name: value.detach() for name, value in values.items()})
+    return JointLoss(total, {name: value.detach() for name, value in values.items()})
 
 
 def detection_loss(
@@ -224,7 +224,7 @@ def detection_loss(
     gamma: float = 0.5,
     contrastive: Literal["log", "literal", "soft", "reals", "none"] = "log",
     temperature: float = 0.07,
-) -> Parts:
+) -> JointLoss:
     """L_d, Eq. 7: L_ext + gamma L_ce. L_ce (Eq. 6) is the ordinary binary cross-entropy, averaged over the batch.
 
     `features` `[N, d]` from the auxiliary head, `logits` `[N]` (positive = fake), `is_fake` `[N]`, `trace` as in `extended_supcon`.
@@ -233,7 +233,7 @@ def detection_loss(
     """
     ce = F.binary_cross_entropy_with_logits(logits, is_fake.to(logits.dtype))
     if contrastive == "none":
-        return Parts(ce, {"ce": ce.detach()})
+        return JointLoss(ce, {"ce": ce.detach()})
     is_real = ~is_fake.bool()
     if contrastive == "soft":
         ext = soft_supcon(features, is_real, trace, temperature=temperature)
@@ -241,7 +241,7 @@ def detection_loss(
         ext = extended_supcon(features, is_real, trace, temperature=temperature, log=False, reduction="sum")
     else:
         ext = extended_supcon(features, is_real, trace, temperature=temperature, anchors="real" if contrastive == "reals" else "all")
-    return Parts(ext + gamma * ce, {"ext": ext.detach(), "ce": ce.detach()})
+    return JointLoss(ext + gamma * ce, {"ext": ext.detach(), "ce": ce.detach()})
 
 
 def spread(features: torch.Tensor) -> dict[str, float]:

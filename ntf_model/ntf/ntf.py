@@ -1,4 +1,4 @@
-"""Natural Trace Forensics as a detector: train it, save it, load it, ask it."""
+"""Natural Trace Forensics as a detector: training, saving, loading and scoring."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from torch import nn
 
 from ntf_model.data.data import DetectionSplits
 from ntf_model.data.loader import keep_decoded
-from ntf_model.detector import Detection, Detector, Progress, best_device, parse_settings, register_detector, silent
-from ntf_model.errors import InputError
+from ntf_model.detector import Detection, Detector, Progress, best_device, parse_settings, silent
 from ntf_model.judging.metrics import best_threshold
+from ntf_model.networks.weights import load_into, without_prefix
 from ntf_model.ntf.config import NTFConfig, preset
 from ntf_model.ntf.encoder import build_encoder, encoder_config
 from ntf_model.ntf.inference import predict, predict_data
 from ntf_model.ntf.network import DetectionNetwork, TraceNetwork, new_trace_network
 from ntf_model.ntf.stages import find_trace, learn_detection, learn_trace
-from ntf_model.runs import load_weights, save_weights, write_run
-from ntf_model.training.stage_loop import make_accelerator
+from ntf_model.registry import register_detector
+from ntf_model.runs import CONFIG_FILE, STAGE1_FOLDER, load_weights, save_weights, write_run
+from ntf_model.training.processes import make_accelerator, own_random_numbers
 
 TRACE_NAME = "ntf-stage1"
 
@@ -60,9 +61,8 @@ class NTFDetector(Detector):
         """
         config = config or NTFConfig()
         splits = splits._replace(train=keep_decoded(splits.train), validation=keep_decoded(splits.validation))  # for both stages
-        accelerator = make_accelerator(config, device)
-        with torch.random.fork_rng(devices=[accelerator.device] if accelerator.device.type == "cuda" else []):
-            torch.manual_seed(config.seed)
+        accelerator = make_accelerator(config.mixed_precision, device)
+        with own_random_numbers(accelerator, config.seed):
             options: dict[str, Any] = {"resume": resume, "on_progress": on_progress}
             history: list[dict[str, Any]] = []
             teacher = trace = None
@@ -100,8 +100,8 @@ class NTFDetector(Detector):
         return predict(self.network, images, self.config, self.device).features
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[Detection]:
-        found = predict(self.network, images, self.config, self.device)
-        rows = zip(found.probability.tolist(), self._distance(found.features).tolist(), strict=True)
+        predicted = predict(self.network, images, self.config, self.device)
+        rows = zip(predicted.probability.tolist(), self._distance(predicted.features).tolist(), strict=True)
         return [Detection(probability, distance, probability > self.threshold) for probability, distance in rows]
 
     def save_pretrained(self, folder: Path) -> None:
@@ -118,11 +118,11 @@ class NTFDetector(Detector):
     @classmethod
     def from_pretrained(cls, folder: Path | str, device: str | torch.device | None = None) -> NTFDetector:
         values, tensors = load_weights(folder, cls.name)
-        config = parse_settings(NTFConfig, values.get("config", {}), f"{folder}/config.json")
+        config = parse_settings(NTFConfig, values.get("config", {}), f"{folder}/{CONFIG_FILE}")
         encoder = build_encoder(config.encoder, None, values.get("backbone"))
         network = DetectionNetwork(encoder, config.projection_dim, config.stage2.freeze_encoder)
         trace = tensors.pop("trace", None)
-        _load(network, {name.removeprefix("network."): value for name, value in tensors.items()}, folder)
+        load_into(network, without_prefix(tensors, "network."), folder)
         return cls(network, trace, config, float(values.get("threshold", 0.5)), best_device(device))
 
     def _distance(self, features: np.ndarray) -> np.ndarray:
@@ -140,9 +140,9 @@ def save_teacher(network: TraceNetwork, config: NTFConfig, folder: Path) -> None
 def load_teacher(folder: Path | str) -> TraceNetwork:
     """Reads a trained stage 1. Raises InputError if it is missing or damaged."""
     values, tensors = load_weights(folder, TRACE_NAME)
-    config = parse_settings(NTFConfig, values.get("config", {}), f"{folder}/config.json")
+    config = parse_settings(NTFConfig, values.get("config", {}), f"{folder}/{CONFIG_FILE}")
     network = TraceNetwork(build_encoder(config.encoder, None, values.get("backbone")), config.projection_dim)
-    _load(network, tensors, folder)
+    load_into(network, tensors, folder)
     return network
 
 
@@ -155,15 +155,5 @@ def _teacher(
     teacher = new_trace_network(config)
     history = learn_trace(teacher, splits.train, config, accelerator, output, **options)
     if output and accelerator.is_main_process:
-        save_teacher(teacher, config, output / "stage1")
+        save_teacher(teacher, config, output / STAGE1_FOLDER)
     return teacher, history
-
-
-def _load(network: nn.Module, tensors: dict[str, torch.Tensor], folder: Path | str) -> None:
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = str(error).strip().split("\n")[1].strip()
-        raise InputError(
-            f"the weights in {folder} do not fit their configuration ({reason})", "Take the whole folder from one run"
-        ) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,17 +14,20 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from ntf_model.data.data import FAKE, REAL, DetectionData, DetectionSplits
+from ntf_model.data.loader import Batch
 from ntf_model.data.sampling import BalancedBatches, Draw
 from ntf_model.detector import Progress
 from ntf_model.judging.metrics import average_precision
-from ntf_model.ntf.augment import Batch, Views, to_tensor
-from ntf_model.ntf.config import NTFConfig
+from ntf_model.ntf.augment import Views, to_tensor
+from ntf_model.ntf.config import NTFConfig, StageConfig
 from ntf_model.ntf.encoder import IMAGENET_MEAN, IMAGENET_STD
 from ntf_model.ntf.inference import predict_data, trace_features
-from ntf_model.ntf.losses import Parts, detection_loss, spread, trace_loss
+from ntf_model.ntf.losses import JointLoss, detection_loss, spread, trace_loss
 from ntf_model.ntf.network import DetectionNetwork, TraceNetwork
-from ntf_model.training.stage_loop import Stage, gather_rows, run_stage
-from ntf_model.training.state import State
+from ntf_model.training.loop import EpochEnd, Stage, run_stage
+from ntf_model.training.processes import gather_rows
+from ntf_model.training.schedules import WarmupCosine
+from ntf_model.training.state import State, restore_tensors
 
 VIEWS_KEPT = 4  # of each picture, where a frozen encoder's embeddings are made once
 TINY = 1e-7  # keeps the logarithm of a probability finite
@@ -52,7 +55,7 @@ def learn_trace(
     settings = config.stage1
     last: dict[str, torch.Tensor] = {}
 
-    def loss(model: nn.Module, batch: Batch, step: int) -> Parts:
+    def loss(model: nn.Module, batch: Batch, step: int) -> JointLoss:
         views = to_tensor(batch.pixels.transpose(0, 1).flatten(0, 1), IMAGENET_MEAN, IMAGENET_STD, accelerator.device)
         hom, het = (_gather_views(accelerator, z.float()) for z in model(views))
         last["hom"] = hom.detach()
@@ -67,29 +70,28 @@ def learn_trace(
             orthogonal=settings.orthogonal,
             reduction=settings.reduction,
         )
-        return Parts(parts.total + 0.0 * (hom.sum() + het.sum()), parts.terms)  # a head without a loss still takes part in the exchange
+        return JointLoss(parts.total + 0.0 * (hom.sum() + het.sum()), parts.terms)  # a head without a loss still takes part in the exchange
 
-    def after_epoch(model: nn.Module, entry: dict[str, Any], state: State) -> bool:
-        entry |= {f"hom_{name}": value for name, value in spread(last["hom"]).items()}
-        return entry["epoch"] == settings.epochs
+    def after_epoch(model: nn.Module, epoch: int, best: dict[str, Any] | None) -> EpochEnd:
+        return EpochEnd({f"hom_{name}": value for name, value in spread(last["hom"]).items()}, epoch + 1 == settings.epochs)
 
     def batches(epoch: int, start: int) -> BalancedBatches:
         return _batches(train, settings.batch_size, config, accelerator, epoch, start, (REAL,))
 
     views = Views(train.dataset, config.augmentation.view, config.image_size, views=2)
-    stage = Stage("stage1", network, settings, views, batches, loss, after_epoch)
-    state, weights = run_stage(stage, accelerator, config, output, resume=resume, on_progress=on_progress)
-    network.load_state_dict(weights)
+    stage = _stage("stage1", network, settings, config, views=views, batches=batches, loss=loss, after_epoch=after_epoch)
+    state, weights = run_stage(stage, accelerator, output, resume=resume, on_progress=on_progress)
+    restore_tensors(network, weights)
     return state.history
 
 
 def find_trace(network: TraceNetwork, train: DetectionData, config: NTFConfig, device: torch.device) -> Trace:
     """The teacher's work for the whole of stage 2: z_hom of each real training picture's centre crop, detached."""
     real = np.flatnonzero(train.labels == REAL)
-    found = trace_features(network.to(device), train.take(real), config, device).clone()
-    features = found.new_zeros(len(train), found.shape[1])
-    features[torch.from_numpy(real).to(device)] = found
-    return Trace(features, F.normalize(found.mean(0), dim=0))
+    of_reals = trace_features(network.to(device), train.take(real), config, device).clone()
+    features = of_reals.new_zeros(len(train), of_reals.shape[1])
+    features[torch.from_numpy(real).to(device)] = of_reals
+    return Trace(features, F.normalize(of_reals.mean(0), dim=0))
 
 
 def learn_detection(
@@ -107,7 +109,7 @@ def learn_detection(
     entry. `trace` may be None if `stage2.contrastive` is "none"."""
     settings, train, device = config.stage2, splits.train, accelerator.device
 
-    def loss(model: nn.Module, batch: Batch, step: int) -> Parts:
+    def loss(model: nn.Module, batch: Batch, step: int) -> JointLoss:
         inputs = batch.pixels[:, 0]
         inputs = inputs.to(device) if network.frozen else to_tensor(inputs, IMAGENET_MEAN, IMAGENET_STD, device)
         z, logits = model(inputs)
@@ -125,12 +127,11 @@ def learn_detection(
             contrastive=settings.contrastive,
             temperature=settings.temperature,
         )
-        return Parts(parts.total + 0.0 * z.sum(), parts.terms)
+        return JointLoss(parts.total + 0.0 * z.sum(), parts.terms)
 
-    def after_epoch(model: nn.Module, entry: dict[str, Any], state: State) -> bool:
-        entry |= _validate(accelerator.unwrap_model(model), splits.validation, config, accelerator)
-        best = state.best
-        return best is None or _rank(entry) > _rank(best)
+    def after_epoch(model: nn.Module, epoch: int, best: dict[str, Any] | None) -> EpochEnd:
+        measures = _validate(accelerator.unwrap_model(model), splits.validation, config, accelerator)
+        return EpochEnd(measures, best is None or _rank(measures) > _rank(best))
 
     def stop(state: State) -> bool:
         return state.best is not None and state.epoch - state.best["epoch"] >= settings.patience
@@ -141,10 +142,18 @@ def learn_detection(
     views: Any = Views(train.dataset, config.augmentation.view, config.image_size)
     if network.frozen:
         views = KeptEmbeddings(network.to(device), views, config, device)
-    stage = Stage("stage2", network, settings, views, batches, loss, after_epoch, stop)
-    state, weights = run_stage(stage, accelerator, config, output, resume=resume, on_progress=on_progress)
-    network.load_state_dict(weights)
+    stage = _stage("stage2", network, settings, config, views=views, batches=batches, loss=loss, after_epoch=after_epoch, stop=stop)
+    state, weights = run_stage(stage, accelerator, output, resume=resume, on_progress=on_progress)
+    restore_tensors(network, weights)
     return state.history, state.best or {}
+
+
+def make_optimizer(parameters: Sequence[nn.Parameter], settings: StageConfig) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW with the same setting as its first beta."""
+    if settings.optimizer == "adamw":
+        betas = (settings.momentum, 0.999)
+        return torch.optim.AdamW(parameters, settings.lr, betas, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(parameters, settings.lr, settings.momentum, weight_decay=settings.weight_decay)
 
 
 class KeptEmbeddings:
@@ -168,6 +177,28 @@ class KeptEmbeddings:
         rows = torch.tensor([draw.row for draw in draws])
         views = torch.tensor([draw.seed % VIEWS_KEPT for draw in draws])
         return Batch(self.kept[rows, views].unsqueeze(1), self.labels[rows], rows)
+
+
+def _stage(
+    name: str, network: nn.Module, settings: StageConfig, config: NTFConfig, *, batches: Callable[[int, int], BalancedBatches], **parts: Any
+) -> Stage:
+    """A stage of NTF for the loop; `parts` are those in which the two stages differ."""
+    steps = -(-batches(0, 0).batches // config.gradient_accumulation) * settings.epochs
+    return Stage(
+        name,
+        network,
+        optimizer=lambda model: make_optimizer([value for value in model.parameters() if value.requires_grad], settings),
+        schedule=WarmupCosine(settings.lr, steps, settings.warmup, settings.final_lr),
+        epochs=settings.epochs,
+        batches=batches,
+        gathered=True,
+        accumulation=config.gradient_accumulation,
+        max_norm=settings.max_gradient,
+        threads=config.threads,
+        checkpoint_every=config.checkpoint_every,
+        advice=f"Lower `{name}.lr` or raise the batch size",
+        **parts,
+    )
 
 
 def _batches(
@@ -204,8 +235,8 @@ def _patch(pixels: torch.Tensor, size: int, seed: int, step: int) -> torch.Tenso
 def _validate(network: DetectionNetwork, data: DetectionData, config: NTFConfig, accelerator: Accelerator) -> dict[str, float]:
     """Mean AP over the subsets and cross-entropy on the validation split, its pictures shared among the processes."""
     rows = np.arange(accelerator.process_index, len(data), accelerator.num_processes)
-    found = predict_data(network, data.take(rows), config, accelerator.device).probability if len(rows) else np.empty(0)
-    pairs = gather_object(list(zip(rows.tolist(), found.tolist(), strict=True)))
+    own = predict_data(network, data.take(rows), config, accelerator.device).probability if len(rows) else np.empty(0)
+    pairs = gather_object(list(zip(rows.tolist(), own.tolist(), strict=True)))
     scores = np.empty(len(data))
     for row, score in pairs:
         scores[row] = score

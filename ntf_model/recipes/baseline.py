@@ -1,25 +1,37 @@
-"""What the baselines share as detectors: scoring in batches, saving, loading, and which pictures they can share with each other."""
+"""What the baselines share in training: balanced batches, one epoch after another, the best one on validation kept."""
 
 from __future__ import annotations
 
+import shutil
 from abc import abstractmethod
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from pydantic import Field
+from sklearn.metrics import average_precision_score
 from torch import nn
 
-from ntf_model.data.data import DetectionData, DetectionSplits, Item
-from ntf_model.detector import Detector, DetectorConfig, Progress, best_device, silent
-from ntf_model.errors import InputError
-from ntf_model.networks.weights import load_into, official_state
-from ntf_model.recipes.transforms import Preprocess
-from ntf_model.runs import load_weights, save_weights
-from ntf_model.training.loop import Batch, Plateau, Schedule, train
+from ntf_model.data.data import DetectionData, DetectionSplits, Item, ItemDataset, items_of
+from ntf_model.data.loader import read_batches
+from ntf_model.data.sampling import BalancedBatches, Draw
+from ntf_model.detector import DetectorConfig, Progress, silent
+from ntf_model.judging.evaluate import score_data
+from ntf_model.recipes.network import NetworkDetector
+from ntf_model.runs import CHECKPOINT_FOLDER, write_run
+from ntf_model.training.batch_norm import measure_batch_norm
+from ntf_model.training.loop import EpochEnd, Losses, Stage, plain_step, run_stage
+from ntf_model.training.meter import Meter
+from ntf_model.training.processes import make_accelerator, own_random_numbers
+from ntf_model.training.schedules import Plateau, Schedule
+from ntf_model.training.state import restore_tensors
+
+Batch = tuple[torch.Tensor, ...]
 
 
 class BaselineConfig(DetectorConfig):
@@ -33,88 +45,18 @@ class BaselineConfig(DetectorConfig):
     precise_bn: int = Field(0, ge=0)  # batches by which BatchNorm's statistics are measured after each epoch; 0: the running averages
     mixed_precision: Literal["no", "bf16"] = "no"
     threads: int = Field(4, gt=0)  # that read and augment pictures while the network works
+    checkpoint_every: int = Field(1000, gt=0)  # steps between checkpoints, beside one at the end of each epoch
 
 
-class NetworkDetector(Detector):
-    """A detector that is one network and one way of preparing pictures for it: scoring in batches, saving and loading."""
+class Validation(NamedTuple):
+    """Compared in order: of two epochs with the same AP, the one with the higher accuracy at 0.5 is the better."""
 
-    DEMO: ClassVar[dict[str, Any]] = {}  # what the preset "demo" changes in the defaults, which are the authors' recipe
-    SCRATCH: ClassVar[dict[str, Any]] = {}  # what the preset "default" changes in them: random weights instead of any that must be fetched
-    batch_pixels: ClassVar[int] = 32 * 256 * 256  # in one batch when scoring
-    config: Any  # an instance of the class's own Config
-
-    def __init__(self, config: Any, network: nn.Module, device: str | torch.device | None = None):
-        self.config, self.device = config, best_device(device)
-        self.network = network.to(self.device).eval()
-
-    @classmethod
-    def preset(cls, name: str, **changes: Any) -> Any:
-        """The configuration "paper" (the authors' recipe), "default" (the same network, nothing fetched) or "demo" (minutes on two cores),
-        with `changes`."""
-        presets = {"paper": {}, "default": cls.SCRATCH, "demo": cls.DEMO}
-        if name not in presets:
-            raise InputError(f"{cls.name} has no preset {name!r}", f"It has: {', '.join(presets)}")
-        return cls.parse_config({**presets[name], **changes})
-
-    @staticmethod
-    def official(key: str) -> str:
-        """Its authors' name for a tensor of the network."""
-        return key
-
-    @classmethod
-    @abstractmethod
-    def build(cls, config: Any) -> nn.Module:
-        """The network with its starting weights, all of which follow from the configuration."""
-
-    @property
-    @abstractmethod
-    def preprocess(self) -> Preprocess:
-        """How a picture is prepared at test time."""
-
-    @property
-    def note(self) -> str:
-        """What a reader of a table must know of this copy, such as that its backbone is random; often nothing."""
-        return ""
-
-    def probability(self, output: Any) -> torch.Tensor:
-        """P(fake) `[N]` from the network's output, by default one logit. In float64, so that sure answers keep their order."""
-        return torch.sigmoid(output.flatten().double())
-
-    def score(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        return self.score_tensors([self.preprocess(image) for image in images])
-
-    def score_tensors(self, tensors: Sequence[torch.Tensor]) -> np.ndarray:
-        """P(fake) of pictures that `preprocess` has been applied to: float64 `[N]`. Pictures of one size go through together."""
-        by_shape: dict[torch.Size, list[int]] = defaultdict(list)
-        for place, tensor in enumerate(tensors):
-            by_shape[tensor.shape].append(place)
-        scores = np.empty(len(tensors))
-        was_training = self.network.training
-        self.network.eval()
-        with torch.inference_mode():
-            for shape, places in by_shape.items():
-                step = max(1, self.batch_pixels // (shape[-1] * shape[-2]))
-                for start in range(0, len(places), step):
-                    part = places[start : start + step]
-                    output = self.network(torch.stack([tensors[place] for place in part]).to(self.device))
-                    scores[part] = self.probability(output).cpu().numpy()
-        self.network.train(was_training)
-        return scores
-
-    def save_pretrained(self, folder: Path) -> None:
-        save_weights(Path(folder), self.name, self.config.model_dump(mode="json"), official_state(self.network, self.official))
-
-    @classmethod
-    def from_pretrained(cls, folder: Path | str, device: str | torch.device | None = None) -> Self:
-        values, tensors = load_weights(folder, cls.name)
-        config = cls.parse_config({**values, "init": None})
-        network = cls.build(config)
-        load_into(network, tensors, folder, cls.official)
-        return cls(config.model_copy(update={"init": values.get("init")}), network, device)
+    ap: float
+    accuracy: float
 
 
 class Baseline(NetworkDetector):
-    """A network detector that is trained by gradient steps, as `ntf_model.training.loop` does it."""
+    """A network detector that is trained by gradient steps."""
 
     Config: ClassVar[type[BaselineConfig]] = BaselineConfig
     labels: ClassVar[tuple[int, ...]] = (0, 1)  # which classes it learns from
@@ -137,14 +79,9 @@ class Baseline(NetworkDetector):
     def begin(self, data: DetectionData) -> None:
         """Called with the training split before training: for recipes whose views need more than one picture."""
 
-    def step(self, network: nn.Module, optimizer: Any, backward: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """One step of the optimizer; `backward` computes the loss and its gradients. Returns the loss, detached."""
-        optimizer.zero_grad()
-        loss = backward().detach()
-        if self.clip_value is not None:
-            nn.utils.clip_grad_value_(network.parameters(), self.clip_value)
-        optimizer.step()
-        return loss
+    def step(self, optimizer: Any, backward: Callable[[], torch.Tensor]) -> None:
+        """One step of the optimizer; `backward` computes the loss and its gradients."""
+        plain_step(optimizer, backward)
 
     @classmethod
     def fit(
@@ -157,8 +94,87 @@ class Baseline(NetworkDetector):
         device: str | torch.device | None = None,
         on_progress: Progress = silent,
     ) -> Self:
+        """Trains with the weights of the epoch that has the highest AP on validation as the outcome.
+
+        `run.json` has the configuration as it was asked for. While the training runs, `checkpoint/` in `output` holds what `resume` goes
+        on from. Works under `accelerate launch` on several devices as it does on one.
+        """
         config = config or cls.Config()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            detector = cls(config, cls.build(config), device)
-        return train(detector, splits, config, output, resume=resume, on_progress=on_progress)
+        accelerator = make_accelerator(config.mixed_precision, device)
+        with own_random_numbers(accelerator, config.seed), Meter() as meter:
+            detector = cls(config, cls.build(config), accelerator.device)
+            detector.begin(splits.train)
+            state, best = run_stage(detector._stage(splits, accelerator), accelerator, output, resume=resume, on_progress=on_progress)
+        if best:  # there is none without an epoch
+            restore_tensors(detector.network, best)
+        detector.network.eval()
+        if output and accelerator.is_main_process:
+            detector.save_pretrained(output)
+            epochs = [{**entry, "seconds": seconds} for entry, seconds in zip(state.history, state.seconds, strict=True)]
+            best_epoch = state.best["epoch"] if state.best else None
+            cost = {"seconds": sum(state.seconds), "peak_memory": meter.peak_memory}
+            write_run(output, splits, config, {"epochs": epochs, "best_epoch": best_epoch, **cost})
+            shutil.rmtree(output / CHECKPOINT_FOLDER / cls.name, ignore_errors=True)
+        accelerator.wait_for_everyone()
+        return detector
+
+    def _stage(self, splits: DetectionSplits, accelerator: Accelerator) -> Stage:
+        """The training as the loop needs it."""
+        config, schedule = self.config, self.schedule()
+        views = DetectorViews(self, splits.train.dataset)
+
+        def batches(epoch: int, start: int) -> BalancedBatches:
+            rank, world = accelerator.process_index, accelerator.num_processes
+            return BalancedBatches(splits.train, config.batch_size, config.seed, epoch, self.labels, rank, world, start)
+
+        def loss(network: nn.Module, batch: Batch, number: int) -> Losses:
+            return self.loss(network, tuple(tensor.to(self.device) for tensor in batch)), {}
+
+        def inputs(epoch: int) -> Iterator[torch.Tensor]:
+            drawn = BalancedBatches(splits.train, config.batch_size, config.seed, epoch, self.labels)
+            for batch in read_batches(views, islice(drawn, config.precise_bn), config.threads):
+                yield batch[0].to(self.device).flatten(0, -4)
+
+        def after_epoch(network: nn.Module, epoch: int, best: dict[str, Any] | None) -> EpochEnd:
+            if config.precise_bn:
+                measure_batch_norm(self.network, inputs(epoch))
+            now = validate(self, splits.validation)
+            measures = {"validation_ap": now.ap, "validation_accuracy": now.accuracy, "learning_rate": schedule.rate(epoch, 0)}
+            return EpochEnd(measures, best is None or now > Validation(best["validation_ap"], best["validation_accuracy"]))
+
+        return Stage(
+            self.name,
+            self.network,
+            self.optimizer,
+            schedule,
+            config.epochs,
+            views,
+            batches,
+            loss,
+            after_epoch,
+            seed=lambda epoch: config.seed * 1_000_003 + epoch,
+            step=self.step,
+            max_value=self.clip_value,
+            threads=config.threads,
+            checkpoint_every=config.checkpoint_every,
+        )
+
+
+@dataclass(frozen=True)
+class DetectorViews:
+    """Makes batches of a baseline's own training examples."""
+
+    detector: Baseline
+    dataset: ItemDataset
+
+    def batch(self, draws: Sequence[Draw]) -> Batch:
+        """What `Baseline.view` gives, each of its tensors stacked over the batch."""
+        items = items_of(self.dataset, [draw.row for draw in draws])
+        views = [self.detector.view(item, np.random.default_rng(draw.seed)) for item, draw in zip(items, draws, strict=True)]
+        return tuple(torch.stack(column) for column in zip(*views, strict=True))
+
+
+def validate(detector: Baseline, data: DetectionData) -> Validation:
+    """AP, and accuracy at 0.5, over the whole split."""
+    scores = score_data(detector, data).scores
+    return Validation(round(float(average_precision_score(data.labels, scores)), 9), float(np.mean((scores > 0.5) == data.labels)))

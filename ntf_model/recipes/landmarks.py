@@ -23,8 +23,8 @@ class Landmarks:
 
     def of(self, item: Item) -> np.ndarray:
         """`[68 or 81, 2]` (x, y) in pixels of the picture."""
-        found = self.known.get(item.id)
-        return template_landmarks(*item.image.shape[:2]) if found is None else found
+        points = self.known.get(item.id)
+        return template_landmarks(*item.image.shape[:2]) if points is None else points
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:

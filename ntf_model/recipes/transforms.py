@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
 import torch
 from PIL import Image
+
+from ntf_model.data.images import jpeg_compress
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -76,9 +78,7 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
 def jpeg(image: np.ndarray, quality: int, codec: Codec = "pil") -> np.ndarray:
     """Compressed and decompressed as a baseline JPEG with halved chroma, by OpenCV or Pillow at their default settings."""
     if codec == "cv2":
-        _, encoded = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
-        decoded: Any = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-        return np.ascontiguousarray(decoded[..., ::-1])
+        return jpeg_compress(image, quality)
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, format="jpeg", quality=int(quality))
     return np.asarray(Image.open(stream))

@@ -1,263 +1,245 @@
-"""The training loop of the baselines: balanced batches, one epoch after another, the best one on validation kept."""
+"""The training loop of NTF's two stages and of the baselines."""
 
 from __future__ import annotations
 
-import copy
-import itertools
+import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from sklearn.metrics import average_precision_score
+from accelerate import Accelerator
 from torch import nn
 
-from ntf_model.data.data import DetectionData, DetectionSplits, ItemDataset, items_of
-from ntf_model.data.sampling import BalancedBatches, Draw
-from ntf_model.detector import Progress, silent
+from ntf_model.data.loader import BatchSource, read_batches
+from ntf_model.data.sampling import BalancedBatches
+from ntf_model.detector import Progress
 from ntf_model.errors import InputError
-from ntf_model.judging.evaluate import score_data
-from ntf_model.runs import write_run
-from ntf_model.training.meter import Meter
-from ntf_model.training.stage_loop import make_accelerator
+from ntf_model.runs import CHECKPOINT_FOLDER, TENSORBOARD_FOLDER
+from ntf_model.training.schedules import Schedule
+from ntf_model.training.state import State, learnt_tensors, load_checkpoint, save_checkpoint
 
-if TYPE_CHECKING:
-    from ntf_model.recipes.baseline import Baseline, BaselineConfig
-
-Batch = list[torch.Tensor]
-CHECKPOINT_FILE = "checkpoint.pt"
+Losses = tuple[torch.Tensor, dict[str, torch.Tensor]]  # the loss to learn from, and its terms for the log, detached
 
 
-class Schedule(Protocol):
-    """The learning rate of each epoch (from 0); None ends training. `record` is told the accuracy on validation after each."""
+class EpochEnd(NamedTuple):
+    """What was measured after an epoch, and whether it is the best one so far."""
 
-    def rate(self, epoch: int) -> float | None: ...
-
-    def record(self, accuracy: float) -> None: ...
-
-
-class ByEpoch:
-    """A learning rate that follows from the epoch alone."""
-
-    def __init__(self, rate_of: Callable[[int], float]):
-        self.rate_of = rate_of
-
-    def rate(self, epoch: int) -> float | None:
-        return self.rate_of(epoch)
-
-    def record(self, accuracy: float) -> None:
-        pass
+    measures: dict[str, Any]
+    is_best: bool
 
 
-class Plateau:
-    """Wang et al. 2020, section 3.2: a tenth of the rate when accuracy has not risen by 0.001 (after the first drop 0.002) for five
-    epochs, and the end when the rate falls under `lowest`."""
+def plain_step(optimizer: Any, backward: Callable[[], torch.Tensor]) -> None:
+    """The ordinary step: the gradients of the loss, and then the optimiser."""
+    backward()
+    optimizer.step()
 
-    def __init__(self, start: float, patience: int = 5, lowest: float = 1e-6):
-        self.current, self.patience, self.lowest = start, patience, lowest
-        self.best, self.waited, self.needed = -np.inf, 0, 0.001
 
-    def rate(self, epoch: int) -> float | None:
-        return self.current if self.current >= self.lowest else None
+@dataclass(frozen=True)
+class Stage:
+    """What the loop needs to know: a stage of NTF, or the training of a baseline.
 
-    def record(self, accuracy: float) -> None:
-        if accuracy >= self.best + self.needed:
-            self.best, self.waited = accuracy, 0
+    `loss` gives the loss of a batch. It is the mean over the batch of all processes if `gathered`, and otherwise over the part of this
+    process. `step` takes a step of the optimiser: `backward` computes the loss of the batch and its gradients, as often as it is called.
+    `after_epoch` is given the network, the epoch (from 0) and the entry of the best one so far.
+    """
+
+    name: str  # of the folder of its checkpoints, and in messages
+    network: nn.Module
+    optimizer: Callable[[nn.Module], Any]
+    schedule: Schedule
+    epochs: int
+    views: BatchSource
+    batches: Callable[[int, int], BalancedBatches]  # of (epoch, first batch)
+    loss: Callable[[nn.Module, Any, int], Losses]  # of (network, batch, number of the batch in the whole training)
+    after_epoch: Callable[[nn.Module, int, dict[str, Any] | None], EpochEnd]
+    stop: Callable[[State], bool] = lambda state: False  # whether training may end after an epoch
+    seed: Callable[[int], int] | None = None  # of torch's random numbers in an epoch; None: they go on
+    step: Callable[[Any, Callable[[], torch.Tensor]], object] = plain_step
+    gathered: bool = False
+    accumulation: int = 1  # batches to an optimiser step
+    max_norm: float | None = None  # at which gradients are clipped
+    max_value: float | None = None  # to which each value of a gradient is clipped
+    threads: int = 4  # that read and augment pictures while the network works
+    checkpoint_every: int = 1000  # steps between checkpoints, beside one at the end of each epoch
+    advice: str = "Lower `learning_rate`"  # if it diverges
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return self.batches(0, 0).batches
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.batches_per_epoch // self.accumulation)
+
+
+def run_stage(
+    stage: Stage, accelerator: Accelerator, output: Path | None, *, resume: bool, on_progress: Progress
+) -> tuple[State, dict[str, torch.Tensor]]:
+    """Trains `stage.network` in place. Returns the final state and the best epoch's weights on the CPU, without what is frozen.
+
+    With `output`, `output/checkpoint/NAME` is written after each epoch and every `checkpoint_every` steps, and `resume` goes on from it.
+    Raises InputError if the loss is no longer finite.
+    """
+    run = _Run(stage, accelerator, output)
+    if resume:
+        run.resume()
+    total = run.per_epoch * stage.epochs
+    with closing(run.batches()) as batches:
+        for batch in batches:
+            synced = run.train_on(batch)
+            state = run.state
+            on_progress(state.epoch * run.per_epoch + state.batch, total, run.message())
+            if state.batch == run.per_epoch:
+                run.close_epoch()
+            if state.batch == 0 or (synced and run.step % stage.checkpoint_every == 0):
+                run.save()
+            if state.stopped:
+                break
+    run.close()
+    return run.state, run.best
+
+
+class _Run:
+    """A stage under way."""
+
+    def __init__(self, stage: Stage, accelerator: Accelerator, output: Path | None):
+        network = stage.network.to(accelerator.device)
+        if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        self.learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.network, self.optimizer = accelerator.prepare(network, stage.optimizer(network))
+        self.stage, self.accelerator = stage, accelerator
+        self.folder = output / CHECKPOINT_FOLDER / stage.name if output else None
+        self.writer = _writer(output / TENSORBOARD_FOLDER / stage.name) if output and accelerator.is_main_process else None
+        self.per_epoch, self.steps_per_epoch = stage.batches_per_epoch, stage.steps_per_epoch
+        self.state = State(stopped=stage.epochs == 0 or stage.schedule.rate(0, 0) is None)
+        self.best: dict[str, torch.Tensor] = {}
+        self.sums: dict[str, Any] = {}
+        self.looked = time.perf_counter()
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps that have been taken."""
+        return self.state.epoch * self.steps_per_epoch + -(-self.state.batch // self.stage.accumulation)
+
+    def resume(self) -> None:
+        """Goes on from the last checkpoint, if there is one."""
+        saved = load_checkpoint(self.folder, self.accelerator, self._bare_network(), self.optimizer) if self.folder else None
+        if saved is None:
             return
-        self.waited += 1
-        if self.waited >= self.patience:
-            self.current, self.needed, self.waited = self.current / 10, 0.002, 0
-            self.best = -np.inf
+        self.state, self.best = saved
+        for entry in self.state.history:
+            self.stage.schedule.record(entry)
+        device = self.accelerator.device
+        self.sums = {name: torch.tensor(value, dtype=torch.float64, device=device) for name, value in self.state.sums.items()}
 
+    def batches(self) -> Generator[Any, None, None]:
+        """All batches from where the state stands to the end of the last epoch, read ahead across epochs."""
+        state, stage = self.state, self.stage
+        epochs = range(state.epoch, state.epoch if state.stopped else stage.epochs)
+        draws = chain.from_iterable(stage.batches(epoch, state.batch if epoch == state.epoch else 0) for epoch in epochs)
+        return read_batches(stage.views, draws, stage.threads, pin=self.accelerator.device.type == "cuda")
 
-def read_ahead(detector: Baseline, dataset: ItemDataset, batches: Iterable[list[Draw]], threads: int) -> Iterator[Batch]:
-    """The batches of a baseline's training views, in order, made by threads before they are needed. All randomness is the draws' seeds."""
+    def train_on(self, batch: Any) -> bool:
+        """One batch: its gradients and, if it is the last of its group, a step of the optimiser. Says whether there was a step."""
+        stage, state, accelerator = self.stage, self.state, self.accelerator
+        if state.batch == 0 and stage.seed is not None:
+            torch.manual_seed(stage.seed(state.epoch))
+        self.network.train()
+        first = state.batch // stage.accumulation * stage.accumulation  # of the batches that share this step
+        group = min(stage.accumulation, self.per_epoch - first)
+        last = state.batch - first == group - 1
+        scale = (accelerator.num_processes if stage.gathered else 1) / group  # processes average their gradients
+        evaluated: list[Losses] = []
 
-    def read(draws: list[Draw]) -> Batch:
-        items = items_of(dataset, [draw.row for draw in draws])
-        views = [detector.view(item, np.random.default_rng(draw.seed)) for item, draw in zip(items, draws, strict=True)]
-        return [torch.stack(column) for column in zip(*views, strict=True)]
-
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque = deque()
-        try:
-            for draws in batches:
-                waiting.append(pool.submit(read, draws))
-                if len(waiting) >= 2 * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-class Validation(NamedTuple):
-    """Compared in order: of two epochs with the same AP, the one with the higher accuracy at 0.5 is the better."""
-
-    ap: float
-    accuracy: float
-
-
-Trained = TypeVar("Trained", bound="Baseline")
-
-
-def train(
-    detector: Trained,
-    splits: DetectionSplits,
-    config: BaselineConfig,
-    output: Path | None,
-    *,
-    resume: bool = False,
-    on_progress: Progress = silent,
-) -> Trained:
-    """Trains `detector` in place and returns it with the weights of the epoch that had the highest AP on validation.
-
-    `config` is what was asked for, as the run's record has it. With `output`, each epoch is saved there, and `resume` goes on after the
-    last one saved. Runs under `accelerate launch` on several devices as it does on one.
-    """
-    detector.begin(splits.train)
-    accelerator = make_accelerator(detector.config, detector.device)
-    with Meter() as meter:
-        log, best = _learn(detector, splits, output if accelerator.is_main_process else None, resume, accelerator, on_progress)
-    _restore(detector.network, best["state"])
-    detector.network.eval()
-    if output and accelerator.is_main_process:
-        detector.save_pretrained(output)
-        cost = {"seconds": sum(row["seconds"] for row in log), "peak_memory": meter.peak_memory}
-        write_run(output, splits, config, {"epochs": log, "best_epoch": best.get("epoch"), **cost})
-        (output / CHECKPOINT_FILE).unlink(missing_ok=True)
-    accelerator.wait_for_everyone()
-    return detector
-
-
-def _learn(
-    detector: Baseline, splits: DetectionSplits, output: Path | None, resume: bool, accelerator: Any, on_progress: Progress
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """All epochs: one row of measurements for each, and the best one's weights ("state")."""
-    config = detector.config
-    network = accelerator.prepare(detector.network)
-    optimizer, schedule = detector.optimizer(network), detector.schedule()
-    log: list[dict[str, Any]] = []
-    best: dict[str, Any] = {"found": (-np.inf, 0.0), "state": copy.deepcopy(_learnt(detector.network))}
-    if resume and output and (output / CHECKPOINT_FILE).is_file():
-        saved = _read_checkpoint(output / CHECKPOINT_FILE)
-        _restore(detector.network, saved["network"])
-        optimizer.load_state_dict(saved["optimizer"])
-        log, best = saved["log"], saved["best"]
-        for row in log:
-            schedule.record(row["validation_accuracy"])
-    for epoch in range(len(log), config.epochs):
-        rate = schedule.rate(epoch)
-        if rate is None:
-            break
-        started = time.perf_counter()
-        set_rate(optimizer, rate)
-        loss = _epoch(detector, network, optimizer, splits.train, epoch, accelerator, on_progress)
-        if config.precise_bn:
-            measure_batch_norm(detector, splits.train, epoch, config.precise_bn)
-        found = validate(detector, splits.validation)
-        schedule.record(found.accuracy)
-        row = {"epoch": epoch, "loss": loss, "validation_ap": found.ap, "validation_accuracy": found.accuracy, "learning_rate": rate}
-        log.append({**row, "seconds": time.perf_counter() - started})
-        state = _learnt(detector.network)
-        if tuple(found) > tuple(best["found"]):
-            best = {"found": tuple(found), "epoch": epoch, "state": copy.deepcopy(state)}
-        if output:
-            _write_checkpoint(output, {"network": state, "optimizer": optimizer.state_dict(), "log": log, "best": best})
-    accelerator.unwrap_model(network, keep_fp32_wrapper=False)  # takes the mixed-precision forward off again
-    return log, best
-
-
-def measure_batch_norm(detector: Baseline, data: DetectionData, epoch: int, count: int) -> None:
-    """Sets the statistics of every BatchNorm to their means over `count` training batches at the present weights.
-
-    The running averages lag behind weights that move fast, and with a momentum of 0.01 (EfficientNet's) they are still near their start
-    after a hundred steps, so that a network which has learnt answers at random in testing ("precise BatchNorm", Wu and Johnson 2021).
-    """
-    layers = [module for module in detector.network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [layer.momentum for layer in layers]
-    if not layers:
-        return
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # the plain mean over batches
-    batches = itertools.islice(BalancedBatches(data, detector.config.batch_size, detector.config.seed, epoch, detector.labels), count)
-    detector.network.train()
-    with torch.no_grad():
-        for batch in read_ahead(detector, data.dataset, batches, detector.config.threads):
-            detector.network(batch[0].to(detector.device).flatten(0, -4))
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-
-
-def validate(detector: Baseline, data: DetectionData) -> Validation:
-    """AP, and accuracy at 0.5, over the whole split."""
-    scores = score_data(detector, data).scores
-    return Validation(round(float(average_precision_score(data.labels, scores)), 9), float(np.mean((scores > 0.5) == data.labels)))
-
-
-def set_rate(optimizer: Any, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-def _epoch(
-    detector: Baseline, network: nn.Module, optimizer: Any, data: DetectionData, epoch: int, accelerator: Any, on_progress: Progress
-) -> float:
-    """One pass over the training split; the mean loss."""
-    config = detector.config
-    batches = BalancedBatches(
-        data,
-        config.batch_size,
-        config.seed,
-        epoch,
-        labels=detector.labels,
-        rank=accelerator.process_index,
-        world_size=accelerator.num_processes,
-    )
-    network.train()
-    torch.manual_seed(config.seed * 1_000_003 + epoch)  # dropout too is the same after a resumption
-    total = 0.0
-    for done, batch in enumerate(read_ahead(detector, data.dataset, batches, config.threads)):
-        moved = [tensor.to(detector.device) for tensor in batch]
-
-        def backward(moved: Batch = moved) -> torch.Tensor:
-            loss = detector.loss(network, moved)
-            accelerator.backward(loss)
+        def backward() -> torch.Tensor:
+            loss, terms = stage.loss(self.network, batch, state.epoch * self.per_epoch + state.batch)
+            evaluated.append((loss.detach(), terms))
+            accelerator.backward(loss * scale)
+            if last and stage.max_norm is not None:
+                accelerator.clip_grad_norm_(self.learning, stage.max_norm)
+            if last and stage.max_value is not None:
+                accelerator.clip_grad_value_(self.learning, stage.max_value)
             return loss
 
-        loss = detector.step(network, optimizer, backward)
-        if not torch.isfinite(loss):
-            raise InputError(f"{detector.name}: the loss is {loss.item()} in epoch {epoch}", "Lower `learning_rate`")
-        total += loss.item()
-        on_progress(epoch * len(batches) + done + 1, config.epochs * len(batches), f"training {detector.name}")
-    return total / max(1, len(batches))
+        with nullcontext() if last else accelerator.no_sync(self.network):
+            if last:
+                self._set_rate(state.epoch * self.steps_per_epoch + state.batch // stage.accumulation)
+                stage.step(self.optimizer, backward)
+                self.optimizer.zero_grad()
+            else:
+                backward()
+        loss, terms = evaluated[0]
+        for name, value in {"loss": loss, **terms}.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value.double()
+        state.batch += 1
+        return last
+
+    def close_epoch(self) -> None:
+        """Measures the epoch that has ended, keeps its weights if it is the best, and moves on to the next one."""
+        stage, state = self.stage, self.state
+        means = {name: float(value) / self.per_epoch for name, value in self.sums.items()}
+        if not math.isfinite(means["loss"]):
+            raise InputError(f"{stage.name} diverged: in epoch {state.epoch + 1} its loss is {means['loss']}", stage.advice)
+        measures, is_best = stage.after_epoch(self.network, state.epoch, state.best)
+        entry = {"epoch": state.epoch + 1, **means, **measures}
+        if is_best:
+            state.best = entry
+            self.best = {name: value.detach().cpu().clone() for name, value in learnt_tensors(self._bare_network()).items()}
+        self._look_at_clock()
+        stage.schedule.record(entry)
+        state.history.append(entry)
+        state.epoch, state.batch, self.sums = state.epoch + 1, 0, {}
+        state.stopped = state.epoch == stage.epochs or stage.stop(state) or stage.schedule.rate(state.epoch, self.step) is None
+        self._log(entry)
+
+    def save(self) -> None:
+        """Writes a checkpoint, if this run has a folder."""
+        if not self.folder:
+            return
+        if self.state.batch:  # otherwise the present epoch has not begun
+            self._look_at_clock()
+        self.state.sums = {name: float(value) for name, value in self.sums.items()}
+        save_checkpoint(self.folder, self.accelerator, self._bare_network(), self.optimizer, self.state, self.best)
+
+    def close(self) -> None:
+        if self.writer:
+            self.writer.close()
+        self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=False)  # takes the mixed-precision forward off again
+
+    def message(self) -> str:
+        state = self.state
+        loss = f", loss {state.history[-1]['loss']:.4f}" if state.history else ""
+        return f"{self.stage.name}, epoch {state.epoch + 1} of {self.stage.epochs}{loss}"
+
+    def _bare_network(self) -> nn.Module:
+        return self.accelerator.unwrap_model(self.network)
+
+    def _set_rate(self, step: int) -> None:
+        rate = self.stage.schedule.rate(self.state.epoch, step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _look_at_clock(self) -> None:
+        """Adds the time since the last look to the present epoch."""
+        now, state = time.perf_counter(), self.state
+        state.seconds += [0.0] * (state.epoch + 1 - len(state.seconds))
+        state.seconds[state.epoch] += now - self.looked
+        self.looked = now
+
+    def _log(self, entry: dict[str, Any]) -> None:
+        if self.writer:
+            for name, value in entry.items():
+                if isinstance(value, (int, float)) and name != "epoch":
+                    self.writer.add_scalar(name, value, entry["epoch"])
 
 
-def _learnt(network: nn.Module) -> dict[str, torch.Tensor]:
-    """The state without what is frozen: of a linear layer on a large backbone only the layer."""
-    frozen = {name for name, value in network.named_parameters() if not value.requires_grad}
-    return {name: value for name, value in network.state_dict().items() if name not in frozen}
+def _writer(folder: Path) -> Any:
+    from torch.utils.tensorboard import SummaryWriter  # a second to import
 
-
-def _restore(network: nn.Module, learnt: dict[str, torch.Tensor]) -> None:
-    network.load_state_dict({**network.state_dict(), **learnt})
-
-
-def _write_checkpoint(output: Path, saved: dict[str, Any]) -> None:
-    output.mkdir(parents=True, exist_ok=True)
-    partial = output / (CHECKPOINT_FILE + ".partial")
-    torch.save(saved, partial)
-    partial.replace(output / CHECKPOINT_FILE)
-
-
-def _read_checkpoint(file: Path) -> dict[str, Any]:
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(f"{file} is damaged ({str(error).splitlines()[0]})", "Delete it to begin again") from None
+    return SummaryWriter(str(folder))

@@ -1,56 +1,69 @@
-"""Checkpoints that a stopped run goes on from exactly: tensors as safetensors, counters as JSON, nothing that could run."""
+"""Checkpoints that a stopped training goes on from exactly: tensors as safetensors, counters as JSON, nothing that could run."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 
-from ntf_model.errors import InputError
-from ntf_model.runs import write_json
+from ntf_model.errors import InputError, counted
+from ntf_model.files import write_json, write_tensors
+from ntf_model.runs import STATE_FILE, read_tensors
 
 
 @dataclass
 class State:
-    """Where a stage stands. `batch` counts the batches of `epoch` that are done, `sums` their losses, `history` is one entry an epoch.
-    `best` is the entry of the epoch whose weights are kept; stage 1 keeps its last."""
+    """Where a training stands. `batch` counts the batches of `epoch` that are done, `sums` their losses; `history` has an entry for each
+    epoch that has ended, and `seconds` how long each epoch took, the present one so far. `best` is the entry of the epoch whose weights are
+    kept."""
 
     epoch: int = 0
     batch: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
     best: dict[str, Any] | None = None
     stopped: bool = False
 
 
+def learnt_tensors(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The network's tensors without those that are frozen: of a linear layer on a large backbone only the layer."""
+    frozen = {name for name, value in network.named_parameters() if not value.requires_grad}
+    return {name: value for name, value in network.state_dict().items() if name not in frozen}
+
+
+def restore_tensors(network: nn.Module, learnt: Mapping[str, torch.Tensor]) -> None:
+    """Copies what `learnt_tensors` gave back into `network`. Raises RuntimeError if it is of another network."""
+    missing = learnt_tensors(network).keys() - learnt.keys()
+    if missing:
+        raise RuntimeError(f"it has no tensor {min(missing)}")
+    network.load_state_dict({**network.state_dict(), **learnt})
+
+
 def save_checkpoint(
-    folder: Path, accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer, state: State, best: dict[str, torch.Tensor]
+    folder: Path, accelerator: Accelerator, network: nn.Module, optimizer: Any, state: State, best: dict[str, torch.Tensor]
 ) -> None:
-    """Weights, momentum and best weights (`state.safetensors`), counters (`state.json`), and each process's random state.
+    """Weights, momentum and best weights (`EPOCH-BATCH.safetensors`), counters (`state.json`), and each process's random state.
 
     `state.json` is written last and names the tensors' file, so that a kill at any point leaves the checkpoint before it whole.
     """
     stem = f"{state.epoch:05d}-{state.batch:06d}"
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(_random_state(accelerator.device), folder / f"{stem}-rng{accelerator.process_index}.safetensors")
+    write_tensors(folder / f"{stem}-rng{accelerator.process_index}.safetensors", _random_state(accelerator.device))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        tensors = {f"model.{name}": value for name, value in accelerator.unwrap_model(model).state_dict().items()}
+        tensors = {f"model.{name}": value for name, value in learnt_tensors(network).items()}
         for index, values in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items() if isinstance(value, torch.Tensor)}
         tensors |= {f"best.{name}": value for name, value in best.items()}
-        save_file({name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}, folder / f"{stem}.safetensors")
+        write_tensors(folder / f"{stem}.safetensors", tensors)
         scaler = accelerator.scaler.state_dict() if accelerator.scaler else None
-        write_json(
-            folder / "state.json", {"tensors": stem, "state": asdict(state), "scaler": scaler, "processes": accelerator.num_processes}
-        )
+        write_json(folder / STATE_FILE, {"tensors": stem, "state": asdict(state), "scaler": scaler, "processes": accelerator.num_processes})
         for old in folder.glob("*.safetensors"):
             if not old.name.startswith(stem):
                 old.unlink()
@@ -58,36 +71,44 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[State, dict[str, torch.Tensor]]:
-    """Puts back what `save_checkpoint` wrote. Raises InputError if it is damaged, of another network, or of another number of processes."""
+    folder: Path, accelerator: Accelerator, network: nn.Module, optimizer: Any
+) -> tuple[State, dict[str, torch.Tensor]] | None:
+    """Puts back what `save_checkpoint` wrote: the state and the best weights. None if there is no checkpoint.
+
+    Raises InputError if it is damaged, of another network, or of another number of processes.
+    """
+    if not (folder / STATE_FILE).is_file():
+        return None
     try:
-        kept = json.loads((folder / "state.json").read_text())
-        tensors = _read_tensors(folder / f"{kept['tensors']}.safetensors")
-        if kept["processes"] != accelerator.num_processes:
+        saved = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        tensors = read_tensors(folder / f"{saved['tensors']}.safetensors")
+        if saved["processes"] != accelerator.num_processes:
             raise InputError(
-                f"{folder} was written by {kept['processes']} processes, not {accelerator.num_processes}",
-                "Resume with as many, or start afresh",
+                f"{folder} was written by {counted(saved['processes'], 'process')}, not {accelerator.num_processes}",
+                "Resume with as many, or delete the folder to begin again",
             )
-        accelerator.unwrap_model(model).load_state_dict(_under(tensors, "model."))
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        momenta: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in _under(tensors, "optimizer.").items():
-            index, _, key = name.partition(".")
-            like = parameters[int(index)]  # in its memory order, or sums come out a little different
-            momenta.setdefault(int(index), {})[key] = (
-                torch.empty_like(like, device="cpu").copy_(value) if value.shape == like.shape else value
-            )
-        optimizer.load_state_dict({"state": momenta, "param_groups": optimizer.state_dict()["param_groups"]})
-        if accelerator.scaler and kept["scaler"]:
-            accelerator.scaler.load_state_dict(kept["scaler"])
-        _set_random_state(_read_tensors(folder / f"{kept['tensors']}-rng{accelerator.process_index}.safetensors"), accelerator.device)
-        return State(**kept["state"]), _under(tensors, "best.")
+        restore_tensors(network, _under(tensors, "model."))
+        _restore_optimizer(optimizer, _under(tensors, "optimizer."))
+        if accelerator.scaler and saved["scaler"]:
+            accelerator.scaler.load_state_dict(saved["scaler"])
+        _set_random_state(read_tensors(folder / f"{saved['tensors']}-rng{accelerator.process_index}.safetensors"), accelerator.device)
+        return State(**saved["state"]), _under(tensors, "best.")
     except InputError:
         raise
     except Exception as error:
         reason = str(error).strip().split("\n", 1)[0]
-        raise InputError(f"the checkpoint {folder} cannot be used ({reason})", "Delete the folder to start this stage afresh") from None
+        raise InputError(f"the checkpoint {folder} cannot be used ({reason})", "Delete the folder to begin again") from None
+
+
+def _restore_optimizer(optimizer: Any, values: dict[str, torch.Tensor]) -> None:
+    """Momentum and its like, saved as "PARAMETER.NAME"."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    momenta: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in values.items():
+        index, _, key = name.partition(".")
+        like = parameters[int(index)]  # in its memory order, or sums come out a little different
+        momenta.setdefault(int(index), {})[key] = torch.empty_like(like, device="cpu").copy_(value) if value.shape == like.shape else value
+    optimizer.load_state_dict({"state": momenta, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _random_state(device: torch.device) -> dict[str, torch.Tensor]:
@@ -101,11 +122,6 @@ def _set_random_state(states: dict[str, torch.Tensor], device: torch.device) -> 
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
-
-
-def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
-    with safe_open(file, framework="pt") as tensors:
-        return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118 (not a dict)
 
 
 def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

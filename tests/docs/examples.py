@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from generators import registry
-from ntf_model import detector as detectors
+from ntf_model import registry as detectors
 from tests.docs.markdown import ROOT
 
 

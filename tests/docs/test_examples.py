@@ -14,7 +14,7 @@ from generators import registry
 from generators.checkpoints import Checkpoint
 from generators.errors import CheckpointError, InputError
 from ntf_model.data.data import from_folders
-from ntf_model.detector import detector_names, load_detector
+from ntf_model.registry import detector_names, load_detector
 from pipelines.build.build import run_build
 from pipelines.manifest.load import load_manifest
 from pipelines.plan.plan import make_plan

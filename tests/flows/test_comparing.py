@@ -65,7 +65,7 @@ def test_no_picture_is_decoded_twice_for_training_and_judging_several_detectors(
     [
         (lambda lines: lines[1:], "has no score for"),
         (lambda lines: [*lines, lines[0]], "comes a second time"),
-        (lambda lines: [*lines, "stranger.png,0.5"], "has a score for 'stranger.png' and 0 more that are no pictures of the data"),
+        (lambda lines: [*lines, "stranger.png,0.5"], "has a score for 1 id that no picture of the data has, such as 'stranger.png'"),
         (lambda lines: [lines[0].rpartition(",")[0] + ",nan", *lines[1:]], "the score nan is not between 0 and 1"),
     ],
 )

@@ -18,7 +18,7 @@ from flows.cli import app
 from flows.commands import options, store
 from generators import registry
 from generators.training.train import RECIPES
-from ntf_model.detector import detector_names
+from ntf_model.registry import detector_names
 from pipelines.examine.duplicates import DISTANCE
 from pipelines.export import FORMS
 from pipelines.export.licences import USES

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +12,12 @@ import torch
 from ntf_model.baselines import _caddm_facial_swap as facial_swap
 from ntf_model.baselines._sbi_sam import SAM
 from ntf_model.baselines.caddm import degrade, jitter
-from ntf_model.baselines.wang2020 import Wang2020
-from ntf_model.data.data import DetectionSplits, Item
-from ntf_model.data.sampling import BalancedBatches
+from ntf_model.data.data import Item
 from ntf_model.errors import InputError
 from ntf_model.recipes import blending, transforms
 from ntf_model.recipes.faces import five_points, template_landmarks
 from ntf_model.recipes.landmarks import Landmarks
-from ntf_model.training.loop import Plateau, measure_batch_norm, read_ahead
+from ntf_model.training.batch_norm import measure_batch_norm
 
 
 @pytest.fixture
@@ -156,30 +153,13 @@ def test_equal_preprocessing_is_equal() -> None:
     assert a != transforms.Preprocess(crop=32, stats=transforms.CLIP)
 
 
-def test_the_plateau_divides_the_rate_and_ends() -> None:
-    schedule = Plateau(1e-4, patience=2)
-    rates = []
-    for epoch in range(20):
-        rate = schedule.rate(epoch)
-        if rate is None:
-            break
-        rates.append(rate)
-        schedule.record(0.9 if epoch else 0.5)  # rises once, then stands still
-    assert rates[:4] == [1e-4] * 4
-    assert rates[4] == pytest.approx(1e-5)
-    assert len(rates) == 4 + 3 + 3
-    assert min(rates) >= 1e-6 * 0.999
-
-
-def test_batch_norm_is_measured_at_the_present_weights(splits: DetectionSplits) -> None:
+def test_batch_norm_is_measured_at_the_present_weights() -> None:
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4, momentum=0.01), torch.nn.AdaptiveAvgPool2d(1))
-    detector = Wang2020(Wang2020.preset("demo", size=16, batch_size=8), network, "cpu")
-    measure_batch_norm(detector, splits.train, epoch=3, count=2)
-    batches = BalancedBatches(splits.train, 8, detector.config.seed, epoch=3)
+    batches = [torch.randn(8, 3, 16, 16) + number for number in range(2)]
+    measure_batch_norm(network, iter(batches))
     with torch.no_grad():
-        seen = [network[0](batch[0]) for batch in islice(read_ahead(detector, splits.train.dataset, batches, 1), 2)]
-    mean = torch.stack([part.mean((0, 2, 3)) for part in seen]).mean(0)
+        mean = torch.stack([network[0](batch).mean((0, 2, 3)) for batch in batches]).mean(0)
     assert torch.allclose(network[1].running_mean, mean, atol=1e-5)
     assert network[1].num_batches_tracked == 2
     assert network[1].momentum == 0.01  # as it was, for the training that goes on

@@ -21,9 +21,9 @@ from ntf_model.comparing.comparison_data import ComparisonData, plain_data
 from ntf_model.comparing.comparison_tables import all_tables, measure_table, render, write_comparison
 from ntf_model.comparing.score_files import read_scores
 from ntf_model.data.data import DetectionData, DetectionSplits, Item
-from ntf_model.detector import get_detector
 from ntf_model.errors import InputError
 from ntf_model.recipes.transforms import Preprocess
+from ntf_model.registry import get_detector
 
 
 class Smoothness(Wang2020):
@@ -206,13 +206,13 @@ def test_scores_without_a_detector_can_be_compared(splits: DetectionSplits, tmp_
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,score\na,0.5\n", "has no score for 'b' and 0 more of 2"),
+        ("id,score\na,0.5\n", "has no score for 1 of the 2 pictures, such as 'b'"),
         ("a,0.5\nb,1.5\n", r"line 2: the score 1\.5 is not between 0 and 1"),
         ("a,0.5\nb,nan\n", "line 2: the score nan is not between 0 and 1"),
         ("a,0.5\na,0.5\nb,0\n", "line 2: 'a' comes a second time"),
         ("a,0.5\nb,high\n", "line 2: 'b,high' is no picture id and score"),
         ("a\nb\n", "line 1: 'a' is no picture id and score"),
-        ("", "has no score for 'a' and 1 more of 2"),
+        ("", "has no score for 2 of the 2 pictures, such as 'a'"),
     ],
 )
 def test_bad_scores_are_named(tmp_path: Path, text: str, message: str) -> None:

@@ -13,8 +13,8 @@ import pytest
 from ntf_model.data.data import FAKE, DetectionData, DetectionSplits, Item, single_split
 from ntf_model.detector import Detector
 from ntf_model.errors import InputError
-from ntf_model.judging import metrics
-from ntf_model.judging.evaluate import Evaluation, bootstrap_counts, evaluate, score_data
+from ntf_model.judging import bootstrap, metrics
+from ntf_model.judging.evaluate import Evaluation, evaluate, score_data
 from ntf_model.judging.tables import comparison_tables, result_table
 
 
@@ -117,7 +117,7 @@ def test_resampling_by_counts_equals_repeating_pictures() -> None:
     rng = np.random.default_rng(0)
     labels, scores = rng.integers(0, 2, 60), rng.integers(0, 20, 60) / 20
     counts = np.stack([np.bincount(rng.integers(60, size=60), minlength=60) for _ in range(5)])
-    found = metrics.resample(labels, scores, 0.4, counts)
+    found = bootstrap.resample(labels, scores, 0.4, counts)
     for replicate, count in enumerate(counts):
         repeated = np.repeat(np.arange(60), count)
         for name, value in metrics.measure(labels[repeated], scores[repeated], 0.4).items():
@@ -138,7 +138,7 @@ def test_intervals_contain_the_value_and_shrink_with_more_pictures(splits: Detec
 
 def test_subsets_of_one_source_share_its_draws() -> None:
     data = made([1, 2, 3, 4, 5], [0, 0, 0, 1, 1], ["r", "r", "r", "A", "B"], real_of={"A": "r", "B": "r"})
-    first, second = (bootstrap_counts(data, data.rows_of(name), 20, seed=0) for name in ("A", "B"))
+    first, second = (bootstrap.bootstrap_counts(data, data.rows_of(name), 20, seed=0) for name in ("A", "B"))
     assert np.array_equal(first[:, :3], second[:, :3])
 
 

@@ -142,7 +142,7 @@ def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:
 def test_keys_and_shapes_that_do_not_fit_are_named() -> None:
     state = nn.Linear(3, 2).state_dict()
     load_into(nn.Linear(3, 2), {**state, "extra.weight": torch.zeros(1)}, "f", unused=("extra.",))
-    with pytest.raises(InputError, match="f lacks key 'bias'"):
+    with pytest.raises(InputError, match="f lacks the key 'bias'"):
         load_into(nn.Linear(3, 2), {"weight": state["weight"]}, "f")
     with pytest.raises(InputError, match="f has an unexpected key 'other'"):
         load_into(nn.Linear(3, 2), {**state, "other": torch.zeros(1)}, "f")

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from ntf_model.data.data import DetectionSplits
-from ntf_model.detector import detector_names, get_detector, load_detector
 from ntf_model.errors import InputError
 from ntf_model.judging.metrics import auroc
 from ntf_model.ntf.config import PRESETS, NTFConfig, merge, preset
 from ntf_model.ntf.ntf import NTFDetector, load_teacher
+from ntf_model.registry import detector_names, get_detector, load_detector
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,7 @@ def test_heat_maps_are_where_the_score_comes_from() -> None:
     assert heat.shape == (2, 16, 16)
     assert heat.min() >= 0
     assert heat.max() <= 1
-    found = cam.activations(network, [network.features], pixels)[0]
+    found = cam.watch(network, [network.features], pixels)[0]
     assert found.gradients[:, :, :8, :8].eq(1).all()
     assert found.gradients[:, :, 8:].eq(0).all()
 

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from ntf_model.judging import metrics
+from ntf_model.judging import bootstrap, metrics
 from tests.parity.cases import Case
 
 EXACT = 1e-12  # stated in the case
@@ -45,7 +45,7 @@ def compute(name: str, labels: np.ndarray, scores: np.ndarray) -> float | np.nda
 
 def _check_resampling(case: Case, group: str, labels: np.ndarray, scores: np.ndarray) -> None:
     """The bootstrap's counting gives the same measures when every picture occurs once."""
-    counted = metrics.resample(labels, scores, 0.3, np.ones((1, len(labels)), np.int16))
+    counted = bootstrap.resample(labels, scores, 0.3, np.ones((1, len(labels)), np.int16))
     for name, value in metrics.measure(labels, scores, 0.3).items():
         assert abs(counted[name][0] - value) <= EXACT, f"{case.id} {group}: {name} counted {counted[name][0]}, direct {value}"
 

@@ -1,0 +1,56 @@
+"""Detectors by name.
+
+    detector = get_detector("wang2020").fit(splits, output=Path("runs/wang"))
+    detector.score([image])                       # P(fake) of each picture
+    load_detector(Path("runs/wang"))              # the same one again
+
+A new detector is one file in `ntf_model/baselines/`, named as the detector is, with one class under `@register_detector`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ntf_model.detector import Detector
+from ntf_model.errors import InputError
+from ntf_model.runs import read_config
+
+_registered: dict[str, type[Detector]] = {}
+_elsewhere = {"ntf": "ntf_model.ntf.ntf"}
+
+
+def register_detector(name: str) -> Callable[[type[Detector]], type[Detector]]:
+    """Class decorator: makes the class known as `name`, which is also the name of its file."""
+
+    def remember(cls: type[Detector]) -> type[Detector]:
+        cls.name = name
+        _registered[name] = cls
+        return cls
+
+    return remember
+
+
+def detector_names() -> list[str]:
+    """All detectors, NTF first, then the baselines in alphabetical order, without importing them."""
+    folder = str(Path(__file__).parent / "baselines")
+    files = {module.name for module in pkgutil.iter_modules([folder]) if not module.name.startswith("_")}
+    return ["ntf", *sorted((files | set(_registered)) - {"ntf"})]
+
+
+def get_detector(name: str) -> type[Detector]:
+    """The class of a detector. Raises InputError with the known names if there is none."""
+    if name not in _registered:
+        if name not in detector_names():
+            raise InputError(f"there is no detector {name!r}", f"Known: {', '.join(detector_names())}")
+        importlib.import_module(_elsewhere.get(name, f"ntf_model.baselines.{name}"))
+    return _registered[name]
+
+
+def load_detector(folder: Path | str, device: str | torch.device | None = None) -> Detector:
+    """The detector that a training run left in `folder`, of whichever kind. Raises InputError if there is none."""
+    return get_detector(read_config(folder).get("detector", "")).from_pretrained(folder, device)
