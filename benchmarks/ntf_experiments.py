@@ -4,9 +4,10 @@
     python benchmarks/ntf_experiments.py sweep faces --store store --train-on StyleGAN2 --seeds 2 --only tau,gamma
 
 `sources` trains NTF, cross-entropy alone, and cross-entropy after stage 1 on each subset by itself, tests them on all the others, and
-prints the mean AP over the unseen subsets of the test split. `sweep` changes one setting of the preset at a time and judges on the unseen
-subsets of the **validation** split, so that a preset can be chosen by it and the test split is left for `sources`. Data are a dataset of
-the store, built with `ntf build MANIFEST`, or folders. Runs that are in `--output` already are taken over: an interrupted call goes on.
+prints the mean AP over the unseen subsets of the test split. `sweep` changes one setting of the preset at a time and evaluates on the
+unseen subsets of the **validation** split, so that a preset can be chosen by it and the test split is left for `sources`. Data are a
+dataset of the store, built with `ntf build MANIFEST`, or folders. Runs that are in `--output` already are taken over: an interrupted call
+goes on.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ import numpy as np  # noqa: E402
 from flows.commands.options import settings_of  # noqa: E402
 from flows.data import splits_of  # noqa: E402
 from flows.judging import configuration  # noqa: E402
+from ntf_model.errors import counted  # noqa: E402
 from ntf_model.judging.tables import percent  # noqa: E402
 from ntf_model.ntf.ablation import BASE, LINE_TO_BEAT, VARIANTS, Result, Variant, ablate  # noqa: E402
+from ntf_model.runs import EVALUATION_FILE, METRICS_FILE  # noqa: E402
 
 AFTER_STAGE1 = "cross-entropy-stage1"
 
@@ -84,29 +87,30 @@ def main() -> None:
     settings = {"preset": options.preset, **settings_of(options.set)}
     names = options.train_on.split(",") if options.train_on else splits.train.fake_subsets
     chosen = tuple(options.only.split(",")) if options.only else ("",)
-    kinds, split, judged = {key: VARIANTS[key] for key in (BASE, LINE_TO_BEAT, AFTER_STAGE1)}, "test", splits
+    kinds, split, evaluated = {key: VARIANTS[key] for key in (BASE, LINE_TO_BEAT, AFTER_STAGE1)}, "test", splits
     if options.experiment == "sources" and options.only:
         kinds |= {key: variant for key, variant in VARIANTS.items() if key.startswith(chosen)}
     if options.experiment == "sweep":
         kinds |= {key: Variant(key, changes) for key, changes in SWEEP.items() if key.startswith(chosen)}
-        split, judged = "validation", splits._replace(test=splits.validation)
+        split, evaluated = "validation", splits._replace(test=splits.validation)
     variants = {f"{key}:{name}": replace(kind, subsets=(name,)) for name in names for key, kind in kinds.items()}
     start, folder = time.perf_counter(), options.output / options.experiment
-    found = ablate(judged, folder, configuration("ntf", settings), variants=variants, seeds=range(options.seeds))
+    ablation = ablate(evaluated, folder, configuration("ntf", settings), variants=variants, seeds=range(options.seeds))
     pictures = {name: [int((splits.train.only([name]).labels == label).sum()) for label in (1, 0)] for name in names}
-    listed = ", ".join(f"{name} ({fakes} fakes, {reals} reals)" for name, (fakes, reals) in pictures.items())
-    print(f"Trained on {listed}; {options.seeds} seeds; AP on the {split} split, per cent; {time.perf_counter() - start:.0f} s\n")
+    seeds = counted(options.seeds, "seed")
+    listed = ", ".join(f"{name} ({counted(fakes, 'fake')}, {counted(reals, 'real')})" for name, (fakes, reals) in pictures.items())
+    print(f"Trained on {listed}; {seeds}; AP on the {split} split, per cent; {time.perf_counter() - start:.0f} s\n")
     print("| trained on | variant | seen subset | unseen subsets | gain over cross-entropy | worst unseen | spread of z_hom |")
     print("|---|---|---|---|---|---|---|")
-    for result in found.results:
+    for result in ablation.results:
         print(row_of(result, [folder / result.variant.replace(":", "-") / str(seed) for seed in result.seeds]))
 
 
 def row_of(result: Result, runs: Sequence[Path]) -> str:
     (name,), precisions = result.trained_on, [by_subset(run) for run in runs]
-    unseen = {subset: np.mean([one[subset] for one in precisions]) for subset in precisions[0] if subset != name}
+    unseen = {subset: np.mean([run[subset] for run in precisions]) for subset in precisions[0] if subset != name}
     worst = min(unseen, key=unseen.__getitem__)
-    seen = f"{100 * np.mean([one[name] for one in precisions]):.1f}"
+    seen = f"{100 * np.mean([run[name] for run in precisions]):.1f}"
     gain = "" if result.gain is None else percent(result.gain["ap"], True)
     cells = [name, result.title, seen, percent(result.unseen["ap"], True), gain, f"{worst} {100 * unseen[worst]:.1f}", spread_of(runs)]
     return "| " + " | ".join(cells) + " |"
@@ -114,13 +118,13 @@ def row_of(result: Result, runs: Sequence[Path]) -> str:
 
 def by_subset(run: Path) -> dict[str, float]:
     """The AP of each subset."""
-    found = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
-    return {row["name"]: row["measures"]["ap"]["value"] for row in found["subsets"]}
+    evaluation = json.loads((run / EVALUATION_FILE).read_text(encoding="utf-8"))
+    return {row["name"]: row["measures"]["ap"]["value"] for row in evaluation["subsets"]}
 
 
 def spread_of(runs: Sequence[Path]) -> str:
     """The standard deviation of z_hom at the first and the last epoch of stage 1, of the runs that trained one themselves."""
-    histories = [json.loads((run / "metrics.json").read_text(encoding="utf-8"))["stage1"] for run in runs]
+    histories = [json.loads((run / METRICS_FILE).read_text(encoding="utf-8"))["stage1"] for run in runs]
     ends = [(history[0]["hom_std"], history[-1]["hom_std"]) for history in histories if history]
     return "{:.4f} to {:.4f}".format(*np.mean(ends, axis=0)) if ends else ""
 

@@ -82,25 +82,25 @@ def main() -> None:
     stage2 = {"batch_size": options.batch, "epochs": 2, "patience": 9}
     config = preset("demo", encoder=options.encoder, image_size=options.size, threads=options.threads, stage2=stage2)
     with tempfile.TemporaryDirectory() as folder:
-        made = make_data(Path(folder), options.batch * (options.steps + options.warm), options.stored or options.size * 8 // 7)
+        data = make_data(Path(folder), options.batch * (options.steps + options.warm), options.stored or options.size * 8 // 7)
         if options.parts:
-            print_parts(config, made["store"], timing, device)
+            print_parts(config, data["store"], timing, device)
             return
-        found: dict[str, list[Seconds]] = {}
+        timings: dict[str, list[Seconds]] = {}
         for _ in range(options.repeats):
-            found.setdefault("bare loop", []).append(bare_loop(config, timing, device))
-            for name, splits in made.items():
+            timings.setdefault("bare loop", []).append(bare_loop(config, timing, device))
+            for name, splits in data.items():
                 first, second = stage2_loop(config, splits, timing, device)
-                found.setdefault(f"{name}, first epoch", []).append(first)
-                found.setdefault(f"{name}, later epochs", []).append(second)
+                timings.setdefault(f"{name}, first epoch", []).append(first)
+                timings.setdefault(f"{name}, later epochs", []).append(second)
     machine = f"{torch.get_num_threads()} threads of torch, {options.threads} that read"
     work = f"{options.encoder} at {options.size} px, batches of {options.batch}, {options.steps} steps, {options.repeats} turns"
     print(f"{work}; {machine}\n\n| loop | images/s | of the bare loop | CPU ms an image | of the bare loop |\n|---|---|---|---|---|")
-    bare = np.array(found["bare loop"])
-    for name, values in found.items():
-        each = np.array(values)  # [turns, (wall, CPU)]
-        rate, cpu = options.batch / np.median(each[:, 0]), 1000 * np.median(each[:, 1]) / options.batch
-        wall_ratio, cpu_ratio = np.median(bare / each, axis=0)
+    bare = np.array(timings["bare loop"])
+    for name, values in timings.items():
+        turns = np.array(values)  # [turns, (wall, CPU)]
+        rate, cpu = options.batch / np.median(turns[:, 0]), 1000 * np.median(turns[:, 1]) / options.batch
+        wall_ratio, cpu_ratio = np.median(bare / turns, axis=0)
         print(f"| {name} | {rate:.1f} | {wall_ratio:.2f} | {cpu:.2f} | {cpu_ratio:.2f} |")
 
 
@@ -170,7 +170,7 @@ def stage2_loop(config: NTFConfig, splits: DetectionSplits, timing: Timing, devi
         network, trace, kept, config, make_accelerator(config.mixed_precision, device), None, resume=False, on_progress=on_progress
     )
     epochs = ends[: timing.warm + timing.steps], ends[timing.warm + timing.steps :]
-    first, second = (since(each[timing.warm - 1], each[-1], timing.steps) for each in epochs)
+    first, second = (since(epoch[timing.warm - 1], epoch[-1], timing.steps) for epoch in epochs)
     return first, second
 
 
@@ -181,7 +181,7 @@ def print_parts(config: NTFConfig, splits: DetectionSplits, timing: Timing, devi
     optimizer = make_optimizer(parameters, config.stage2)
     data = keep_decoded(splits.train)
     batches = [draws for draws in BalancedBatches(data, config.stage2.batch_size, 0, 0)]
-    fresh, kept = (Views(one.dataset, config.augmentation.view, config.image_size) for one in (splits.train, data))
+    fresh, kept = (Views(split.dataset, config.augmentation.view, config.image_size) for split in (splits.train, data))
     batch = kept.batch(batches[0])
     pixels = to_tensor(batch.pixels[:, 0], IMAGENET_MEAN, IMAGENET_STD, device)
     fakes = batch.labels.to(device) == 1
@@ -200,9 +200,9 @@ def print_parts(config: NTFConfig, splits: DetectionSplits, timing: Timing, devi
         detection_loss(network.standardise(z), logits, fakes, trace).total.backward()
 
     def both() -> None:
-        features, found = network(pixels)
+        features, logits = network(pixels)
         optimizer.zero_grad()
-        detection_loss(network.standardise(features), found, fakes, trace).total.backward()
+        detection_loss(network.standardise(features), logits, fakes, trace).total.backward()
 
     parts: dict[str, Callable[[], object]] = {
         "forward, cross-entropy, backward, step (the bare loop)": train,

@@ -100,7 +100,9 @@ def _train(plan: Plan, dataset: Store, run: Path, device: str) -> None:
 def _evaluate(run: Path, dataset: Store) -> None:
     with console.step_progress("evaluate") as show:
         evaluated = tasks.evaluate_ntf(run, splits_of_store(dataset), on_progress=show)
-    create_markdown_artifact((run / "results.md").read_text(encoding="utf-8"), key="results", description=evaluated.evaluation.title)
+    create_markdown_artifact(
+        (run / f"{runs.RESULTS}.md").read_text(encoding="utf-8"), key="results", description=evaluated.evaluation.title
+    )
 
 
 def _examine(run: Path, dataset: Store) -> None:

@@ -75,11 +75,6 @@ def comparison_tables(evaluations: Mapping[str, Evaluation], *, paper_convention
     return tables
 
 
-def save_tables(tables: Sequence[Table], form: Form) -> str:
-    """Several tables as one text."""
-    return "\n".join(table.render(form) for table in tables)
-
-
 def write_table(table: Table, stem: Path) -> list[Path]:
     """Writes a table in every form, Markdown first, to `stem` with the suffix of the form. Returns the files."""
     files = []

@@ -20,7 +20,7 @@ Ntf = Callable[..., Answer]
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:
-    return write_folders(tmp_path / "data", each=10)
+    return write_folders(tmp_path / "data", count=10)
 
 
 def test_compare_then_evaluate_the_same_runs_beside_scores_from_elsewhere(ntf: Ntf, folders: Path, tmp_path: Path) -> None:

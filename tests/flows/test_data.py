@@ -46,7 +46,7 @@ def test_the_store_goes_before_a_folder_and_a_manifest(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     root = tmp_path / "store"
-    data = str(write_folders(tmp_path / "pictures", each=10))
+    data = str(write_folders(tmp_path / "pictures", count=10))
     assert is_folder(data, root)
     assert subject_of(data, root) == (data, {})
     (tmp_path / "tiny").mkdir()

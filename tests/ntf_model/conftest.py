@@ -27,14 +27,14 @@ def fake_picture(rng: np.random.Generator, kind: str) -> np.ndarray:
     return np.asarray(half.resize((SIZE, SIZE), method))
 
 
-def write_folders(path: Path, each: int = 24, seed: int = 0) -> Path:
-    """`path/{smooth,blocky}/{real,fake}/*.png`, `each` pictures in each."""
+def write_folders(path: Path, count: int = 24, seed: int = 0) -> Path:
+    """`path/{smooth,blocky}/{real,fake}/*.png`, `count` pictures in each folder."""
     rng = np.random.default_rng(seed)
     for kind in ("smooth", "blocky"):
         for label in ("real", "fake"):
             folder = path / kind / label
             folder.mkdir(parents=True)
-            for index in range(each):
+            for index in range(count):
                 picture = real_picture(rng) if label == "real" else fake_picture(rng, kind)
                 Image.fromarray(picture).save(folder / f"{label}-{index:03d}.png")
     return path

@@ -34,14 +34,14 @@ def test_two_processes_agree_with_one(folders: Path, tmp_path: Path) -> None:
     program.write_text(PROGRAM)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1", "--mixed_precision", "no"]
-    two = [*launcher, "--num_processes", "2", "--main_process_port", "0", str(program)]
-    for name, command in (("one", [sys.executable, str(program)]), ("two", two)):
+    shared = [*launcher, "--num_processes", "2", "--main_process_port", "0", str(program)]
+    for name, command in (("one", [sys.executable, str(program)]), ("two", shared)):
         arguments = [*command, str(folders), str(tmp_path / name)]
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path, timeout=420)
         assert done.returncode == 0, done.stderr[-3000:]
-    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    alone, shared = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
     for stage in ("stage1", "stage2"):
-        for first, second in zip(one[stage], two[stage], strict=True):
+        for first, second in zip(alone[stage], shared[stage], strict=True):
             assert first.keys() == second.keys()
             for key in first:
                 assert second[key] == pytest.approx(first[key], rel=2e-3, abs=2e-3), (stage, first["epoch"], key)

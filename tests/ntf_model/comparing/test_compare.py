@@ -85,13 +85,13 @@ def test_each_picture_is_decoded_once_and_prepared_once_for_equal_preprocessing(
 
     monkeypatch.setattr(Preprocess, "__call__", counting)
     other = Preprocess(crop=12)
-    found = score_together({"a": Smoothness(1.0), "b": Smoothness(0.3), "c": Smoothness(1.0, other)}, data, batch_size=5)
+    together = score_together({"a": Smoothness(1.0), "b": Smoothness(0.3), "c": Smoothness(1.0, other)}, data, batch_size=5)
     assert set(read.values()) == {1}
     assert len(read) == len(data)
     assert prepared == {Preprocess(crop=16): len(data), other: len(data)}
-    assert found.ids == [item.id for item in (data.dataset[row] for row in range(len(data)))]
-    assert np.array_equal(found.scores["a"], Smoothness(1.0).score([data.dataset[row].image for row in range(len(data))]))
-    assert all(seconds > 0 for seconds in found.seconds.values())
+    assert together.ids == [item.id for item in (data.dataset[row] for row in range(len(data)))]
+    assert np.array_equal(together.scores["a"], Smoothness(1.0).score([data.dataset[row].image for row in range(len(data))]))
+    assert all(seconds > 0 for seconds in together.seconds.values())
 
 
 def test_the_better_detector_is_better_beyond_chance(compared: Comparison) -> None:
@@ -160,15 +160,15 @@ def test_all_files_are_written(compared: Comparison, tmp_path: Path) -> None:
 
 
 def test_the_plain_data_say_what_the_tables_show(compared: Comparison, tmp_path: Path) -> None:
-    found = ComparisonData.load(write_comparison(compared, tmp_path)[0])
-    assert found == plain_data(compared)
-    assert [detector.name for detector in found.detectors] == ["ntf", "weak"]
-    assert found.detectors[1].training_seconds == 12
-    assert found.detectors[1].memory_mib == 1024
-    assert ["detector", *found.columns] == measure_table(compared, "ap").header
-    assert found.cells["weak"]["smooth"]["fpr"] == compared.evaluations["weak"].row("smooth").measures["fpr"]
-    assert set(found.families) == {"blocky", "smooth"}
-    (paired,) = found.paired
+    data = ComparisonData.load(write_comparison(compared, tmp_path)[0])
+    assert data == plain_data(compared)
+    assert [detector.name for detector in data.detectors] == ["ntf", "weak"]
+    assert data.detectors[1].training_seconds == 12
+    assert data.detectors[1].memory_mib == 1024
+    assert ["detector", *data.columns] == measure_table(compared, "ap").header
+    assert data.cells["weak"]["smooth"]["fpr"] == compared.evaluations["weak"].row("smooth").measures["fpr"]
+    assert set(data.families) == {"blocky", "smooth"}
+    (paired,) = data.paired
     assert (paired.reference, paired.other) == ("ntf", "weak")
     assert paired.measures["auroc"].p == compared.differences[0].p["auroc"]
     assert paired.measures["auroc"].low == compared.differences[0].measures["auroc"].low
@@ -182,8 +182,8 @@ def test_scores_from_elsewhere_stand_beside_detectors(splits: DetectionSplits, t
     for parts, threshold_known in (((splits.test,), False), ((splits.validation, splits.test), True)):
         lines = ["score,id,comment"]
         for data in parts:
-            found = score_together({"d": detector}, data)
-            lines += [f"{score},{name},x" for name, score in zip(found.ids, found.scores["d"], strict=True)]
+            together = score_together({"d": detector}, data)
+            lines += [f"{score},{name},x" for name, score in zip(together.ids, together.scores["d"], strict=True)]
         file.write_text("\n".join(lines))
         both = compare({"ntf": detector}, splits.test, splits.validation, scores={"elsewhere": file}, bootstrap=20)
         own, other = both.evaluations["ntf"], both.evaluations["elsewhere"]
@@ -199,8 +199,8 @@ def test_scores_without_a_detector_can_be_compared(splits: DetectionSplits, tmp_
     ids = score_together({}, splits.test).ids
     for name in ("a", "b"):
         (tmp_path / f"{name}.csv").write_text("\n".join(f"{picture},0.5" for picture in ids))
-    found = compare({}, splits.test, splits.validation, scores={name: tmp_path / f"{name}.csv" for name in ("a", "b")}, bootstrap=10)
-    assert found.reference == "a"
+    comparison = compare({}, splits.test, splits.validation, scores={name: tmp_path / f"{name}.csv" for name in ("a", "b")}, bootstrap=10)
+    assert comparison.reference == "a"
 
 
 @pytest.mark.parametrize(

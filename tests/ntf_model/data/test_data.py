@@ -162,10 +162,10 @@ def test_processes_share_a_batch_and_a_restart_goes_on(splits: DetectionSplits) 
 def test_views_follow_from_the_draw_whatever_the_threads(splits: DetectionSplits) -> None:
     views = Views(Cached(splits.train.dataset), Augmentation(blur=0.5, jpeg=0.5).view, 16, views=2)
     batches = list(BalancedBatches(splits.train, 8, seed=0, epoch=0))
-    one, four = ([batch.pixels for batch in read_batches(views, batches, threads)] for threads in (1, 4))
-    assert all(a.equal(b) for a, b in zip(one, four, strict=True))
-    assert one[0].shape == (8, 2, 3, 16, 16)
-    assert not one[0][:, 0].equal(one[0][:, 1])
+    by_one, by_four = ([batch.pixels for batch in read_batches(views, batches, threads)] for threads in (1, 4))
+    assert all(a.equal(b) for a, b in zip(by_one, by_four, strict=True))
+    assert by_one[0].shape == (8, 2, 3, 16, 16)
+    assert not by_one[0][:, 0].equal(by_one[0][:, 1])
 
 
 def test_plain_augmentation_only_crops_and_flips() -> None:

@@ -71,12 +71,12 @@ def test_a_label_that_is_neither_is_refused(tmp_path: Path) -> None:
 
 
 def rows(with_subset: bool) -> list[dict[str, object]]:
-    made = []
+    rows = []
     for value, (label, subset) in enumerate([(0, "ffhq"), (1, "GAN"), (0, "ffhq"), (1, "GAN")]):
-        made.append({"image": {"bytes": png(value)} if value % 2 else Image.fromarray(np.full((5, 5), value, np.uint8)), "label": label})
+        rows.append({"image": {"bytes": png(value)} if value % 2 else Image.fromarray(np.full((5, 5), value, np.uint8)), "label": label})
         if with_subset:
-            made[-1]["subset"] = subset
-    return made
+            rows[-1]["subset"] = subset
+    return rows
 
 
 @pytest.mark.parametrize("with_subset", [True, False])

@@ -57,7 +57,7 @@ class Reader(Roughness):
         return np.array([image[0, 0, 0] / 100 for image in images])
 
 
-def made(scores: Sequence[int], labels: Sequence[int], subsets: Sequence[str], **facts: dict[str, str]) -> DetectionData:
+def scored_data(scores: Sequence[int], labels: Sequence[int], subsets: Sequence[str], **facts: dict[str, str]) -> DetectionData:
     dataset = Brightness(scores, labels, subsets)
     return DetectionData(dataset, np.array(labels), np.array(subsets), facts["real_of"], facts.get("families", {}), "digest")
 
@@ -68,41 +68,41 @@ def two_sources() -> DetectionData:
     scores = [10, 20, 60, 70, 80, 90, 30, 95]
     labels = [0, 0, 1, 1, 0, 0, 1, 1]
     subsets = ["a-real", "a-real", "A", "A", "b-real", "b-real", "B", "B"]
-    return made(scores, labels, subsets, real_of={"A": "a-real", "B": "b-real"}, families={"A": "GAN", "B": "DM"})
+    return scored_data(scores, labels, subsets, real_of={"A": "a-real", "B": "b-real"}, families={"A": "GAN", "B": "DM"})
 
 
 def test_a_subset_meets_the_reals_of_its_own_source(two_sources: DetectionData) -> None:
-    found = evaluate(Reader(), two_sources, two_sources, bootstrap=0)
-    assert found.row("A").measures["ap"].value == 1.0
-    assert (found.row("A").n_real, found.row("A").n_fake) == (2, 2)
-    assert found.row("B").measures["auroc"].value == 0.5
-    assert found.worst == "B"
-    assert list(found.families) == ["GAN", "DM"]
+    evaluation = evaluate(Reader(), two_sources, two_sources, bootstrap=0)
+    assert evaluation.row("A").measures["ap"].value == 1.0
+    assert (evaluation.row("A").n_real, evaluation.row("A").n_fake) == (2, 2)
+    assert evaluation.row("B").measures["auroc"].value == 0.5
+    assert evaluation.worst == "B"
+    assert list(evaluation.families) == ["GAN", "DM"]
 
 
 def test_positive_is_fake(two_sources: DetectionData) -> None:
-    found = evaluate(Reader(), two_sources, two_sources, bootstrap=0).row("B").measures
-    assert found["fpr"].value == 1.0  # both reals are above 0.5
-    assert found["fnr"].value == 0.5  # one fake is below
+    measures = evaluate(Reader(), two_sources, two_sources, bootstrap=0).row("B").measures
+    assert measures["fpr"].value == 1.0  # both reals are above 0.5
+    assert measures["fnr"].value == 0.5  # one fake is below
 
 
 def test_weighted_and_unweighted_means_differ_by_size() -> None:
     scores, labels = [10, 10, 90, 90, 90, 10, 90], [0, 0, 1, 1, 1, 0, 1]
     subsets = ["r", "r", "A", "A", "A", "s", "B"]
-    data = made(scores, labels, subsets, real_of={"A": "r", "B": "s"})
+    data = scored_data(scores, labels, subsets, real_of={"A": "r", "B": "s"})
     data.dataset.rows[6] = (5, 1, "B")  # B's only fake scores lowest
-    found = evaluate(Reader(), data, data, bootstrap=0)
-    assert found.overall["unweighted"].measures["ap"].value == pytest.approx((1.0 + 0.5) / 2)
-    assert found.overall["weighted"].measures["ap"].value == pytest.approx((3 * 1.0 + 0.5) / 4)
+    evaluation = evaluate(Reader(), data, data, bootstrap=0)
+    assert evaluation.overall["unweighted"].measures["ap"].value == pytest.approx((1.0 + 0.5) / 2)
+    assert evaluation.overall["weighted"].measures["ap"].value == pytest.approx((3 * 1.0 + 0.5) / 4)
 
 
 def test_the_threshold_comes_from_validation_alone() -> None:
-    validation = made([10, 30, 40, 50], [0, 0, 1, 1], ["r", "r", "F", "F"], real_of={"F": "r"})
-    test = made([20, 36, 45, 90], [0, 0, 1, 1], ["r", "r", "F", "F"], real_of={"F": "r"})
-    found = evaluate(Reader(), test, validation, bootstrap=0)
-    assert found.threshold == pytest.approx(0.35)
-    assert found.row("F").measures["acc_fixed"].value == pytest.approx(0.75)
-    assert found.row("F").measures["acc"].value == pytest.approx(0.75)
+    validation = scored_data([10, 30, 40, 50], [0, 0, 1, 1], ["r", "r", "F", "F"], real_of={"F": "r"})
+    test = scored_data([20, 36, 45, 90], [0, 0, 1, 1], ["r", "r", "F", "F"], real_of={"F": "r"})
+    evaluation = evaluate(Reader(), test, validation, bootstrap=0)
+    assert evaluation.threshold == pytest.approx(0.35)
+    assert evaluation.row("F").measures["acc_fixed"].value == pytest.approx(0.75)
+    assert evaluation.row("F").measures["acc"].value == pytest.approx(0.75)
     assert evaluate(Reader(), test, validation, threshold=0.4, bootstrap=0).row("F").measures["acc_fixed"].value == 1.0
 
 
@@ -117,36 +117,36 @@ def test_resampling_by_counts_equals_repeating_pictures() -> None:
     rng = np.random.default_rng(0)
     labels, scores = rng.integers(0, 2, 60), rng.integers(0, 20, 60) / 20
     counts = np.stack([np.bincount(rng.integers(60, size=60), minlength=60) for _ in range(5)])
-    found = bootstrap.resample(labels, scores, 0.4, counts)
+    replicates = bootstrap.resample(labels, scores, 0.4, counts)
     for replicate, count in enumerate(counts):
         repeated = np.repeat(np.arange(60), count)
         for name, value in metrics.measure(labels[repeated], scores[repeated], 0.4).items():
-            assert found[name][replicate] == pytest.approx(value), name
+            assert replicates[name][replicate] == pytest.approx(value), name
 
 
 def test_intervals_contain_the_value_and_shrink_with_more_pictures(splits: DetectionSplits) -> None:
     def width(count: int) -> float:
         rng = np.random.default_rng(1)
         scores = np.concatenate([rng.normal(40, 12, count), rng.normal(60, 12, count)]).clip(0, 100).astype(int)
-        data = made(scores.tolist(), [0] * count + [1] * count, ["r"] * count + ["F"] * count, real_of={"F": "r"})
-        found = evaluate(Reader(), data, data, bootstrap=200).row("F").measures["auroc"]
-        assert found.low <= found.value <= found.high
-        return found.high - found.low
+        data = scored_data(scores.tolist(), [0] * count + [1] * count, ["r"] * count + ["F"] * count, real_of={"F": "r"})
+        auroc = evaluate(Reader(), data, data, bootstrap=200).row("F").measures["auroc"]
+        assert auroc.low <= auroc.value <= auroc.high
+        return auroc.high - auroc.low
 
     assert width(400) < width(50) / 2
 
 
 def test_subsets_of_one_source_share_its_draws() -> None:
-    data = made([1, 2, 3, 4, 5], [0, 0, 0, 1, 1], ["r", "r", "r", "A", "B"], real_of={"A": "r", "B": "r"})
+    data = scored_data([1, 2, 3, 4, 5], [0, 0, 0, 1, 1], ["r", "r", "r", "A", "B"], real_of={"A": "r", "B": "r"})
     first, second = (bootstrap.bootstrap_counts(data, data.rows_of(name), 20, seed=0) for name in ("A", "B"))
     assert np.array_equal(first[:, :3], second[:, :3])
 
 
 def test_scores_are_kept_by_id_and_json_gives_them_back(splits: DetectionSplits, tmp_path: Path) -> None:
-    found = evaluate(Roughness(), splits.test, splits.validation, bootstrap=50)
-    assert found.scores.id == [splits.test.dataset[row].id for row in range(len(splits.test))]
-    found.save(tmp_path / "evaluation.json")
-    assert Evaluation.load(tmp_path / "evaluation.json") == found
+    evaluation = evaluate(Roughness(), splits.test, splits.validation, bootstrap=50)
+    assert evaluation.scores.id == [splits.test.dataset[row].id for row in range(len(splits.test))]
+    evaluation.save(tmp_path / "evaluation.json")
+    assert Evaluation.load(tmp_path / "evaluation.json") == evaluation
     with pytest.raises(InputError, match="is not an evaluation"):
         (tmp_path / "other.json").write_text("{}")
         Evaluation.load(tmp_path / "other.json")
@@ -156,10 +156,10 @@ def test_fakes_alone_are_measured_as_far_as_they_can_be(folders: Path, tmp_path:
     source = next((folders / "smooth" / "fake").iterdir())
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / source.name).write_bytes(source.read_bytes())
-    found = evaluate(Roughness(), single_split(tmp_path), single_split(folders), bootstrap=20).row("fake").measures
-    assert found["acc"].value in {0.0, 1.0}
-    assert found["auroc"].value is None
-    assert found["fpr"].value is None
+    measures = evaluate(Roughness(), single_split(tmp_path), single_split(folders), bootstrap=20).row("fake").measures
+    assert measures["acc"].value in {0.0, 1.0}
+    assert measures["auroc"].value is None
+    assert measures["fpr"].value is None
 
 
 def test_a_transform_sees_every_test_picture_and_no_other(splits: DetectionSplits) -> None:
@@ -184,8 +184,8 @@ def test_data_without_fakes_are_refused(splits: DetectionSplits) -> None:
 
 
 def test_tables_in_every_form(two_sources: DetectionData) -> None:
-    found = evaluate(Reader(), two_sources, two_sources, bootstrap=20)
-    table = result_table(found)
+    evaluation = evaluate(Reader(), two_sources, two_sources, bootstrap=20)
+    table = result_table(evaluation)
     assert "| A | GAN | 2 | 2 | 100.00" in table.render("markdown")
     rows = list(csv.reader(io.StringIO(table.render("csv"))))
     assert len(rows) == 1 + 2 + 4 + 2
@@ -195,15 +195,15 @@ def test_tables_in_every_form(two_sources: DetectionData) -> None:
 
 
 def test_the_papers_convention_exchanges_the_two_rates(two_sources: DetectionData) -> None:
-    found = evaluate(Reader(), two_sources, two_sources, bootstrap=0)
-    ours, theirs = (result_table(found, paper_convention=paper).rows[1] for paper in (False, True))
+    evaluation = evaluate(Reader(), two_sources, two_sources, bootstrap=0)
+    ours, theirs = (result_table(evaluation, paper_convention=paper).rows[1] for paper in (False, True))
     assert (ours[6], ours[7]) == (theirs[7], theirs[6])
     assert ours[6] != ours[7]
 
 
 def test_comparison_is_laid_out_as_in_the_paper(two_sources: DetectionData) -> None:
-    found = evaluate(Reader(), two_sources, two_sources, bootstrap=0)
-    gan, dm = comparison_tables({"Reader": found, "Again": found})
+    evaluation = evaluate(Reader(), two_sources, two_sources, bootstrap=0)
+    gan, dm = comparison_tables({"Reader": evaluation, "Again": evaluation})
     assert gan.groups == [("", 1), ("A", 4), ("Average", 4)]
     assert gan.rows[0][:5] == ["Reader", "100.00", "100.00", "0.00", "0.00"]
     assert dm.rows[1][0] == "Again"

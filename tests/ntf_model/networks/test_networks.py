@@ -93,9 +93,9 @@ def test_xception_reads_every_known_layout() -> None:
         "ImageNet": {key.replace("last_linear.", "fc."): value[:, :, 0, 0] if "pointwise" in key else value for key, value in own.items()},
     }
     for layout, state in layouts.items():
-        found = xception.plain_keys(state)
-        assert found.keys() == own.keys(), layout
-        assert all(torch.equal(found[key], own[key]) for key in own), layout
+        renamed = xception.plain_keys(state)
+        assert renamed.keys() == own.keys(), layout
+        assert all(torch.equal(renamed[key], own[key]) for key in own), layout
 
 
 def test_the_state_dict_is_found_where_training_scripts_put_it(tmp_path: Path) -> None:
@@ -106,9 +106,9 @@ def test_the_state_dict_is_found_where_training_scripts_put_it(tmp_path: Path) -
         [state, {"model": state, "optimizer": {"lr": 0.1}, "epoch": 3}, {"network": wrapped}, collections.OrderedDict(state_dict=wrapped)]
     ):
         torch.save(contents, tmp_path / f"{number}.pth", _use_new_zipfile_serialization=number % 2 == 0)
-        found = read_state(tmp_path / f"{number}.pth")
-        assert found.keys() == state.keys()
-        assert torch.equal(found["weight"], state["weight"])
+        read = read_state(tmp_path / f"{number}.pth")
+        assert read.keys() == state.keys()
+        assert torch.equal(read["weight"], state["weight"])
 
 
 def test_a_pickled_module_is_refused_and_not_run(tmp_path: Path) -> None:

@@ -40,23 +40,23 @@ def test_variants_are_trained_once_compared_and_kept(
         return fit(cls, *args, **options)
 
     monkeypatch.setattr(NTFDetector, "fit", classmethod(counted))
-    found = ablate(splits, tmp_path, config, variants=chosen, train_on=["smooth"], seeds=(0, 1), bootstrap=50, device="cpu")
+    ablation = ablate(splits, tmp_path, config, variants=chosen, train_on=["smooth"], seeds=(0, 1), bootstrap=50, device="cpu")
     assert len(fits) == 6
     assert fits[4] == tmp_path / "ntf" / "0" / "stage1"  # the soft variant takes over NTF's stage 1
-    ntf, line, soft = found.results
+    ntf, line, soft = ablation.results
     assert ntf.trained_on == ["smooth"]
-    judged = [Evaluation.load(tmp_path / "ntf" / str(seed) / EVALUATION_FILE) for seed in (0, 1)]
-    unseen = [row.measures["acc"].value for found_by in judged for row in found_by.subsets if row.name != "smooth"]
+    evaluations = [Evaluation.load(tmp_path / "ntf" / str(seed) / EVALUATION_FILE) for seed in (0, 1)]
+    unseen = [row.measures["acc"].value for evaluation in evaluations for row in evaluation.subsets if row.name != "smooth"]
     assert ntf.unseen["acc"].value == pytest.approx(np.mean(unseen))
     assert line.gain is None
     assert soft.gain["ap"].value == pytest.approx(soft.unseen["ap"].value - line.unseen["ap"].value)
     assert soft.gain["ap"].low <= soft.gain["ap"].value <= soft.gain["ap"].high
     again = ablate(splits, tmp_path, config, variants=chosen, train_on=["smooth"], seeds=(0, 1), bootstrap=50, device="cpu")
     assert len(fits) == 6
-    assert again == found
-    assert len(ablation_table(found).rows) == 3
+    assert again == ablation
+    assert len(ablation_table(ablation).rows) == 3
     (tmp_path / "soft" / "1" / EVALUATION_FILE).unlink()  # as if it had been stopped after training
-    assert ablate(splits, tmp_path, config, variants=chosen, train_on=["smooth"], seeds=(0, 1), bootstrap=50, device="cpu") == found
+    assert ablate(splits, tmp_path, config, variants=chosen, train_on=["smooth"], seeds=(0, 1), bootstrap=50, device="cpu") == ablation
     assert len(fits) == 6
     with pytest.raises(InputError, match="with other settings"):
         ablate(splits, tmp_path, merge(config, {"stage2": {"gamma": 1.0}}), variants=chosen, train_on=["smooth"], seeds=(0,), device="cpu")

@@ -40,8 +40,8 @@ def test_homogeneous_takes_the_farthest_pair_of_different_pictures() -> None:
     features = torch.tensor([[0.0, 0], [3, 0], [0, 1], [0, 0.5]], dtype=torch.float64)
     source = torch.tensor([0, 0, 1, 1])
     assert losses.homogeneous(features, source, normalise=False).item() == pytest.approx(10.0)
-    each = losses.homogeneous(features, source, over="anchors", normalise=False)
-    assert each.item() == pytest.approx((1.0 + 10.0 + 10.0 + 9.25) / 4)
+    per_anchor = losses.homogeneous(features, source, over="anchors", normalise=False)
+    assert per_anchor.item() == pytest.approx((1.0 + 10.0 + 10.0 + 9.25) / 4)
 
 
 def test_homogeneous_is_zero_for_one_picture_and_for_equal_features() -> None:
@@ -114,13 +114,13 @@ def test_real_anchors_alone_do_not_draw_fakes_to_one_another() -> None:
     real = torch.arange(6) < 3
     z = F.normalize(features.detach(), dim=1)
     keys = torch.cat([z, F.normalize(trace, dim=0).unsqueeze(0)])
-    each = []
+    terms = []
     for anchor in range(3):
         others = [key for key in range(7) if key != anchor]
         log_probability = torch.log_softmax(z[anchor] @ keys[others].T, 0)
-        each.append(-sum(log_probability[others.index(key)] for key in (0, 1, 2, 6) if key != anchor) / 3)
-    found = losses.extended_supcon(features, real, trace, temperature=1.0, anchors="real")
-    assert found.item() == pytest.approx(float(torch.stack(each).mean()))
+        terms.append(-sum(log_probability[others.index(key)] for key in (0, 1, 2, 6) if key != anchor) / 3)
+    loss = losses.extended_supcon(features, real, trace, temperature=1.0, anchors="real")
+    assert loss.item() == pytest.approx(float(torch.stack(terms).mean()))
     assert losses.extended_supcon(features, ~(real | ~real), trace, anchors="real").item() == 0.0
 
 
@@ -135,15 +135,15 @@ def test_soft_loss_leaves_what_is_in_place_in_peace() -> None:
     trace = torch.tensor([1.0, 0, 0], dtype=torch.float64)
     near = F.normalize(torch.tensor([0.9, 0.3, 0.1], dtype=torch.float64), dim=0)
     features = torch.stack([trace, trace, near, -trace])  # two reals on the trace, a fake near it, a fake as far as can be
-    found = losses.soft_supcon(features, torch.tensor([True, True, False, False]), trace, temperature=0.5)
+    loss = losses.soft_supcon(features, torch.tensor([True, True, False, False]), trace, temperature=0.5)
     cosines = torch.stack([near @ trace, near @ trace, near @ trace, near @ -trace])  # the last is its only positive
-    assert found.item() == pytest.approx(-torch.log_softmax(cosines / 0.5, 0)[3].item())
+    assert loss.item() == pytest.approx(-torch.log_softmax(cosines / 0.5, 0)[3].item())
 
 
 def test_joint_losses_are_the_sums_of_their_terms() -> None:
     hom, het = rows(8), rows(8, seed=1)
-    found = losses.trace_loss(hom, het, torch.arange(4).repeat(2), lambda_=0.3)
-    assert found.total.item() == pytest.approx(float(found.terms["hom"] + found.terms["het"] + 0.3 * found.terms["ort"]))
+    loss = losses.trace_loss(hom, het, torch.arange(4).repeat(2), lambda_=0.3)
+    assert loss.total.item() == pytest.approx(float(loss.terms["hom"] + loss.terms["het"] + 0.3 * loss.terms["ort"]))
     assert set(losses.trace_loss(hom, het, torch.arange(4).repeat(2), terms=("hom",)).terms) == {"hom"}
     logits, fake = rows(8, 1, seed=2).squeeze(1), torch.arange(8) % 2
     joint = losses.detection_loss(hom, logits, fake, rows(1, seed=5)[0], gamma=0.5)

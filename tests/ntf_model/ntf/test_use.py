@@ -41,12 +41,14 @@ def test_files_and_folders_are_looked_at_and_unreadable_ones_listed(detector: NT
     Image.new("L", (300, 9)).save(tmp_path / "grey.png")
     Image.new("RGBA", (9, 40)).save(tmp_path / "alpha.webp")
     seen = []
-    found = detect([tmp_path, folders / "smooth" / "fake"], detector, batch_size=7, on_progress=lambda *progress: seen.append(progress))
-    assert [file.name for file, _ in found.unreadable] == ["broken.png"]
-    assert [row.file.name for row in found.rows[:2]] == ["alpha.webp", "grey.png"]
-    assert len(found.rows) == 2 + 24
+    detections = detect(
+        [tmp_path, folders / "smooth" / "fake"], detector, batch_size=7, on_progress=lambda *progress: seen.append(progress)
+    )
+    assert [file.name for file, _ in detections.unreadable] == ["broken.png"]
+    assert [row.file.name for row in detections.rows[:2]] == ["alpha.webp", "grey.png"]
+    assert len(detections.rows) == 2 + 24
     assert seen[-1][:2] == (27, 27)
-    for row in found.rows:
+    for row in detections.rows:
         assert 0 <= row.probability <= 1
         assert 0 <= row.distance <= 1
         assert row.is_fake == (row.probability > detector.threshold)
@@ -55,9 +57,9 @@ def test_files_and_folders_are_looked_at_and_unreadable_ones_listed(detector: NT
 def test_a_named_file_that_is_no_picture_is_listed_too(detector: NTFDetector, tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("no picture")
-    found = detect([file], detector)
-    assert found.rows == []
-    assert "notes.txt" in found.unreadable[0][1]
+    detections = detect([file], detector)
+    assert detections.rows == []
+    assert "notes.txt" in detections.unreadable[0][1]
 
 
 def test_nothing_to_look_at_is_an_error(detector: NTFDetector, tmp_path: Path) -> None:
@@ -78,12 +80,12 @@ def test_degradations_repeat_themselves_and_do_what_they_say() -> None:
 
 def test_robustness_keeps_one_threshold(detector: NTFDetector, splits: DetectionSplits, tmp_path: Path) -> None:
     strengths = {"blur": (2.0,), "jpeg": (30,), "scaling": (0.5, 0.2)}
-    found = robustness(detector, splits.test, splits.validation, strengths=strengths, bootstrap=20)
-    assert [(point.operation, point.strength) for point in found.points][:3] == [("none", 0), ("blur", 2.0), ("jpeg", 30)]
-    assert len(found.curve("scaling")) == 2
-    assert Robustness.model_validate_json(found.model_dump_json()) == found
-    assert len(robustness_table(found).rows) == 5
-    robustness_figure([found, found], tmp_path / "curves.png")
+    measured = robustness(detector, splits.test, splits.validation, strengths=strengths, bootstrap=20)
+    assert [(point.operation, point.strength) for point in measured.points][:3] == [("none", 0), ("blur", 2.0), ("jpeg", 30)]
+    assert len(measured.curve("scaling")) == 2
+    assert Robustness.model_validate_json(measured.model_dump_json()) == measured
+    assert len(robustness_table(measured).rows) == 5
+    robustness_figure([measured, measured], tmp_path / "curves.png")
     assert Image.open(tmp_path / "curves.png").width > 500
 
 
@@ -104,9 +106,9 @@ def test_heat_maps_are_where_the_score_comes_from() -> None:
     assert heat.shape == (2, 16, 16)
     assert heat.min() >= 0
     assert heat.max() <= 1
-    found = cam.watch(network, [network.features], pixels)[0]
-    assert found.gradients[:, :, :8, :8].eq(1).all()
-    assert found.gradients[:, :, 8:].eq(0).all()
+    activation = cam.watch(network, [network.features], pixels)[0]
+    assert activation.gradients[:, :, :8, :8].eq(1).all()
+    assert activation.gradients[:, :, 8:].eq(0).all()
 
 
 def test_explanations_of_the_detector(detector: NTFDetector, splits: DetectionSplits, tmp_path: Path) -> None:
@@ -116,7 +118,7 @@ def test_explanations_of_the_detector(detector: NTFDetector, splits: DetectionSp
     assert heat.shape == (3, 16, 16)
     assert np.isfinite(heat).all()
     assert np.allclose(explain(detector, images[1:2])[1][0], heat[1], atol=1e-4)
-    rows = explain_subsets(detector, splits.test, each=2)
+    rows = explain_subsets(detector, splits.test, count=2)
     assert explanation_sheet(rows, shown=32).shape == (4 * 50, 150 + 2 * 72, 3)
     save_explanations(rows, tmp_path)
     record = json.loads((tmp_path / "gradcam.json").read_text())
@@ -129,17 +131,17 @@ def test_explanations_of_the_detector(detector: NTFDetector, splits: DetectionSp
 
 
 def test_the_distance_is_a_score_of_its_own(detector: NTFDetector, splits: DetectionSplits) -> None:
-    found = evaluate_distance(detector, splits.test, splits.validation, bootstrap=20)
-    assert found.detector == "ntf-distance"
+    evaluation = evaluate_distance(detector, splits.test, splits.validation, bootstrap=20)
+    assert evaluation.detector == "ntf-distance"
     images = [splits.test.dataset[row].image for row in range(len(splits.test))]
-    assert np.allclose(found.scores.score, detector.distance(images), atol=1e-6)
+    assert np.allclose(evaluation.scores.score, detector.distance(images), atol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["pca", "tsne"])
 def test_the_map_of_embeddings(detector: NTFDetector, splits: DetectionSplits, tmp_path: Path, method: str) -> None:
-    found = embedding_map(detector, splits.train, method=method, limit=5)
-    assert found.points.shape == (20, 2)
-    assert sorted(set(found.subsets)) == ["blocky", "blocky/real", "smooth", "smooth/real"]
-    save_embeddings(found, tmp_path)
+    embeddings = embedding_map(detector, splits.train, method=method, limit=5)
+    assert embeddings.points.shape == (20, 2)
+    assert sorted(set(embeddings.subsets)) == ["blocky", "blocky/real", "smooth", "smooth/real"]
+    save_embeddings(embeddings, tmp_path)
     assert Image.open(tmp_path / "embeddings.png").width > 300
     assert len(json.loads((tmp_path / "embeddings.json").read_text())["points"]) == 20
