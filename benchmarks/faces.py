@@ -29,7 +29,7 @@ from benchmarks.configurations import CONFIGURATIONS  # noqa: E402
 from generators.base import Result, SwapRequest  # noqa: E402
 from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry  # noqa: E402
 from pipelines.images import fit, read_image  # noqa: E402
-from pipelines.make.swaps import FaceSwaps  # noqa: E402
+from pipelines.make.swaps import FaceSwaps, Pair  # noqa: E402
 from pipelines.manifest.schema import CASCADE, Faces  # noqa: E402
 
 
@@ -47,12 +47,13 @@ def measure(pictures: list[np.ndarray], faces: FaceSwaps, generator: Any, rounds
 
     generator.run = timed
     opened = [partial(np.asarray, picture) for picture in pictures]
-    list(faces.swap(generator, [0], opened[:1], opened[-1:], {}))  # warm
+    pairs = [Pair(seed, source, target) for seed, (source, target) in enumerate(zip(opened, opened[1:] + opened[:1], strict=True))]
+    list(faces.swap(generator, pairs[:1], {}))  # warm
     spent.update(wall=0.0, cpu=0.0)
     wall, cpu = time.perf_counter(), time.process_time()
     reasons: list[str | None] = []
     for _ in range(rounds):
-        reasons += [made.reason for made in faces.swap(generator, range(len(opened)), opened, opened[1:] + opened[:1], {})]
+        reasons += [output.reason for output in faces.swap(generator, pairs, {})]
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     generator.run = original
     return {

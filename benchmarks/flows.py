@@ -33,7 +33,8 @@ from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 from flows.building import build_version  # noqa: E402
 from flows.remote import Source  # noqa: E402
 from pipelines.build.build import run_build  # noqa: E402
-from pipelines.make.make import Made, Maker  # noqa: E402
+from pipelines.make.make import Maker  # noqa: E402
+from pipelines.make.rows import ShardPictures  # noqa: E402
 from pipelines.manifest.load import load_manifest  # noqa: E402
 from pipelines.plan.plan import Plan, make_plan  # noqa: E402
 from pipelines.plan.shards import Shard  # noqa: E402
@@ -81,7 +82,7 @@ def slow_down(seconds: float) -> None:
     """Lets every shard take that long, and notes when the first begins."""
     original = Maker.make
 
-    def make(self: Maker, shard: Shard) -> Made:
+    def make(self: Maker, shard: Shard) -> ShardPictures:
         FIRST.append(time.perf_counter())
         time.sleep(seconds)
         return original(self, shard)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import httpx
@@ -25,11 +26,19 @@ from flows.orphans import end_with_worker
 from flows.remote import Source
 from flows.report import sample_sheet
 from generators.errors import InputError
-from pipelines.build.build import Build, BuildReport, OnShard, require_gate
-from pipelines.make.make import Outcome
+from pipelines.build.build import Build, BuildReport, require_gate, status
+from pipelines.build.devices import parse_devices
+from pipelines.build.producer import Producer
+from pipelines.build.runner import Ended, Failure, Here, Processes, Runner, failure_of, input_failure
+from pipelines.build.shares import OnShard, in_order, run_shards, share_of
+from pipelines.build.workers import Worker
+from pipelines.make.rows import ShardPictures
 from pipelines.plan.plan import Plan
 from pipelines.plan.shards import Shard
 from pipelines.store import Store
+from pipelines.store.pending import Note
+
+Hold = Callable[[], AbstractContextManager[None]]
 
 LIMIT = "ntf-generating"  # a global concurrency limit of this name bounds the shards in the making, over all machines
 LEASE = 60.0  # seconds until the place of a killed holder is free again; Prefect's own 300 would leave a GPU idle
@@ -54,7 +63,8 @@ def build_version(plan: Plan, source: Source, shares: int = 1) -> BuildReport:
             _share_out(source, shares, dataset)
     with Build(plan, dataset, source.device) as build:
         logger.info("%d shards to make, %d present, %d stale", len(build.missing), build.reused, len(build.stale))
-        _make_all(build, source)
+        with _progress(dataset.name) as on_shard:
+            build.run(on_shard, _runner(plan, dataset, source))
         built = build.report(build.commit())
     create_table_artifact(_ledger(built), key="ledger", description=f"What the build of {plan.manifest.dataset} did")
     create_image_artifact(sample_sheet(dataset), key="sheet", description=f"The first fakes of each subset of {dataset.name}")
@@ -71,25 +81,29 @@ def make_shards(
     """Makes the missing shards of share number `share` of `of`. Gives how many. The build that shared them out commits them."""
     end_with_worker()
     plan = plan_of(manifest, limit)
-    with Build(plan, Store(store, plan.manifest.dataset), device, (share, of)) as build:
-        _make_all(build, Source(manifest, limit, store, device))
-        build.notes()
-        if build.failures:
-            first = next(iter(build.failures.values()))
-            get_run_logger().error("%d shards failed, such as %s: %s", len(build.failures), first.shard.title, first.reason)
-        return len(build.missing) - len(build.failures)
+    plan.require_complete()
+    dataset = Store(store, plan.manifest.dataset)
+    missing = in_order(share_of(plan, status(plan, dataset).missing, share, of))
+    with _progress(dataset.name) as on_shard:
+        shards = run_shards(missing, _runner(plan, dataset, Source(manifest, limit, store, device)), on_shard)
+    if shards.failures:
+        first = shards.failures[0]
+        get_run_logger().error("%d shards failed, such as %s: %s", len(shards.failures), first.shard.title, first.reason)
+    return len(shards.notes)
 
 
-def _make_all(build: Build, source: Source) -> None:
-    bar = create_progress_artifact(0.0, key="shards", description=f"Shards of {build.plan.manifest.dataset}")
+@contextmanager
+def _progress(dataset: str) -> Iterator[OnShard]:
+    """Shows shards as they end: in the terminal, in the log, and as a bar in Prefect's page."""
+    bar = create_progress_artifact(0.0, key="shards", description=f"Shards of {dataset}")
     logger = get_run_logger()
     updated = 0.0
     with console.shard_progress(lines=False) as show:  # Prefect logs them
 
-        def on_shard(shard: Shard, outcome: Outcome | None, done: int, total: int) -> None:
+        def on_shard(shard: Shard, note: Note | None, done: int, total: int) -> None:
             nonlocal updated
-            show(shard, outcome, done, total)
-            logger.info(console.describe(shard, outcome))
+            show(shard, note, done, total)
+            logger.info(console.describe(shard, note))
             if done == total or time.monotonic() - updated > UPDATE_EVERY:
                 updated = time.monotonic()
                 try:
@@ -97,15 +111,79 @@ def _make_all(build: Build, source: Source) -> None:
                 except httpx.HTTPError as error:  # a build outlives a server that is away for a while
                     logger.warning("the progress cannot be shown: %s", error)
 
-        context = FlowRunContext.get()
-        if context is None or isinstance(context.task_runner, ThreadPoolTaskRunner):
-            hold = _limited()
-            build.run(on_shard, lambda attempt, shard: tasks.shard_here(attempt, shard, hold))
-        else:
-            _make_on_cluster(build, source, on_shard)
+        yield on_shard
 
 
-def _limited() -> Callable[[], AbstractContextManager[None]]:
+class HereInTasks(Here):
+    """`Here`, with a task for each shard."""
+
+    def __init__(self, producer: Producer, hold: Hold):
+        super().__init__(producer)
+        self._hold = hold
+
+    def make(self, shard: Shard) -> ShardPictures | Failure:
+        return tasks.shard_here(super().make, shard, self._hold)
+
+
+class ProcessesInTasks(Processes):
+    """`Processes`, with a task for each shard."""
+
+    def __init__(self, plan: Plan, store: Store, devices: Sequence[str], hold: Hold):
+        super().__init__(plan, store, devices)
+        self._hold = hold
+
+    def make(self, shard: Shard, worker: Worker) -> Note | Failure:
+        return tasks.shard_here(partial(super().make, worker=worker), shard, self._hold)
+
+
+class Cluster(Runner):
+    """Makes shards with the task runner of the flow that runs, such as Ray's, in processes on any machine."""
+
+    def __init__(self, source: Source):
+        self._source = source
+
+    def run(self, shards: Sequence[Shard]) -> Generator[Ended, None, None]:
+        """See `Runner.run`. A shard is submitted as a task that waits for the tasks of its inputs."""
+        futures: dict[str, PrefectFuture[Note]] = {}
+        failures: dict[str, Failure] = {}
+        waiting: deque[Shard] = deque()
+
+        def next_ended() -> Ended:
+            shard = waiting.popleft()
+            result: Note | Failure
+            try:
+                result = input_failure(shard, failures) or futures[shard.key].result()
+            except InputError:
+                raise
+            except Exception as error:
+                result = failure_of(shard, error)
+            if isinstance(result, Failure):
+                failures[shard.key] = result
+            return shard, result
+
+        for shard in shards:
+            above = [futures[key] for key in shard.inputs if key in futures]
+            make = tasks.shard_on_cluster.with_options(task_run_name=shard.title)
+            futures[shard.key] = make.submit(self._source, shard.key, wait_for=above)
+            waiting.append(shard)
+            if len(waiting) >= IN_FLIGHT:
+                yield next_ended()
+        while waiting:
+            yield next_ended()
+
+
+def _runner(plan: Plan, dataset: Store, source: Source) -> Runner:
+    """Who makes the shards: the task runner of this flow if it has a cluster's, or else this machine."""
+    context = FlowRunContext.get()
+    if context is not None and not isinstance(context.task_runner, ThreadPoolTaskRunner):
+        return Cluster(source)
+    devices, hold = parse_devices(source.device), _limited()
+    if len(devices) == 1:
+        return HereInTasks(Producer(plan, dataset, devices[0]), hold)
+    return ProcessesInTasks(plan, dataset, devices, hold)
+
+
+def _limited() -> Hold:
     """What to hold while a shard is made: a place of the server's limit, if it has one."""
     with get_client(sync_client=True) as client:
         try:
@@ -113,35 +191,6 @@ def _limited() -> Callable[[], AbstractContextManager[None]]:
         except ObjectNotFound:
             return nullcontext
     return lambda: concurrency(LIMIT, occupy=1, lease_duration=LEASE, strict=True)
-
-
-def _make_on_cluster(build: Build, source: Source, on_shard: OnShard) -> None:
-    """Submits every shard to the flow's task runner, those that it works on before it, and takes in the notes of what was written."""
-    futures: dict[str, PrefectFuture[Any]] = {}
-    waiting: deque[Shard] = deque()
-    done = 0
-
-    def collect() -> None:
-        nonlocal done
-        shard, outcome = waiting.popleft(), None
-        try:
-            outcome, note = futures[shard.key].result()
-            build.adopt(shard, note)
-        except InputError:
-            raise
-        except Exception as error:
-            build.fail(shard, f"{type(error).__name__}: {error}")
-        done += 1
-        on_shard(shard, outcome, done, len(build.missing))
-
-    for shard in build.missing:
-        above = [futures[key] for key in shard.inputs if key in futures]
-        futures[shard.key] = tasks.shard_on_cluster.with_options(task_run_name=shard.title).submit(source, shard.key, wait_for=above)
-        waiting.append(shard)
-        if len(waiting) >= IN_FLIGHT:
-            collect()
-    while waiting:
-        collect()
 
 
 def _share_out(source: Source, shares: int, dataset: Store) -> None:

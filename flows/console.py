@@ -11,9 +11,9 @@ from rich.console import Console
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from pipelines.build.build import OnShard
-    from pipelines.make.make import Outcome
+    from pipelines.build.shares import OnShard
     from pipelines.plan.shards import Shard
+    from pipelines.store.pending import Note
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -40,10 +40,10 @@ def shard_progress(lines: bool = True) -> Iterator[OnShard]:
     with progress() as bars:
         bar = bars.add_task("shards", total=None)
 
-        def show(shard: Shard, outcome: Outcome | None, done: int, total: int) -> None:
+        def show(shard: Shard, note: Note | None, done: int, total: int) -> None:
             bars.update(bar, completed=done, total=total, description=f"shards: {shard.title}")
             if lines:
-                bars.console.print(f"[dim]{describe(shard, outcome)}[/dim]")
+                bars.console.print(f"[dim]{describe(shard, note)}[/dim]")
 
         yield show
 
@@ -60,10 +60,11 @@ def step_progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
         yield show
 
 
-def describe(shard: Shard, outcome: Outcome | None) -> str:
+def describe(shard: Shard, note: Note | None) -> str:
     """A shard in a line: what it is, how many images, how fast, how many were rejected; or that it failed."""
-    if outcome is None:
+    if note is None:
         return f"{shard.title}: failed"
-    rate = f", {outcome.images / outcome.seconds:.1f} a second" if shard.generator and outcome.seconds > 0 else ""
-    rejected = f", {outcome.rejected} rejected" if outcome.rejected else ""
-    return f"{shard.title}: {counted(outcome.images, 'image')}{rate}{rejected}"
+    rejections = sum(note.rejected.values())
+    rate = f", {note.written / note.seconds:.1f} a second" if shard.generator and note.seconds > 0 else ""
+    rejected = f", {rejections} rejected" if rejections else ""
+    return f"{shard.title}: {counted(note.written, 'image')}{rate}{rejected}"

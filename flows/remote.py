@@ -1,16 +1,18 @@
-"""A shard as a task on another machine: what travels is a reference, and each process there opens the plan once."""
+"""A shard made on another machine. Only a reference travels there, and each process opens the plan once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from flows.data import plan_of
 from generators.errors import InputError
 from pipelines.build.devices import parse_devices
-from pipelines.build.producer import Produced, Producer
+from pipelines.build.producer import Producer
+from pipelines.build.runner import retried
 from pipelines.plan.shards import Shard
 from pipelines.store import Store
+from pipelines.store.pending import Note
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,11 @@ class Source:
     device: str = "auto"
 
 
-def make_shard(source: Source, key: str) -> Produced:
-    """Makes and writes the shard `key` of a manifest.
+def make_shard(source: Source, key: str) -> Note:
+    """Makes and writes the shard `key` of a manifest, with retries.
 
-    Raises InputError if the manifest has no such shard here: a checkpoint or an image is not the one that the build was planned with.
+    Raises what the last attempt raised, and InputError if the manifest has no such shard here: a checkpoint or an image is not the one that
+    the build was planned with.
     """
     shards, producer = _opened(source)
     if key not in shards:
@@ -36,7 +39,7 @@ def make_shard(source: Source, key: str) -> Produced:
         raise InputError(
             f"{source.manifest} has no shard {key[:12]} on this machine", "Give all machines the same manifest, checkpoints and real images"
         )
-    return producer.produce(shards[key])
+    return retried(partial(producer.produce, shards[key]))
 
 
 @lru_cache(maxsize=1)

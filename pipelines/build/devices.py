@@ -1,4 +1,4 @@
-"""Devices: which of them a build uses, and that one job at a time generates on a GPU."""
+"""Which devices a build uses, and a lock so that one job at a time generates on a GPU."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def parse_devices(text: str) -> tuple[str, ...]:
     InputError if one is no device, or a GPU that is not there.
     """
     names = [name.strip() for name in text.split(",")]
-    found = tuple(f"cuda:{name}" if name.isdigit() else "cuda:0" if name == "cuda" else pick_device(name) for name in names)
-    for name in found:
+    devices = tuple(f"cuda:{name}" if name.isdigit() else "cuda:0" if name == "cuda" else pick_device(name) for name in names)
+    for name in devices:
         if not re.fullmatch(r"cpu|mps|cuda:\d+", name):
             raise InputError(f"{name!r} is no device", "Write auto, cpu, cuda:0, or several GPUs as 0,1,2,3")
         if name.startswith("cuda:") and int(name[5:]) >= torch.cuda.device_count():
             raise InputError(f"there is no GPU {name[5:]}: torch sees {torch.cuda.device_count()}", "`nvidia-smi -L` lists them")
-    return found
+    return devices
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How long an image takes on this machine, learnt from the builds that ran on it, so that a plan can say how long it will take."""
+"""How long an image takes on this machine, by the builds that ran on it. A plan uses it to say how long a build will take."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pipelines.plan.shards import Shard
 SMOOTHING = 0.5  # weight of the newest build against what was known before
 
 
-def remember(device: str, made: Iterable[tuple[Shard, int, float]]) -> None:
-    """Notes the seconds an image of each generator and checkpoint, from (shard, images, seconds). Costs nothing if it cannot be written."""
+def remember(device: str, timings: Iterable[tuple[Shard, int, float]]) -> None:
+    """Keeps the seconds an image of each generator and checkpoint, from (shard, images, seconds). A full cache is no error."""
     totals: dict[str, list[float]] = {}
-    for shard, images, seconds in made:
+    for shard, images, seconds in timings:
         if shard.generator and images:
             total = totals.setdefault(_key(shard, device), [0.0, 0.0])
             total[0] += seconds
@@ -30,7 +30,7 @@ def remember(device: str, made: Iterable[tuple[Shard, int, float]]) -> None:
 
 
 def estimate(device: str, shards: Iterable[Shard]) -> tuple[float, frozenset[str]]:
-    """Seconds that making `shards` will take by what is known, and the generators that have not run here yet, which it leaves out."""
+    """The seconds that making `shards` will take, and the generators that have not run here yet: their time is left out."""
     known, seconds, unknown = _read(), 0.0, set()
     for shard in shards:
         rate = known.get(_key(shard, device))
@@ -51,7 +51,7 @@ def _file() -> Path:
 
 def _read() -> dict[str, float]:
     try:
-        found = json.loads(_file().read_text())
-        return {str(key): float(value) for key, value in found.items()}
+        rates = json.loads(_file().read_text())
+        return {str(key): float(value) for key, value in rates.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}

@@ -12,9 +12,9 @@ Model = tuple[str, str]
 
 
 class Schedule:
-    """Hands shards to several workers, from several threads: inputs first, and each worker stays with its model while there is work for it.
+    """Hands shards to several workers, from several threads. Inputs come first, and a worker stays with its model while that has work.
 
-    A worker that has to change takes a model that no other worker is on, or else helps with the one that has most left.
+    A worker that must change takes a model that no other worker uses. If there is none, it takes the one with the most shards left.
     """
 
     def __init__(self, shards: Iterable[Shard]):
@@ -35,7 +35,7 @@ class Schedule:
                 self._add(shard)
 
     def take(self, worker: int) -> Shard | None:
-        """The next shard for the worker of that number; None at the end. Waits while all that is left stands on shards in the making."""
+        """The next shard for the worker of that number; None at the end. Waits while all that are left need a shard that is being made."""
         with self._changed:
             while not self._stopped and self._open:
                 model = self._choose(worker)
@@ -46,13 +46,13 @@ class Schedule:
             return None
 
     def done(self, shard: Shard) -> None:
-        """Says that a shard is written, or has failed for good, so that what stands on it can be taken."""
+        """Says that a shard is written, or has failed for good, so that the shards that work on it can be taken."""
         with self._changed:
             self._open.discard(shard.key)
-            for each in self._after.pop(shard.key, []):
-                self._lacking[each.key] -= 1
-                if not self._lacking[each.key]:
-                    self._add(each)
+            for dependent in self._after.pop(shard.key, []):
+                self._lacking[dependent.key] -= 1
+                if not self._lacking[dependent.key]:
+                    self._add(dependent)
             self._changed.notify_all()
 
     def stop(self) -> None:
@@ -65,11 +65,11 @@ class Schedule:
         self._ready.setdefault((shard.generator, shard.checkpoint), deque()).append(shard)
 
     def _choose(self, worker: int) -> Model | None:
-        mine = self._model_of.get(worker)
-        if mine is not None and self._ready.get(mine):
-            return mine
+        current = self._model_of.get(worker)
+        if current is not None and self._ready.get(current):
+            return current
         filled = [model for model, queue in self._ready.items() if queue]
-        others = {model for each, model in self._model_of.items() if each != worker}
+        others = {model for other, model in self._model_of.items() if other != worker}
         return next(
             (model for model in filled if model not in others), max(filled, key=lambda model: len(self._ready[model]), default=None)
         )

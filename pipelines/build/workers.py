@@ -1,7 +1,7 @@
 """Worker processes: one for each device, each with its own models.
 
-The parent sends a shard and gets what came of it. A worker ends as soon as its parent has, because its pipe closes, and a worker that died
-is replaced at the next shard. Processes are started afresh, never forked: neither CUDA nor Lance survives a fork.
+The parent sends a shard and gets the note of it. A worker ends as soon as its parent ends, because its pipe closes. A worker that died is
+replaced at the next shard. Processes are started anew, never forked: neither CUDA nor Lance survives a fork.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from typing import Any
 import torch
 
 from generators.errors import InputError
-from pipelines.build.producer import Produced, Producer
+from pipelines.build.producer import Producer
 from pipelines.plan.plan import Plan
 from pipelines.plan.shards import Shard
 from pipelines.store import Store
+from pipelines.store.pending import Note
 
 JOBS = 2  # at once in a worker: one generates while the other encodes and writes
 
@@ -34,7 +35,7 @@ class WorkerDied(Exception):
 
 
 class Worker:
-    """One worker process, as its parent sees it. `make` may be called from `JOBS` threads."""
+    """One worker process, as its parent sees it. `produce` may be called from `JOBS` threads."""
 
     def __init__(self, plan: Plan, store: Store, device: str, threads: int):
         self._job = pickle.dumps((plan, (store.root.location, store.name), device, threads))
@@ -44,17 +45,17 @@ class Worker:
         self._closed = False
         self._pipe: Connection
         self._listener: threading.Thread
-        self._waiting: dict[int, Future[Produced]] = {}
+        self._waiting: dict[int, Future[Note]] = {}
 
-    def make(self, shard: Shard) -> Produced:
-        """Has the shard made and written. Raises InputError, what the generator said as a RuntimeError, or WorkerDied."""
+    def produce(self, shard: Shard) -> Note:
+        """Has the shard made and written. Raises InputError, WorkerDied, or a RuntimeError with what the generator said."""
         with self._lock:
             if self._closed:
                 raise WorkerDied("the build is ending")
-            if self._process is None or self._process.poll() is not None:
+            if self._process is None or self._process.poll() is not None:  # not started yet, or it died
                 self._start()
             number = next(self._numbers)
-            answer: Future[Produced] = Future()
+            answer: Future[Note] = Future()
             self._waiting[number] = answer
             try:
                 self._pipe.send((number, shard))
@@ -63,7 +64,7 @@ class Worker:
         return answer.result()
 
     def close(self, kill: bool = False) -> None:
-        """Ends the process: when it has nothing to do, or now."""
+        """Ends the process: now, with `kill`, or else as soon as it has nothing to do."""
         with self._lock:
             self._closed = True
             if self._process is None:
@@ -93,8 +94,8 @@ class Worker:
         self._listener = threading.Thread(target=self._listen, args=(self._pipe, self._waiting), name="worker-answers", daemon=True)
         self._listener.start()
 
-    def _listen(self, pipe: Connection, waiting: dict[int, Future[Produced]]) -> None:
-        """Hands out answers until the process has gone; then whoever still waits learns that."""
+    def _listen(self, pipe: Connection, waiting: dict[int, Future[Note]]) -> None:
+        """Hands out answers until the process has ended. Then it tells whoever still waits."""
         while True:
             try:
                 number, answer = pipe.recv()
@@ -124,7 +125,7 @@ def main() -> None:
 
     def answer(number: int, shard: Shard) -> None:
         try:
-            result: Produced | Exception = producer.produce(shard)
+            result: Note | Exception = producer.produce(shard)
         except InputError as error:
             result = InputError(str(error))
         except Exception as error:
@@ -137,7 +138,7 @@ def main() -> None:
             try:
                 order = pipe.recv()
             except (OSError, EOFError):
-                os._exit(1)  # the parent has gone, and with it the lock on the store
+                os._exit(1)  # the parent has ended, and with it the lock on the store
             if order is None:
                 return
             jobs.submit(answer, *order)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from generators import registry
 from generators.errors import InputError
-from pipelines.plan.keys import prompts_of
+from pipelines.make.rows import chain_link, prompt_of, seed_of
 from pipelines.plan.plan import Plan
-from pipelines.plan.shards import Shard, image_seed, part_seed
+from pipelines.plan.shards import Shard
 from pipelines.store import Store
 from pipelines.store.upgrade import read_rows
 
@@ -60,26 +59,11 @@ def expected_chain(plan: Plan, shard: Shard, index: int, attempts: Sequence[int]
     Raises InputError if a checkpoint that it needs is not on this machine.
     """
     chain: list[dict[str, Any]] = []
-    for number, attempt in zip(range(shard.step + 1), attempts, strict=True):
-        step = plan.part(shard).chain[number]
-        at = Shard("intermediate", shard.subset, shard.real, shard.part, number, index, index + 1, "")
-        seed = image_seed(part_seed(plan.manifest, shard.subset, shard.real, shard.part), number, index, attempt)
-        prompts = prompts_of(step) if step.prompts is not None else None
+    for position, attempt in zip(range(shard.step + 1), attempts, strict=True):
+        at = replace(shard, role="intermediate", step=position, start=index, stop=index + 1)
+        seed = seed_of(plan, at, index, attempt)
         drawn = plan.draws(at, index, attempt, chain)
-        chain.append(
-            {
-                "kind": step.kind,
-                "generator": step.generator,
-                "output_version": registry.get(step.generator).output_version,
-                "checkpoint": step.checkpoint,
-                "identity": plan.catalogue.identity(step.checkpoint),
-                "parameters": step.settings(),
-                "seed": seed,
-                "attempt": attempt,
-                **{role: image.id for role, image in drawn.items()},
-                **({"prompt": prompts[seed % len(prompts)]} if prompts else {}),
-            }
-        )
+        chain.append(chain_link(plan, at, attempt, seed, drawn, prompt_of(plan.step(at), seed)))
     return chain
 
 

@@ -1,4 +1,4 @@
-"""Is an image fit to be called what its row will say? A reason if not."""
+"""Reasons to reject an image, and the checks that every image goes through."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ NO_FACE = {"source": "no face in source", "target": "no face in target"}
 SEVERAL_FACES = {"source": "more than one face in source", "target": "more than one face in target"}
 NOT_MOVED = "identity not moved"
 NO_FACE_PARSED = "the face parser finds no face in the target"  # what DiffFace says
-# A new source would not help: the target must be remade.
-TARGET_REASONS = frozenset({NO_FACE["target"], SEVERAL_FACES["target"], NO_FACE_PARSED})
+# A new source would not help: the steps before must make a new target.
+INPUT_REASONS = frozenset({NO_INPUT, NO_FACE["target"], SEVERAL_FACES["target"], NO_FACE_PARSED})
 
 
 def reason_against(image: np.ndarray, target: np.ndarray | None = None) -> str | None:

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.audit import BIASES, Bias, our_png, plant
 from pipelines.audit import classify
-from pipelines.make.make import Picture
+from pipelines.make.rows import Picture
 from pipelines.manifest.schema import Codec
 from pipelines.store import Row
 from tests.flows.conftest import Answer

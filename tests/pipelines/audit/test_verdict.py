@@ -11,7 +11,7 @@ import pytest
 from pipelines.audit import audit_version, classify, read_audit, write_audit
 from pipelines.build.build import require_gate, run_build
 from pipelines.errors import CheckFailed
-from pipelines.make.make import Picture
+from pipelines.make.rows import Picture
 from pipelines.manifest.load import load_manifest
 from pipelines.manifest.schema import Codec
 from pipelines.plan.plan import make_plan

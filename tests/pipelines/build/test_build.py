@@ -18,6 +18,8 @@ import pytest
 from generators import registry
 from generators.errors import InputError
 from pipelines.build.build import Build, run_build, status
+from pipelines.build.runner import local_runner
+from pipelines.build.shares import run_shards
 from pipelines.errors import CheckFailed
 from pipelines.images import decode
 from pipelines.make import rejections
@@ -213,11 +215,9 @@ def test_a_killed_build_goes_on_and_ends_with_the_same_digest(tmp_path: Path, ma
 
 def test_pending_rows_are_read_like_committed_ones(tmp_path: Path, manifest_file: Path) -> None:
     plan, store = planned(manifest_file), Store(tmp_path / "store", "tiny")
-    with Build(plan, store, "cpu") as build:
-        shard = next(shard for shard in build.missing if shard.subset == "StyleGAN2")
-        build.make(shard)
-        build.notes()
-        rows: list[Row] = store.shard(shard.key)
+    shard = next(shard for shard in plan.shards if shard.subset == "StyleGAN2")
+    run_shards([shard], local_runner(plan, store, ("cpu",)))
+    rows: list[Row] = store.shard(shard.key)
     assert [row.index for row in rows] == list(range(shard.start, shard.stop))
     assert not store.exists()
 
@@ -226,7 +226,7 @@ def test_a_shard_that_fails_is_tried_again_and_the_others_go_on(
     tmp_path: Path, manifest_data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest_data["allow_missing"] = 100
-    monkeypatch.setattr("pipelines.build.build.RETRY_AFTER", (0.0,))
+    monkeypatch.setattr("pipelines.build.runner.RETRY_AFTER", (0.0,))
     tries: Counter[str] = Counter()
     stylegan2 = registry.get("stylegan2")
     original = stylegan2._sample

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from generators.faces.align import template_points, transform_points
 from generators.faces.detect import Detector, Face
 from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry
 from pipelines.make import rejections
-from pipelines.make.swaps import FaceSwaps, Swapped
+from pipelines.make.output import Output
+from pipelines.make.places import in_stored_pixels
+from pipelines.make.swaps import FaceSwaps, Pair
 from pipelines.manifest.schema import Faces
 from pipelines.plan.keys import face_settings
 
@@ -74,67 +78,68 @@ def admiral() -> np.ndarray:
 def swap(
     generator: Generator,
     pairs: Sequence[tuple[np.ndarray, np.ndarray]],
-    size: int | None = None,
     faces: FaceSwaps | None = None,
     **settings: Any,
-) -> list[Swapped]:
+) -> list[Output]:
     faces = faces or FaceSwaps(Faces(**settings), Catalogue({}, Path()))
-    sources, targets = ([(lambda picture=pair[place]: picture) for pair in pairs] for place in (0, 1))
-    return list(faces.swap(generator, range(len(pairs)), sources, targets, {}, size))
+    opened = [Pair(seed, partial(np.asarray, source), partial(np.asarray, target)) for seed, (source, target) in enumerate(pairs)]
+    return list(faces.swap(generator, opened, {}))
 
 
 def test_a_face_is_swapped_in_its_place_and_the_rest_of_the_picture_stays(astronaut: np.ndarray, admiral: np.ndarray) -> None:
-    (made,) = swap(Painter(inverted), [(admiral, astronaut)])
-    assert made.picture is not None
-    assert made.picture.shape == astronaut.shape
-    left, top, right, bottom = (round(value) for value in made.measures["target_face"]["box"])
-    changed = np.abs(made.picture.astype(int) - astronaut).mean(-1)
+    (output,) = swap(Painter(inverted), [(admiral, astronaut)])
+    assert output.picture is not None
+    assert output.picture.shape == astronaut.shape
+    left, top, right, bottom = (round(value) for value in output.measures["target_face"]["box"])
+    changed = np.abs(output.picture.astype(int) - astronaut).mean(-1)
     middle = (slice((top + bottom) // 2 - 10, (top + bottom) // 2 + 10), slice((left + right) // 2 - 10, (left + right) // 2 + 10))
-    assert np.abs(made.picture[middle].astype(int) - (255 - astronaut[middle])).mean() < 20
-    assert 0 < (changed > 0).mean() <= made.measures["mask_share"] + 0.01 < 0.2
+    assert np.abs(output.picture[middle].astype(int) - (255 - astronaut[middle])).mean() < 20
+    assert 0 < (changed > 0).mean() <= output.measures["mask_share"] + 0.01 < 0.2
     assert changed[:20].max() == changed[-100:].max() == 0
 
 
 def test_the_recorded_matrix_makes_the_crop_again(astronaut: np.ndarray, admiral: np.ndarray) -> None:
     painter = Painter(inverted)
-    (made,) = swap(painter, [(admiral, astronaut)])
-    matrix = np.array(made.measures["crop"])
+    (output,) = swap(painter, [(admiral, astronaut)])
+    matrix = np.array(output.measures["crop"])
     again = cv2.warpAffine(astronaut, matrix, (SIZE, SIZE))
     assert np.abs(again.astype(int) - painter.seen[0]).max() <= 2
-    landmarks = transform_points(np.array(made.measures["target_face"]["landmarks"]), matrix)
+    landmarks = transform_points(np.array(output.measures["target_face"]["landmarks"]), matrix)
     assert min(np.abs(landmarks - points).max() for points in template_points("simswap", SIZE)) < 0.15 * SIZE
 
 
 def test_places_are_in_pixels_of_the_stored_picture(astronaut: np.ndarray, admiral: np.ndarray) -> None:
     """The admiral's picture is upright, so its middle square is kept: places move with it."""
-    whole, stored = swap(Painter(inverted), [(astronaut, admiral)])[0], swap(Painter(inverted), [(astronaut, admiral)], 128)[0]
-    assert stored.picture is not None
-    assert stored.picture.shape == (128, 128, 3)
+    (whole,) = swap(Painter(inverted), [(astronaut, admiral)])
     height, width = admiral.shape[:2]
+    before = deepcopy(whole.measures)
+    stored = in_stored_pixels(whole.measures, (height, width), 128)
+    assert whole.measures == before  # what was handed in stays as it was
     scale = 128 / min(height, width)
     shift = np.array([(width - min(height, width)) // 2, (height - min(height, width)) // 2])
     expected = (np.array(whole.measures["target_face"]["landmarks"]) + 0.5 - shift) * scale - 0.5
-    landmarks = np.array(stored.measures["target_face"]["landmarks"])
+    landmarks = np.array(stored["target_face"]["landmarks"])
     assert np.abs(landmarks - expected).max() < 0.02
     in_crop = [
-        transform_points(np.array(one.measures["target_face"]["landmarks"]), np.array(one.measures["crop"])) for one in (whole, stored)
+        transform_points(np.array(measures["target_face"]["landmarks"]), np.array(measures["crop"])) for measures in (before, stored)
     ]
     assert np.abs(in_crop[0] - in_crop[1]).max() < 0.1
-    assert whole.measures["source_face"] == stored.measures["source_face"]
+    assert stored["source_face"] == in_stored_pixels(whole.measures, (height, width), None)["source_face"]
+    assert in_stored_pixels({"rank": 3}, (height, width), 128) == {"rank": 3}
 
 
 def test_each_refusal_has_its_reason_and_the_others_go_on(astronaut: np.ndarray, admiral: np.ndarray) -> None:
     nobody, two = np.full((200, 200, 3), 90, np.uint8), np.concatenate([astronaut[:256, 96:352]] * 2, 1)
     pairs = [(nobody, astronaut), (admiral, nobody), (two, astronaut), (admiral, two), (admiral, astronaut)]
-    made = swap(Painter(inverted), pairs)
-    assert [one.reason for one in made] == [
+    outputs = swap(Painter(inverted), pairs)
+    assert [output.reason for output in outputs] == [
         "no face in source",
         "no face in target",
         "more than one face in source",
         "more than one face in target",
         None,
     ]
-    assert [one.picture is None for one in made] == [True] * 4 + [False]
+    assert [output.picture is None for output in outputs] == [True] * 4 + [False]
 
 
 @pytest.mark.parametrize(
@@ -189,12 +194,12 @@ def test_face_parsing_keeps_the_swap_inside_the_face(astronaut: np.ndarray, admi
 
     faces = FaceSwaps(Faces(), Catalogue({}, Path()))
     faces._parser = UpperHalf()  # type: ignore[assignment]
-    (made,) = swap(Painter(inverted), [(admiral, astronaut)], faces=faces)
-    assert made.picture is not None
-    assert 0.2 < made.measures["face_share"] < 0.5
-    left, top, right, bottom = (round(value) for value in made.measures["target_face"]["box"])
+    (output,) = swap(Painter(inverted), [(admiral, astronaut)], faces=faces)
+    assert output.picture is not None
+    assert 0.2 < output.measures["face_share"] < 0.5
+    left, top, right, bottom = (round(value) for value in output.measures["target_face"]["box"])
     middle, columns = (top + bottom) // 2, slice(left + 20, right - 20)
-    change = np.abs(made.picture.astype(int) - astronaut).mean(-1)
+    change = np.abs(output.picture.astype(int) - astronaut).mean(-1)
     assert change[middle - 30 : middle - 15, columns].mean() > 40
     assert change[middle + 15 : middle + 30, columns].mean() < 10  # the target, as fine as the crop was
 
@@ -208,10 +213,10 @@ def test_a_bystander_does_not_count(astronaut: np.ndarray, admiral: np.ndarray) 
     Fixed.padding = 0.0
     faces = FaceSwaps(Faces(), Catalogue({}, Path()))
     faces._detector = Fixed()
-    (made,) = swap(Painter(inverted), [(astronaut, astronaut)], faces=faces)
-    assert made.reason is None
-    assert made.measures["target_face"]["box"] == [180.0, 70.0, 270.0, 170.0]
-    assert (made.measures["pose_distance"], made.measures["expression_distance"]) == (0, 0)  # the detector sees the same again
+    (output,) = swap(Painter(inverted), [(astronaut, astronaut)], faces=faces)
+    assert output.reason is None
+    assert output.measures["target_face"]["box"] == [180.0, 70.0, 270.0, 170.0]
+    assert (output.measures["pose_distance"], output.measures["expression_distance"]) == (0, 0)  # the detector sees the same again
 
 
 def test_what_decides_swaps_is_in_the_key_by_content(tmp_path: Path) -> None:
@@ -251,9 +256,9 @@ def test_real_faces_with_a_real_detector_and_identity_network() -> None:
     pairs = list(zip(pictures[:3], pictures[3:], strict=True))
     moved = swap(Painter(lambda source, target: source, Crop("simswap", 224)), pairs, faces=faces)
     stayed = swap(Painter(lambda source, target: target[:, ::-1], Crop("simswap", 224)), pairs, faces=faces)
-    assert [one.reason for one in moved] == [None] * 3
-    assert [one.reason for one in stayed] == [rejections.NOT_MOVED] * 3
-    for one in moved:
-        assert one.measures["similarity"]["source"] > one.measures["similarity"]["before"] + 0.2
-        assert 0 < one.measures["pose_distance"] < 0.3
-        assert not one.measures["target_face"]["estimated"]
+    assert [output.reason for output in moved] == [None] * 3
+    assert [output.reason for output in stayed] == [rejections.NOT_MOVED] * 3
+    for output in moved:
+        assert output.measures["similarity"]["source"] > output.measures["similarity"]["before"] + 0.2
+        assert 0 < output.measures["pose_distance"] < 0.3
+        assert not output.measures["target_face"]["estimated"]

@@ -191,9 +191,7 @@ def test_two_builders_that_no_lock_keeps_apart_double_nothing(tmp_path: Path, ma
     monkeypatch.setattr("filelock.FileLock.acquire", lambda self: None)
     with builds[0] as first, builds[1] as second:
         for build in (first, second):
-            for shard in build.missing:
-                build.make(shard)
-            build.notes()
+            build.run()
             kept = build.store.notes.read()
         late = second.store.keys
 
@@ -214,9 +212,8 @@ def test_two_builders_that_no_lock_keeps_apart_double_nothing(tmp_path: Path, ma
 def test_a_waiting_shard_with_a_cut_file_is_made_again(tmp_path: Path, manifest: Path) -> None:
     plan, store = planned(manifest), Store(tmp_path / "store", "fake")
     with Build(plan, store, "cpu") as build:
-        for shard in build.missing:
-            build.make(shard)
-        notes = build.notes()
+        build.run()
+    notes = build.shards.notes
     victim = Path(store.uri) / "data" / notes[3].files[0][0]
     victim.write_bytes(victim.read_bytes()[:100])
     assert [shard.key for shard in status(plan, store).missing] == [notes[3].key]

@@ -1,0 +1,55 @@
+"""Which shards a build makes, in which order, and making them without a commit: so much is what a share of a build does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from pipelines.build.runner import Failure, Runner
+from pipelines.plan.plan import Plan
+from pipelines.plan.shards import Shard
+from pipelines.store.pending import Note
+
+OnShard = Callable[[Shard, Note | None, int, int], None]
+
+
+@dataclass(frozen=True)
+class ShardsMade:
+    """What a runner came to: the notes of the shards that are written, and the shards that failed."""
+
+    notes: tuple[Note, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+
+def run_shards(shards: Sequence[Shard], runner: Runner, on_shard: OnShard | None = None) -> ShardsMade:
+    """Makes shards and writes them, so that they wait for a commit. A shard that fails does not stop the others.
+
+    `on_shard(shard, note, done, total)` is called as each ends, with None for the note of one that failed. Raises InputError.
+    """
+    notes: list[Note] = []
+    failures: list[Failure] = []
+    with closing(runner.run(shards)) as ended:
+        for done, (shard, result) in enumerate(ended, start=1):
+            if isinstance(result, Failure):
+                failures.append(result)
+            else:
+                notes.append(result)
+            if on_shard:
+                on_shard(shard, None if isinstance(result, Failure) else result, done, len(shards))
+    return ShardsMade(tuple(notes), tuple(failures))
+
+
+def in_order(shards: Iterable[Shard]) -> list[Shard]:
+    """Inputs first, and within a step all work of one checkpoint together, so that each model is loaded once."""
+    return sorted(shards, key=lambda shard: (shard.step, shard.generator, shard.checkpoint, *_chain(shard)))
+
+
+def share_of(plan: Plan, shards: Iterable[Shard], number: int, of: int) -> list[Shard]:
+    """Share `number` of `of`: every `of`-th chain of the plan, each with all its steps, so that no share waits for another."""
+    chains = {chain: position for position, chain in enumerate(dict.fromkeys(_chain(shard) for shard in plan.shards))}
+    return [shard for shard in shards if chains[_chain(shard)] % of == number]
+
+
+def _chain(shard: Shard) -> tuple[str, str, int, int]:
+    return shard.subset, shard.real, shard.part, shard.start

@@ -1,0 +1,58 @@
+"""Where faces are in a picture, as a row's `measures` keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+
+from generators.faces.align import invert, transform_points
+from generators.faces.detect import Face
+
+
+def face_as_data(face: Face | None) -> dict[str, Any] | None:
+    """A detected face as plain data."""
+    if face is None:
+        return None
+    return {"box": list(face.box), "landmarks": face.landmarks.tolist(), "score": round(face.score, 4), "estimated": face.estimated}
+
+
+def share_covered(matrix: np.ndarray, size: int, shape: tuple[int, ...]) -> float:
+    """The share of a picture of `shape` (height, width, ...) that a square crop of `size` px covers; `matrix` (2x3) leads into the crop."""
+    corners = np.array([[0, 0], [size, 0], [size, size], [0, size]], np.float64) - 0.5  # pixel centres lie at whole numbers
+    frame = np.array([[0, 0], [shape[1], 0], [shape[1], shape[0]], [0, shape[0]]], np.float32) - 0.5
+    area, _ = cv2.intersectConvexConvex(transform_points(corners, invert(matrix)).astype(np.float32), frame.astype(np.float32))
+    return float(area) / (shape[0] * shape[1])
+
+
+def in_stored_pixels(measures: Mapping[str, Any], shape: tuple[int, int] | None, size: int | None) -> dict[str, Any]:
+    """The measures of a swap with all places in pixels of the stored picture.
+
+    The picture of `shape` (height, width; None for a rejection) is stored as its middle square, brought to `size`, or as it is if that is
+    None.
+    Measures without a `crop` come back as they are.
+    """
+    if "crop" not in measures:
+        return dict(measures)
+    height, width = shape or (0, 0)
+    side = min(height, width)
+    scale = size / side if size and side else 1.0
+    left, top = ((width - side) // 2, (height - side) // 2) if size else (0, 0)
+    # Pixel centres lie at whole numbers: x becomes (x - left + 0.5) * scale - 0.5.
+    shift = np.array([(0.5 - left) * scale - 0.5, (0.5 - top) * scale - 0.5])
+    matrix = np.array(measures["crop"])
+    linear = matrix[:, :2] / scale
+    return {
+        **measures,
+        "target_face": _moved(measures["target_face"], scale, shift),
+        "source_face": _moved(measures["source_face"], 1.0, np.zeros(2)),
+        "crop": np.column_stack([linear, matrix[:, 2] - linear @ shift]).round(5).tolist(),
+    }
+
+
+def _moved(face: Mapping[str, Any], scale: float, shift: np.ndarray) -> dict[str, Any]:
+    box = np.array(face["box"]).reshape(2, 2) * scale + shift
+    landmarks = np.array(face["landmarks"]) * scale + shift
+    return {**face, "box": box.ravel().round(2).tolist(), "landmarks": landmarks.round(2).tolist()}
