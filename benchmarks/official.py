@@ -9,7 +9,6 @@ not exist any more, a module of that name takes its place for this process.
 from __future__ import annotations
 
 import importlib.util
-import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+
+from benchmarks.official_clones import enter, frozen, stand_in
+from benchmarks.official_diffface import step
 
 Batch = Callable[[], Any]
 Build = Callable[[Path, int], Batch]
@@ -134,38 +135,11 @@ def simswap_224(folder: Path, batch: int) -> Batch:
 
 
 def diffface_step(folder: Path, batch: int) -> Batch:
-    from benchmarks.official_diffface import step
-
     return step(folder, batch)
 
 
 def diffface_half_step(folder: Path, batch: int) -> Batch:
-    from benchmarks.official_diffface import step
-
     return step(folder, batch, width=128)
-
-
-def enter(folder: Path, name: str) -> Path:
-    """Puts the clone `name` in front of the import path. Exits with the address to clone from if there is none."""
-    if not (folder / name).is_dir():
-        raise SystemExit(f"There is no {folder / name}. Clone https://github.com/{name.replace('+', '/')} there.")
-    sys.path.insert(0, str(folder / name))
-    return folder / name
-
-
-def stand_in(name: str, **members: Any) -> types.ModuleType:
-    """Makes `name` a module with `members`, for this process, even where the real one is installed: all runs then see the same."""
-    module = types.ModuleType(name)
-    vars(module).update(members)
-    sys.modules[name] = module
-    parent, _, last = name.rpartition(".")
-    if parent:
-        setattr(sys.modules[parent], last, module)
-    return module
-
-
-def frozen(network: nn.Module) -> nn.Module:
-    return network.eval().requires_grad_(False)
 
 
 def _module(file: Path) -> types.ModuleType:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 import torch.utils.model_zoo
 from torch import nn
 
-from benchmarks.official import enter, frozen, stand_in
+from benchmarks.official_clones import enter, frozen, stand_in
 from generators.networks.faces.arcface import ArcFace  # theirs cannot be built, only unpickled; this one is not folded
 
 STEP = 60  # of 100, of which 75 are walked; from 49 on the official code looks at the gaze too

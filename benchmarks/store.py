@@ -72,11 +72,11 @@ def row(number: int, image: bytes, key: str) -> Row:
 
 def alternate(rounds: int, *contestants: Callable[[], float]) -> list[float]:
     """The median of what each contestant returns, all of them in turn in every round."""
-    found: list[list[float]] = [[] for _ in contestants]
+    results: list[list[float]] = [[] for _ in contestants]
     for _ in range(rounds):
-        for results, contestant in zip(found, contestants, strict=True):
-            results.append(contestant())
-    return [statistics.median(results) for results in found]
+        for own, contestant in zip(results, contestants, strict=True):
+            own.append(contestant())
+    return [statistics.median(own) for own in results]
 
 
 def noop(folder: Path) -> Iterator[tuple[str, str, str]]:
@@ -105,7 +105,7 @@ def paper_plan(folder: Path) -> Plan:
     sources = {name: source.model_copy(update={"path": folder / "reals" / name}) for name, source in manifest.reals.items()}
     counts: dict[str, int] = {}
     for _, _, part in manifest.walk():
-        for name in {part.real, *(each for step in part.chain for each in (step.source, step.target) if each)}:
+        for name in {part.real, *(real for step in part.chain for real in (step.source, step.target) if real)}:
             counts[name] = max(counts.get(name, 0), part.count)
     shipped = Catalogue.shipped(folder / "checkpoints")
     entries = {name: entry.model_copy(update={"sha256": None, "package": None, "file": name}) for name, entry in shipped.entries.items()}
@@ -139,11 +139,11 @@ def write(folder: Path) -> Iterator[tuple[str, str, str]]:
     count = 2000
     shards = [[row(n, images[n % 200], f"{start:064x}") for n in range(start, start + PER_SHARD)] for start in range(0, count, PER_SHARD)]
     light = [to_table(rows).drop_columns("image") for rows in shards]
-    size = sum(len(each.image or b"") for rows in shards for each in rows)
+    size = sum(len(stored.image or b"") for rows in shards for stored in rows)
     turn = iter(range(10**6))
 
     def ours() -> float:
-        store, start = Store(folder / f"ours{next(turn)}", "made"), time.perf_counter()
+        store, start = Store(folder / f"ours{next(turn)}", "measured"), time.perf_counter()
         for rows in shards:
             store.write_shard(rows[0].shard_key, "", rows)
         store.commit([rows[0].shard_key for rows in shards], "run")
@@ -153,7 +153,7 @@ def write(folder: Path) -> Iterator[tuple[str, str, str]]:
         uri, start = str(folder / f"plain{next(turn)}.lance"), time.perf_counter()
         fragments = []
         for rows, columns in zip(shards, light, strict=True):
-            table = columns.append_column(SCHEMA.field("image"), pa.array([each.image for each in rows], pa.large_binary()))
+            table = columns.append_column(SCHEMA.field("image"), pa.array([stored.image for stored in rows], pa.large_binary()))
             fragments += write_fragments(table, uri, schema=SCHEMA, mode="create")
         lance.LanceDataset.commit(uri, lance.LanceOperation.Overwrite(SCHEMA, fragments))
         return size / (time.perf_counter() - start) / 2**20
@@ -220,15 +220,15 @@ def as_tensor(images: list[np.ndarray]) -> torch.Tensor:
 
 
 def filled(folder: Path, count: int, files: bool = True) -> tuple[Store, list[Path]]:
-    store, paths = Store(folder / f"read{count}", "made"), []
+    store, paths = Store(folder / f"read{count}", "measured"), []
     (folder / "files").mkdir(exist_ok=True)
-    made = [encode(picture, Codec()) for picture in pictures(200)]
+    images = [encode(picture, Codec()) for picture in pictures(200)]
     for start in range(0, count, PER_SHARD):
-        rows = [row(number, made[number % len(made)], f"{start:064x}") for number in range(start, start + PER_SHARD)]
+        rows = [row(number, images[number % len(images)], f"{start:064x}") for number in range(start, start + PER_SHARD)]
         store.write_shard(rows[0].shard_key, "", rows)
-        for each in rows if files else ():
-            paths.append(folder / "files" / f"{each.index}.png")
-            paths[-1].write_bytes(each.image or b"")
+        for stored in rows if files else ():
+            paths.append(folder / "files" / f"{stored.index}.png")
+            paths[-1].write_bytes(stored.image or b"")
     store.commit([f"{start:064x}" for start in range(0, count, PER_SHARD)], "run")
     return store, paths
 
@@ -278,7 +278,7 @@ def memory(folder: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def read_all(root: Path) -> None:
-    store = Store(root, "made")
+    store = Store(root, "measured")
     dataset = StoreDataset(store, store.dataset().version, read_table(store).splits["train"])
     for _ in read_batches(dataset, EpochSampler(len(dataset)), BATCH, of_item, WORKERS, drop_last=False):
         pass

@@ -39,9 +39,9 @@ class SubsetDrift:
 
 @dataclass(frozen=True)
 class Drift:
-    """One refresh: the versions that it lies between, what the detector lost and won back, and how long that took to know.
+    """One refresh: the versions that it lies between, how well the detector does before and after, and how long it took to know that.
 
-    `time_to_detect` is in seconds, from the registration of the newest checkpoint until the detector had been judged on its images; None
+    `time_to_detect` is in seconds, from the registration of the newest checkpoint until the detector had been evaluated on its images; None
     where no registered checkpoint was involved.
     """
 
@@ -76,8 +76,8 @@ def measure_drift(
     subsets = []
     for name in plan.manifest.subsets:
         change = moved.get(name)
-        judged = _measures(old, name)
-        value = judged["ap"]["value"] if judged else None
+        measures = _measures(old, name)
+        value = measures["ap"]["value"] if measures else None
         subsets.append(
             SubsetDrift(
                 name,
@@ -85,7 +85,7 @@ def measure_drift(
                 change.added if change else 0,
                 change.removed if change else 0,
                 _measures(before, name),
-                judged,
+                measures,
                 _measures(new, name),
                 value is not None and value < gate,
             )
@@ -125,14 +125,14 @@ def as_markdown(drift: Drift) -> str:
     lines = [
         f"Version {drift.from_version or 'none'} to {drift.to_version}. "
         + (
-            f"Detector's loss known {drift.time_to_detect:.0f} s after the checkpoint appeared. "
+            f"The detector was evaluated {drift.time_to_detect:.0f} s after the checkpoint was registered. "
             if drift.time_to_detect is not None
             else ""
         )
         + (
-            f"Below the gate of {drift.gate:.2f}: {', '.join(drift.fallen)}."
+            f"AP below the gate of {drift.gate:.2f}: {', '.join(drift.fallen)}."
             if drift.fallen
-            else f"No subset below the gate of {drift.gate:.2f}."
+            else f"No subset has an AP below the gate of {drift.gate:.2f}."
         ),
         "",
         "| subset | replaced | added | removed | AP before | AP, old detector | AP, retrained | ACC, old detector | ACC, retrained |",

@@ -12,7 +12,7 @@ from generators import methods
 from generators.errors import InputError
 from ntf_model import baselines
 
-# What an option may say. The rooms below have the same lists beside heavy imports; tests/flows/test_help.py holds them equal.
+# What an option may say. The rooms below have the same lists beside heavy imports; tests/flows/commands/test_help.py holds them equal.
 ExportForm = Literal["folders", "webdataset", "parquet", "imagefolder", "lance"]
 Use = Literal["private", "research", "commercial"]
 Split = Literal["train", "validation", "test"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipelines.examine.verify import Verification
     from pipelines.store.forget import Forgotten
 
-DISTANCE = 4  # as pipelines.examine.duplicates has it; tests/flows/test_help.py holds them equal
+DISTANCE = 4  # as pipelines.examine.duplicates has it; tests/flows/commands/test_help.py holds them equal
 VersionArgument = Annotated[str, typer.Argument(help="The number or tag of a version.")]
 app = typer.Typer(no_args_is_help=True, help="Shows, compares, checks, tags and cleans the versions of a dataset.")
 

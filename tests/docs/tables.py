@@ -33,7 +33,7 @@ PARSED = {
     "ntf serve": "runs until it is stopped and needs a server: tests/flows/test_server.py starts both",
     "prefect": "needs a server: tests/flows/test_server.py and tests/flows/test_refresh.py run these flows with one",
     "ntf compare": "trains seven detectors: tests/ntf_model/comparing/test_compare.py runs it on small ones",
-    "ntf evaluate demo --detectors ntf,sbi --runs runs/compare": "reads what `ntf compare` leaves: tests/flows/test_comparing.py",
+    "ntf evaluate demo --detectors ntf,sbi --runs runs/compare": "reads what `ntf compare` leaves: tests/flows/commands/test_detect.py",
     "ntf evaluate demo --run runs/wang2020-released": "needs the authors' file: tests/ntf_model/baselines/test_detectors.py",
     "ntf ablate": "trains eight detectors: tests/ntf_model/ntf/test_ablation.py runs it on small ones",
     "python benchmarks/": "measures for minutes",

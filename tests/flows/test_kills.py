@@ -73,9 +73,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     reference = Store(folder / "reference", "tiny")
     run_build(plan, reference, "cpu")
     environment = surroundings(folder)
-    found = Site(folder, environment, start_server(environment, folder), manifest, plan, reference.digest())
-    yield found
-    kill(found.server)
+    site = Site(folder, environment, start_server(environment, folder), manifest, plan, reference.digest())
+    yield site
+    kill(site.server)
 
 
 def test_the_flow_is_killed(site: Site, tmp_path: Path) -> None:

@@ -66,11 +66,11 @@ def test_every_method_is_built_into_the_store(ntf: Ntf, manifest: Path) -> None:
     rows = [row for row in Store(manifest.parent / "store", "diffusion").rows(images=True) if row.role == "final"]
     assert Counter(row.subset for row in rows) == dict.fromkeys(STEPS, 2)
     reals = {row.id: row for row in Store(manifest.parent / "store", "diffusion").rows(images=True) if row.role == "real"}
-    found = load_manifest(manifest)
-    catalogue = Catalogue.shipped().joined(found.checkpoints)
+    checked = load_manifest(manifest)
+    catalogue = Catalogue.shipped().joined(checked.checkpoints)
     for subset in STEPS:
-        one, other = (decode(row.image, row.id).astype(int) for row in rows if row.subset == subset)
-        assert np.abs(one - other).mean() > 1, f"two seeds give one picture in {subset}"
+        first, second = (decode(row.image, row.id).astype(int) for row in rows if row.subset == subset)
+        assert np.abs(first - second).mean() > 1, f"two seeds give one picture in {subset}"
     for row in rows:
         if row.subset != "DiffFace":
             assert np.abs(decode(row.image, row.id).astype(int) - made_again(row, catalogue)).max() <= 1, row.id

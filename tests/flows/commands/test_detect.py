@@ -1,4 +1,4 @@
-"""`ntf compare` and `ntf evaluate` with several detectors: what is trained, judged together and said when something does not fit."""
+"""`ntf compare` and `ntf evaluate` with several detectors: what is trained, evaluated together, and said when something does not fit."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_compare_then_evaluate_the_same_runs_beside_scores_from_elsewhere(ntf: N
     assert compared.code == 0, compared.err
     assert compared.out.startswith("### All subsets")
     assert "| parameters (M) | images/s |" in compared.out
-    found = json.loads(Path("runs/both/comparison.json").read_text())
-    assert [row["name"] for row in found["detectors"]] == ["probe", "ojha2023"]
+    comparison = json.loads(Path("runs/both/comparison.json").read_text())
+    assert [row["name"] for row in comparison["detectors"]] == ["probe", "ojha2023"]
     assert Path("runs/both/ojha2023/evaluation.json").is_file()
 
     ids = single_split(folders).picture_ids()
@@ -45,7 +45,7 @@ def test_compare_then_evaluate_the_same_runs_beside_scores_from_elsewhere(ntf: N
     assert json.loads(alone.out)["detectors"][0]["name"] == "perfect"
 
 
-def test_no_picture_is_decoded_twice_for_training_and_judging_several_detectors(
+def test_no_picture_is_decoded_twice_for_training_and_evaluating_several_detectors(
     ntf: Ntf, folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: Counter = Counter()
@@ -93,10 +93,10 @@ def test_runs_of_other_data_or_settings_are_not_taken_over(ntf: Ntf, folders: Pa
 def test_a_rehearsal_runs_networks_of_full_size_within_memory(ntf: Ntf, folders: Path) -> None:
     answer = ntf("compare", "data", "--detectors", "sbi,caddm,xception", "--preset", "default", "--limit", "4")
     assert answer.code == 0, answer.err
-    found = {row["name"]: row for row in json.loads(Path("runs/rehearsal/comparison.json").read_text())["detectors"]}
-    assert {name: row["parameters"] for name, row in found.items()} == {"sbi": 17_552_202, "caddm": 44_003_162, "xception": 20_811_050}
-    assert max(row["memory_mib"] for row in found.values()) < 5120
-    assert not any(row["note"] for row in found.values())
+    rows = {row["name"]: row for row in json.loads(Path("runs/rehearsal/comparison.json").read_text())["detectors"]}
+    assert {name: row["parameters"] for name, row in rows.items()} == {"sbi": 17_552_202, "caddm": 44_003_162, "xception": 20_811_050}
+    assert max(row["memory_mib"] for row in rows.values()) < 5120
+    assert not any(row["note"] for row in rows.values())
 
 
 def test_a_manifest_names_the_dataset_and_how_detectors_are_trained(ntf: Ntf, manifest_file: Path) -> None:

@@ -39,7 +39,7 @@ def test_a_folder(ntf: Ntf, tmp_path: Path) -> None:
     assert ntf("audit", "nothing-of-this-name").code == 2
 
 
-def test_a_build_whose_fakes_are_written_otherwise_fails_until_it_is_mended(
+def test_a_build_whose_fakes_are_written_otherwise_fails_until_it_is_fixed(
     ntf: Ntf, tmp_path: Path, manifest_data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest_data["subsets"] = {"StyleGAN2": {**manifest_data["subsets"]["StyleGAN2"], "count": 30}}
@@ -61,7 +61,7 @@ def test_a_build_whose_fakes_are_written_otherwise_fails_until_it_is_mended(
     assert ntf("build", file, "--device", "cpu").code == 0
     manifest_data.pop("audit")
     write_manifest(Path(file), {**manifest_data, "seed": 7})
-    mended = ntf("build", file, "--device", "cpu")
-    assert (mended.code, "do not tell fake from real" in mended.out) == (0, True)
+    fixed = ntf("build", file, "--device", "cpu")
+    assert (fixed.code, "do not tell fake from real" in fixed.out) == (0, True)
     assert json.loads(ntf("audit", "tiny", "--json").out)["version"] == 2
     assert ntf("audit", "tiny", "--version", "1").code == 1
