@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from benchmarks.official_clones import enter, frozen, stand_in
 from benchmarks.official_diffface import step
