@@ -117,7 +117,7 @@ def evaluate(
 def compare(
     data: Annotated[
         str,
-        typer.Argument(help="The name of a dataset in the store, a folder with `real/` and `fake/` in it, or a manifest that is built."),
+        typer.Argument(help="The name of a dataset in the store, a folder with `real/` and `fake/` in it, or the manifest of a dataset."),
     ],
     store: StoreOption = Path("store"),
     version: VersionOption = None,

@@ -93,7 +93,7 @@ def report(
     ablation: Annotated[Path | None, typer.Option("--ablation", help="Show the table in this folder, which `ntf ablate` wrote.")] = None,
     history: Annotated[
         Path | None,
-        typer.Option("--history", help="Show the drifts in this folder, OUTPUT/DATASET, to which the flow `refresh` writes."),
+        typer.Option("--history", help="Show the drifts that the flow `refresh` wrote to this folder, OUTPUT/DATASET."),
     ] = None,
     output: Annotated[Path, typer.Option("--output", help="The HTML file to write.")] = Path("report.html"),
     features: Annotated[
