@@ -141,7 +141,7 @@ def _impossible_step(
         yield str(error).rstrip("."), "", at
     works_on_input = step.kind in ("swap", "edit")
     if position == 0 and works_on_input and step.target is None:
-        yield f"subset {subset}: the chain begins with the step `{step.kind}`, which has nothing to work on", "Give it `target: REAL_SOURCE`", at
+        yield f"subset {subset}: the chain begins with `{step.kind}`, which has nothing to work on", "Give it `target: REAL_SOURCE`", at
     if (position > 0) and (not works_on_input or step.target is not None):
         yield (
             f"subset {subset}: step {position + 1} does not work on the image of the step before it",
