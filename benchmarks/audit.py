@@ -93,9 +93,9 @@ def pillow(suffix: str = ".png", share: float = 1.0, **options: object) -> Write
 
 
 def exif(pixels: np.ndarray, rng: np.random.Generator) -> tuple[bytes, str]:
-    found = Image.Exif()
-    found[0x0110] = "camera"
-    return pillow(".jpg", quality=90, exif=found, share=0.5)(pixels, rng)
+    metadata = Image.Exif()
+    metadata[0x0110] = "camera"
+    return pillow(".jpg", quality=90, exif=metadata, share=0.5)(pixels, rng)
 
 
 def text(pixels: np.ndarray, rng: np.random.Generator) -> tuple[bytes, str]:
