@@ -34,11 +34,12 @@ from lance.fragment import write_fragments  # noqa: E402
 from skimage import data as photographs  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
+from ntf_model.data.loader import read_batches  # noqa: E402
+from ntf_model.data.sampling import Draw  # noqa: E402
 from pipelines.build.build import run_build  # noqa: E402
 from pipelines.catalogue.catalogue import Catalogue  # noqa: E402
 from pipelines.examine.lineage import expected_chain  # noqa: E402
 from pipelines.images import decode, encode, perceptual_hash  # noqa: E402
-from pipelines.loading import EpochSampler, read_batches  # noqa: E402
 from pipelines.manifest.load import load_manifest  # noqa: E402
 from pipelines.manifest.schema import Codec, Manifest  # noqa: E402
 from pipelines.plan.plan import Plan, make_plan  # noqa: E402
@@ -211,6 +212,22 @@ def cropped(image: np.ndarray) -> np.ndarray:
     return image[16 : 16 + CROP, 16 : 16 + CROP]
 
 
+class Batches:
+    """The same, as training's own reader asks for them."""
+
+    def __init__(self, dataset: StoreDataset):
+        self.dataset = dataset
+
+    def batch(self, draws: list[Draw]) -> torch.Tensor:
+        return as_tensor([of_item(item) for item in self.dataset.__getitems__([draw.row for draw in draws])])
+
+
+def shuffled(count: int) -> Iterator[list[Draw]]:
+    """Every row once, in batches."""
+    rows = np.random.default_rng(0).permutation(count).tolist()
+    return ([Draw(row, 0) for row in rows[start : start + BATCH]] for start in range(0, count, BATCH))
+
+
 def of_item(item: StoredItem) -> np.ndarray:
     return cropped(item.image)
 
@@ -238,11 +255,10 @@ def read(folder: Path) -> Iterator[tuple[str, str, str]]:
     count = 1500
     store, files = filled(folder, count)
     dataset = StoreDataset(store, store.dataset().version, read_table(store).splits["train"])
-    sampler = EpochSampler(count)
     options = {"batch_size": BATCH, "num_workers": WORKERS, "collate_fn": as_tensor, "persistent_workers": True}
     over_files = DataLoader(Folder(files), shuffle=True, **options)  # type: ignore[arg-type]
     next(iter(over_files))  # its workers are forked now, before this process opens the dataset
-    spawned = DataLoader(Cropped(dataset), sampler=sampler, multiprocessing_context="spawn", **options)  # type: ignore[arg-type]
+    spawned = DataLoader(Cropped(dataset), shuffle=True, multiprocessing_context="spawn", **options)  # type: ignore[arg-type]
     next(iter(spawned))
 
     def rate(batches: Callable[[], Iterator[torch.Tensor]]) -> Callable[[], float]:
@@ -254,11 +270,11 @@ def read(folder: Path) -> Iterator[tuple[str, str, str]]:
         return epoch
 
     def in_threads() -> Iterator[torch.Tensor]:
-        return (as_tensor(batch) for batch in read_batches(dataset, EpochSampler(count), BATCH, of_item, WORKERS, drop_last=False))
+        return read_batches(Batches(dataset), shuffled(count), WORKERS)  # type: ignore[arg-type]
 
     file_rate, thread_rate, spawn_rate = alternate(ROUNDS, rate(lambda: iter(over_files)), rate(in_threads), rate(lambda: iter(spawned)))
     yield f"torch DataLoader over files, {WORKERS} workers, decode and {CROP} crop", f"{file_rate:.0f} images/s", ""
-    yield f"`read_batches`, {WORKERS} threads", f"{thread_rate:.0f} images/s: {thread_rate / file_rate:.2f}", ">= 1"
+    yield f"training's own reader, {WORKERS} threads", f"{thread_rate:.0f} images/s: {thread_rate / file_rate:.2f}", ">= 1"
     yield f"DataLoader over the store, {WORKERS} spawned workers", f"{spawn_rate:.0f} images/s: {spawn_rate / file_rate:.2f}", ">= 1"
 
 
@@ -280,7 +296,7 @@ def memory(folder: Path) -> Iterator[tuple[str, str, str]]:
 def read_all(root: Path) -> None:
     store = Store(root, "measured")
     dataset = StoreDataset(store, store.dataset().version, read_table(store).splits["train"])
-    for _ in read_batches(dataset, EpochSampler(len(dataset)), BATCH, of_item, WORKERS, drop_last=False):
+    for _ in read_batches(Batches(dataset), shuffled(len(dataset)), WORKERS):  # type: ignore[arg-type]
         pass
     peak = {"epoch": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
     store.digest()

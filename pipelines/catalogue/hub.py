@@ -44,20 +44,20 @@ def new_revisions(catalogue: Catalogue, newest: Callable[[str], str] | None = No
         return []
     file = catalogue.folder / REVISIONS_FILE
     known = _read(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    found, fresh = [], dict(known)
+    revisions, fresh = [], dict(known)
     for repository, names in repositories.items():
         try:
             now = (newest or _newest)(repository)
-        except Exception as error:  # the network, the service, a gated repository: each in many forms
+        except Exception as error:  # the network, the service or a gated repository, in many forms
             log.info("the revisions of %s and what follows are not looked at: %s", repository, str(error).split("\n", 1)[0])
             break
         fresh[repository] = now
         if known.get(repository, now) != now:
-            found.append(Revision(repository, known[repository], now, tuple(names)))
+            revisions.append(Revision(repository, known[repository], now, tuple(names)))
     if fresh != known:
         catalogue.folder.mkdir(parents=True, exist_ok=True)
         write_json(file, dict(sorted(fresh.items())), indent=1)
-    return found
+    return revisions
 
 
 def _newest(repository: str) -> str:

@@ -150,9 +150,9 @@ def read_registration(file: Path) -> Registration:
     try:
         return Registration.model_validate(data)
     except ValidationError as error:
-        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")  # a misspelt key before the one it leaves missing
+        first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")  # a misspelt key before the one it leaves missing
         line = yaml_lines.line_of(lines, first["loc"])
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join(map(str, first["loc"]))
         raise InputError(f"{file}, line {line}: {key}: {first['msg']}", "It needs name, generator and licence") from None
 
 

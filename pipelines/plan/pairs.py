@@ -28,8 +28,9 @@ class Pairing:
     one give way, an attempt counting as later than all images of the attempt before.
     """
 
-    def __init__(self, step: ChainStep, number: int, base: int, splits: list[Split], pools: dict[str, RealPool]):
-        self._step, self._number, self._base, self._splits = step, number, base, splits
+    def __init__(self, step: ChainStep, position: int, base: int, splits: list[Split], pools: dict[str, RealPool]):
+        """`position` is that of the step in its chain, `base` the seed of the part, and `splits` has the split of each planned image."""
+        self._step, self._position, self._base, self._splits = step, position, base, splits
         self._sources = pools.get(step.source or "")
         self._targets = pools.get(step.target or "")
         self._pairs: list[list[Drawn | None]] = []  # by attempt and index, where both are real
@@ -40,14 +41,14 @@ class Pairing:
         if self._sources is not None and self._targets is not None:
             while len(self._pairs) <= attempt:
                 self._draw_pairs(len(self._pairs))
-            found = self._pairs[attempt][index]
+            drawn = self._pairs[attempt][index]
         elif self._targets is not None:
-            found = next(({"target": image} for image in self._around(self._targets, index, attempt, "target")), None)
+            drawn = next(({"target": image} for image in self._around(self._targets, index, attempt, "target")), None)
         elif self._sources is not None:
-            found = self._draw_source(self._sources, index, attempt, avoid)
+            drawn = self._draw_source(self._sources, index, attempt, avoid)
         else:
             return {}
-        if found is None:
+        if drawn is None:
             pool = self._sources or self._targets
             assert pool is not None
             split = self._splits[index]
@@ -55,22 +56,22 @@ class Pairing:
                 f"real source {pool.name} has no {'other ' if self._sources else ''}image in the {split} split to draw from",
                 "Add images, change `splits`, or lower `count`" + ("; or set `repeat_pairs`" if self._targets and self._sources else ""),
             )
-        return found
+        return drawn
 
     def _around(self, pool: RealPool, index: int, attempt: int, role: str) -> Iterator[RealImage]:
-        return pool.around(derive_seed(self._base, self._number, index, attempt, role), self._splits[index])
+        return pool.around(derive_seed(self._base, self._position, index, attempt, role), self._splits[index])
 
     def _draw_source(self, pool: RealPool, index: int, attempt: int, avoid: Collection[str]) -> Drawn | None:
         """A source for a target that stays the same over the attempts, so that nobody is tried on it twice."""
         tried = set(avoid)
-        found = None
+        source = None
         for past in range(attempt + 1):
-            found = next((image for image in self._around(pool, index, past, "source") if person(image) not in tried), None)
-            if found is None:
+            source = next((image for image in self._around(pool, index, past, "source") if person(image) not in tried), None)
+            if source is None:
                 return None
             if not self._step.repeat_pairs:
-                tried.add(person(found))
-        return {"source": found} if found else None
+                tried.add(person(source))
+        return {"source": source} if source else None
 
     def _draw_pairs(self, attempt: int) -> None:
         """The pairs of all images at one attempt, in the order of their index."""

@@ -66,9 +66,9 @@ def open_pool(name: str, source: RealSource, splits: Splits, count: int) -> Real
 
     Raises InputError if the folder is missing or empty, or the identity list does not cover it.
     """
-    found = _from_package(name, source, splits) if source.package else _from_folder(name, source, splits)
+    images = _from_package(name, source, splits) if source.package else _from_folder(name, source, splits)
     excluded = _excluded(source)
-    kept = sorted((image for image in found if image.identity not in excluded), key=lambda image: image.sha256)
+    kept = sorted((image for image in images if image.identity not in excluded), key=lambda image: image.sha256)
     unique = [image for before, image in zip([None, *kept], kept, strict=False) if before is None or before.sha256 != image.sha256]
     wanted = source.count or count
     if source.count and len(unique) < source.count:

@@ -51,15 +51,15 @@ class Place:
     def sizes(self) -> dict[str, int]:
         """Name and size in bytes of every file that lies directly here; nothing if the folder is not there."""
         files, path = self._files
-        found = files.get_file_info(fs.FileSelector(path, allow_not_found=True))
-        return {info.base_name: info.size for info in found if info.type == fs.FileType.File}
+        entries = files.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        return {entry.base_name: entry.size for entry in entries if entry.type == fs.FileType.File}
 
     def ages(self) -> dict[str, timedelta]:
         """Name and time since the last change of every file that lies directly here."""
         files, path = self._files
         now = datetime.now(UTC)
-        found = files.get_file_info(fs.FileSelector(path, allow_not_found=True))
-        return {info.base_name: now - info.mtime for info in found if info.type == fs.FileType.File}
+        entries = files.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        return {entry.base_name: now - entry.mtime for entry in entries if entry.type == fs.FileType.File}
 
     def touch(self, names: Iterable[str]) -> None:
         """Makes local files look fresh; on an object storage, where nothing can be touched, it does nothing."""

@@ -1,4 +1,4 @@
-"""A manifest is refused with the line, the key and the mend, before any work starts."""
+"""What a manifest says of its subsets and parts."""
 
 from __future__ import annotations
 
@@ -6,104 +6,45 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from generators.errors import InputError
 from pipelines.manifest.load import load_manifest
+from pipelines.manifest.schema import RECONSTRUCTION, Manifest
 from tests.support import write_manifest
 
 
-def refusal(path: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        load_manifest(path)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
+def test_a_chain_is_named_by_the_families_of_its_steps(manifest_file: Path) -> None:
+    subsets = load_manifest(manifest_file).subsets
+    assert (subsets["SimSwap_Style2"].mode, subsets["SimSwap_Style2"].family) == ("GAN-GAN", "multi-step")
+    assert (subsets["DDIM"].mode, subsets["DDIM"].family) == ("DM", "DM")
 
 
-def test_a_right_manifest_is_read(manifest_file: Path) -> None:
-    manifest = load_manifest(manifest_file)
-    assert manifest.subsets["SimSwap_Style2"].mode == "GAN-GAN"
-    assert manifest.subsets["SimSwap_Style2"].family == "multi-step"
-    assert manifest.subsets["DDIM"].parts[0].chain[0].settings()["steps"] == 2
+def of_parts(manifest_data: dict[str, Any]) -> Manifest:
+    part = manifest_data["subsets"]["DDIM"]
+    manifest_data["reals"]["others"] = manifest_data["reals"]["faces"]
+    parts = [{**part, "count": 5}, {**part, "real": "others"}, {**part, "count": 9}]
+    return Manifest.model_validate({**manifest_data, "subsets": {"DDIM": {"parts": parts}}})
 
 
-def test_an_unknown_key_names_line_and_neighbour(tmp_path: Path) -> None:
-    path = tmp_path / "m.yaml"
-    path.write_text("dataset: x\nsize: 32\nsubsetz: {}\nreals: {}\nsubsets: {}\n")
-    message = refusal(path)
-    assert "m.yaml, line 3" in message
-    assert "unknown key subsetz" in message
-    assert "'subsets'" in message
+def test_parts_are_numbered_by_their_real_source(manifest_data: dict[str, Any]) -> None:
+    manifest = of_parts(manifest_data)
+    assert [(name, part.real, number) for name, number, part in manifest.walk()] == [
+        ("DDIM", "faces", 0),
+        ("DDIM", "others", 0),
+        ("DDIM", "faces", 1),
+    ]
+    assert all(manifest.part(name, part.real, number) is part for name, number, part in manifest.walk())
+    assert manifest.subsets["DDIM"].reals == ("faces", "others")
+    with pytest.raises(IndexError):
+        manifest.part("DDIM", "others", 1)
 
 
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        (lambda m: m["subsets"]["DDIM"].update(real="face"), "Did you mean 'faces'?"),
-        (lambda m: m["subsets"]["DDIM"]["chain"][0].update(checkpoint="une"), "Did you mean 'unet'?"),
-        (lambda m: m["subsets"]["DDIM"]["chain"][0].update(checkpoint="sg2"), "is a checkpoint of stylegan2, not of ddim"),
-        (lambda m: m["subsets"]["DDIM"].update(chain=[{"sample": "ddimm", "checkpoint": "unet"}]), "Did you mean 'ddim'?"),
-        (lambda m: m["subsets"]["DDIM"]["chain"][0].update(etta=1), "etta"),
-        (lambda m: m["subsets"]["DDIM"].update(chain=[{"swap": "ddim", "checkpoint": "unet", "source": "faces"}]), "ddim cannot swap"),
-        (lambda m: m["subsets"]["DDIM"].update(chain=[]), "at least 1 item"),
-        (lambda m: m["subsets"]["DDIM"].update(count=0), "greater than or equal to 1"),
-        (lambda m: m["subsets"]["SimSwap_Style2"]["chain"].pop(0), "nothing to work on"),
-        (lambda m: m["subsets"]["SimSwap_Style2"]["chain"][1].pop("source"), "a swap needs `source"),
-        (lambda m: m["subsets"]["SimSwap_Style2"]["chain"].reverse(), "nothing to work on"),
-        (lambda m: m["reals"]["faces"].pop("licence"), "licence"),
-        (lambda m: m["reals"]["faces"].update(path="x"), "either `path"),
-        (lambda m: m.update(size="big"), "size"),
-        (lambda m: m.update(dataset="../up"), "dataset"),
-        (lambda m: m.update(splits={"train": 0.9, "validation": 0.2}), "below 1"),
-        (lambda m: m["checkpoints"]["sg2"].update(sha256="abc"), "sha256"),
-    ],
-)
-def test_what_is_wrong_is_named(tmp_path: Path, manifest_data: dict[str, Any], change: Any, expected: str) -> None:
-    change(manifest_data)
-    message = refusal(write_manifest(tmp_path / "m.yaml", manifest_data))
-    assert expected in message
-    assert "line " in message
+def test_a_limit_bounds_every_part(manifest_data: dict[str, Any]) -> None:
+    assert [part.count for part in of_parts(manifest_data).limited(6).subsets["DDIM"].parts] == [5, 6, 6]
 
 
-def test_a_repeated_key_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "m.yaml"
-    path.write_text("dataset: a\ndataset: b\n")
-    assert "line 2: the key 'dataset' stands twice" in refusal(path)
-
-
-def test_anchors_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "m.yaml"
-    path.write_text("a: &x [1]\nb: [*x, *x]\n")
-    assert "anchors" in refusal(path)
-
-
-@pytest.mark.parametrize("text", ["", "just text", "[1, 2]", "a: [", "\x00"])
-def test_what_is_no_manifest_is_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "m.yaml"
-    path.write_text(text)
-    refusal(path)
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    assert "nowhere.yaml" in refusal(tmp_path / "nowhere.yaml")
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-        lambda x: (
-            st.lists(x, max_size=3)
-            | st.dictionaries(st.sampled_from(["dataset", "size", "reals", "subsets", "chain", "count", "a"]), x, max_size=4)
-        ),
-        max_leaves=12,
-    )
-)
-def test_any_yaml_is_read_or_refused_in_one_line(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
-    path = write_manifest(tmp_path_factory.mktemp("any") / "m.yaml", data)
-    try:
-        load_manifest(path)
-    except InputError as error:
-        assert "\n" not in str(error)
+def test_reconstruction_takes_the_largest_part_of_each_source(tmp_path: Path, manifest_data: dict[str, Any]) -> None:
+    manifest_data["parity"] = {"reconstruct": "ldm/ldm-demo-32"}
+    largest = max(subset["count"] for subset in manifest_data["subsets"].values())
+    manifest = load_manifest(write_manifest(tmp_path / "m.yaml", manifest_data))
+    (part,) = manifest.subsets[RECONSTRUCTION].parts
+    assert (part.real, part.count, part.chain[0].kind, part.chain[0].target) == ("faces", largest, "edit", "faces")

@@ -69,7 +69,7 @@ def test_verify_ends_with_1_where_something_is_damaged(ntf: Run, store: Store) -
 
 def test_forget_duplicates_and_gc(ntf: Run, store: Store) -> None:
     code, text = ntf("store", "forget", "fake", "--identity", "person3")
-    assert code == 0 and "version 3 lacks" in text
+    assert code == 0 and "version 3 is without" in text
     assert ntf("store", "forget", "fake", "--identity", "person3")[0] == 2
     code, text = ntf("store", "gc", "fake", "--keep", "1")
     assert code == 0 and "versions 1, 2" in text

@@ -15,7 +15,6 @@ from pipelines.build.build import run_build, status
 from pipelines.build.runner import local_runner
 from pipelines.build.shares import in_order, run_shards
 from pipelines.examine.verify import verify
-from pipelines.loading import EpochSampler, read_batches
 from pipelines.reading import StoreDataset, read_table
 from pipelines.store import Store
 from pipelines.store.forget import forget
@@ -69,8 +68,7 @@ def test_a_dataset_lives_on_an_object_storage(bucket: str, store: Store, manifes
     assert (found.versions, found.files) == ((2,), ())
     assert [version.number for version in remote.log()] == [1, 3]
     dataset = StoreDataset(remote, remote.dataset().version, read_table(remote).splits["train"])
-    sampler = EpochSampler(len(dataset))
-    assert sum(len(batch) for batch in read_batches(dataset, sampler, 4, lambda item: item.label, drop_last=False)) == len(dataset)
+    assert len(dataset.__getitems__(range(len(dataset)))) == len(dataset) > 0
 
 
 def test_builders_of_one_machine_wait_for_each_other(bucket: str) -> None:

@@ -1,4 +1,4 @@
-"""Two parts of a subset with the same real source: each has its own images, made by its own chain."""
+"""Names and seeds of planned images. Two parts of a subset with one real source have their own, and are made by their own chains."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from generators.seeding import derive_seed
 from pipelines.build.build import run_build
 from pipelines.examine.lineage import stale_shards
 from pipelines.examine.verify import verify
 from pipelines.plan.plan import Plan
-from pipelines.plan.shards import image_id, part_name
+from pipelines.plan.shards import image_id, part_name, part_seed
 from pipelines.store import Store
 from tests.pipelines.store.fakes import edited, fake_dataset, fake_generators, planned
 
@@ -51,8 +52,8 @@ def test_both_parts_are_made_by_their_own_chains(tmp_path: Path) -> None:
         assert row.id.startswith("Sampled/people/" if row.part == 0 else "Sampled/people+2/")
     samples = [row for row in rows if row.step == 0]
     assert len({row.seed for row in samples}) == len({row.sha256 for row in samples}) == 11
-    found = verify(store, sample=11, device="cpu")
-    assert found.passed and set(found.remade.values()) == {"bit-exact"}
+    verification = verify(store, sample=11, device="cpu")
+    assert verification.passed and set(verification.remade.values()) == {"bit-exact"}
 
 
 def test_a_further_part_leaves_the_first_as_it_was(tmp_path: Path) -> None:
@@ -84,6 +85,12 @@ def test_stale_shards_of_the_second_part_are_compared_with_its_own_chain(tmp_pat
     brighter = plan_of(manifest, ONE, {**OTHER, "chain": [{**SAMPLE, "brightness": 60}, SWAP]})
     reasons = {str(reason) for entry in stale_shards(brighter, store, set(store.keys()) - brighter.keys) for reason in entry.reasons}
     assert reasons == {"step 1: parameter fake_sampler brightness 40 -> 60"}
+
+
+def test_the_first_part_of_a_source_has_the_seeds_that_it_always_had(tmp_path: Path) -> None:
+    manifest = plan_of(fake_dataset(tmp_path / "data"), ONE, OTHER).manifest
+    assert part_seed(manifest, "Sampled", "people", 0) == derive_seed(0, "Sampled", "people") == 6825147954576774066
+    assert part_seed(manifest, "Sampled", "people", 1) == derive_seed(0, "Sampled", "people+2")
 
 
 def test_no_real_source_can_take_the_name_of_a_second_part() -> None:
