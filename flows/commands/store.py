@@ -239,7 +239,8 @@ def gc(
     verb = "would remove" if dry_run else "removed"
     files = f"{console.counted(len(garbage.files), 'unused file')} ({console.counted(garbage.bytes, 'byte')})"
     notes = console.counted(len(garbage.notes), "damaged note")
-    numbers = f", version {', '.join(map(str, garbage.versions))}" if garbage.versions else ""
+    noun = "version" if len(garbage.versions) == 1 else "versions"
+    numbers = f", {noun} {', '.join(map(str, garbage.versions))}" if garbage.versions else ""
     console.out.print(f"{verb} {files}, {notes}{numbers}")
 
 

@@ -52,7 +52,7 @@ def _audit(version: int | None, pictures: list[Picture], images: Iterator[bytes]
     setup = design(labels, [picture.group for picture in pictures]) if pictures else None
     groups = len({picture.group for picture in pictures})
     if setup is None:
-        reason = f"too few images to judge: {LEAST_GROUPS} groups of reals and of fakes that share a real source are needed"
+        reason = f"too few images for a verdict: {LEAST_GROUPS} groups of reals and of fakes that share a real source are needed"
         return Audit(version, len(pictures), groups, (), (), Gate(True, reason), time.perf_counter() - start)
     files, traces = _features(pictures, images)
     of_files = _verdicts({**files, TOGETHER: joined(files)}, setup)

@@ -38,10 +38,10 @@ def diff(store: Store, before: int | str | None, after: int | str | None) -> lis
     old_version, new_version = store.dataset(before), store.dataset(after)
     shared = _files(old_version).keys() & _files(new_version).keys()
     old, new = _images(old_version, shared), _images(new_version, shared)
-    found: dict[tuple[str, str], SubsetDiff] = {}
+    entries: dict[tuple[str, str], SubsetDiff] = {}
     for name in sorted(old.keys() | new.keys()):
         row = new.get(name) or old[name]
-        entry = found.setdefault((row["subset"], row["role"]), SubsetDiff(row["subset"], row["role"]))
+        entry = entries.setdefault((row["subset"], row["role"]), SubsetDiff(row["subset"], row["role"]))
         if name not in old:
             entry.added += 1
         elif name not in new:
@@ -49,7 +49,7 @@ def diff(store: Store, before: int | str | None, after: int | str | None) -> lis
         elif old[name]["sha256"] != new[name]["sha256"]:
             entry.replaced += 1
             entry.causes.update(_causes(old[name], new[name]))
-    return [entry for _, entry in sorted(found.items()) if entry.added or entry.removed or entry.replaced]
+    return [entry for _, entry in sorted(entries.items()) if entry.added or entry.removed or entry.replaced]
 
 
 def _files(dataset: lance.LanceDataset) -> dict[str, lance.LanceFragment]:
@@ -60,19 +60,19 @@ def _files(dataset: lance.LanceDataset) -> dict[str, lance.LanceFragment]:
 def _images(dataset: lance.LanceDataset, shared: set[str]) -> dict[str, dict[str, Any]]:
     """The rows of the fragments that are not shared, by what is planned: a final image that took another attempt is still the same one."""
     fragments = [fragment for file, fragment in _files(dataset).items() if file not in shared]
-    found = {}
+    rows = {}
     for fragment in fragments:
         for batch in read_batches(fragment, _COLUMNS, "role != 'rejected'"):
             for row in batch.to_pylist():
                 planned = f"{image_id(row['subset'], row['real'], row['part'], row['index'])}/{row['step']}"
-                found[planned if row["role"] == "final" else row["id"]] = row
-    return found
+                rows[planned if row["role"] == "final" else row["id"]] = row
+    return rows
 
 
 def _causes(old: dict[str, Any], new: dict[str, Any]) -> tuple[Change, ...]:
-    found = changes(json.loads(old["chain"]), json.loads(new["chain"]))
-    if found:
-        return found
+    differences = changes(json.loads(old["chain"]), json.loads(new["chain"]))
+    if differences:
+        return differences
     if any(old[name] != new[name] for name in ("format", "width", "height")):
         return (Change("encoding", 0, f"{old['format']} {old['width']} px -> {new['format']} {new['width']} px"),)
     if old["role"] == "real":

@@ -43,19 +43,19 @@ def find_duplicates(store: Store, version: int | str | None = None, distance: in
         for row in batch.to_pylist():
             names[row["split"]].append(row["id"])
             hashes[row["split"]].append(int(row["phash"], 16))
-    found: list[Pair] = []
+    pairs: list[Pair] = []
     for first, second in combinations(SPLITS, 2):
         left, right = np.array(hashes[first], np.uint64), np.array(hashes[second], np.uint64)
         for start in range(0, len(left), CHUNK):
             distances = np.bitwise_count(left[start : start + CHUNK, None] ^ right[None, :])
             rows, columns = np.nonzero(distances <= distance)
-            if len(found) + len(rows) > MAX_PAIRS:
+            if len(pairs) + len(rows) > MAX_PAIRS:
                 raise InputError(f"more than {MAX_PAIRS:,} pairs differ in at most {distance} bits", "Ask for fewer with --distance")
-            found += [
+            pairs += [
                 Pair(names[first][start + row], first, names[second][column], second, int(distances[row, column]))
                 for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
             ]
-    return sorted(found, key=lambda pair: (pair.distance, pair.first, pair.second))
+    return sorted(pairs, key=lambda pair: (pair.distance, pair.first, pair.second))
 
 
 def drop_duplicates(store: Store, distance: int = DISTANCE) -> tuple[Version | None, list[str]]:

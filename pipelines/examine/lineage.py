@@ -45,12 +45,12 @@ class StaleShards:
 
 def changes(before: Chain, after: Chain) -> tuple[Change, ...]:
     """What differs between two recorded chains, step by step. Empty if both say the same."""
-    found: list[Change] = []
+    differences: list[Change] = []
     if len(before) != len(after):
-        found.append(Change("chain", 0, f"{len(before)} steps -> {len(after)} steps"))
+        differences.append(Change("chain", 0, f"{len(before)} steps -> {len(after)} steps"))
     for step, (old, new) in enumerate(zip(before, after, strict=False), start=1):
-        found += _changes_of_step(old, new, step)
-    return tuple(found)
+        differences += _changes_of_step(old, new, step)
+    return tuple(differences)
 
 
 def expected_chain(plan: Plan, shard: Shard, index: int, attempts: Sequence[int]) -> list[dict[str, Any]]:
@@ -89,9 +89,9 @@ def _changed_sections(plan: Plan, store: Store) -> str:
 
 
 def _why_stale(plan: Plan, rows: list[dict[str, Any]], sections: str) -> tuple[str, tuple[Change, ...]]:
-    made = [row for row in rows if row["role"] != "rejected"] or rows
-    step = max(row["step"] for row in made)
-    own = [row for row in made if row["step"] == step]
+    kept = [row for row in rows if row["role"] != "rejected"] or rows
+    step = max(row["step"] for row in kept)
+    own = [row for row in kept if row["step"] == step]
     first, indices = own[0], [row["index"] for row in own]
     if first["role"] == "real":
         gone = first["subset"] not in plan.pools
@@ -103,14 +103,14 @@ def _why_stale(plan: Plan, rows: list[dict[str, Any]], sections: str) -> tuple[s
     covering = [shard for shard in same if shard.start <= indices[0] < shard.stop]
     if not covering:
         return title, (Change("not in the manifest", 0, "" if not same else "the count is lower now"),)
-    found: Counter[Change] = Counter()
+    causes: Counter[Change] = Counter()
     for row in own:
         links = json.loads(row["chain"])
         try:
-            found.update(changes(links, expected_chain(plan, covering[0], row["index"], [link["attempt"] for link in links])))
+            causes.update(changes(links, expected_chain(plan, covering[0], row["index"], [link["attempt"] for link in links])))
         except (InputError, ValueError) as error:
             return title, (Change("checkpoint" if isinstance(error, InputError) else "chain", step + 1, str(error)),)
-    return title, tuple(sorted(found, key=lambda change: (change.step, change.kind, change.detail))) or (
+    return title, tuple(sorted(causes, key=lambda change: (change.step, change.kind, change.detail))) or (
         Change("manifest", 0, sections or "size, codec, splits or faces"),
     )
 
@@ -118,22 +118,22 @@ def _why_stale(plan: Plan, rows: list[dict[str, Any]], sections: str) -> tuple[s
 def _changes_of_step(old: dict[str, Any], new: dict[str, Any], step: int) -> list[Change]:
     if (old["kind"], old["generator"]) != (new["kind"], new["generator"]):
         return [Change("generator", step, f"{old['kind']} {old['generator']} -> {new['kind']} {new['generator']}")]
-    found = []
+    differences = []
     if old["identity"] != new["identity"]:
-        found.append(Change("checkpoint", step, _checkpoints(old, new)))
+        differences.append(Change("checkpoint", step, _checkpoints(old, new)))
     for name in sorted(old["parameters"].keys() | new["parameters"].keys()):
         before, after = old["parameters"].get(name), new["parameters"].get(name)
         if before != after:
-            found.append(Change("parameter", step, f"{old['generator']} {name} {before} -> {after}"))
+            differences.append(Change("parameter", step, f"{old['generator']} {name} {before} -> {after}"))
     if old["output_version"] != new["output_version"]:
-        found.append(Change("code", step, f"{old['generator']} output version {old['output_version']} -> {new['output_version']}"))
+        differences.append(Change("code", step, f"{old['generator']} output version {old['output_version']} -> {new['output_version']}"))
     if (old["seed"], old["attempt"]) != (new["seed"], new["attempt"]):
-        found.append(Change("seed", step, "another attempt" if old["attempt"] != new["attempt"] else ""))
+        differences.append(Change("seed", step, "another attempt" if old["attempt"] != new["attempt"] else ""))
     if any(old.get(role) != new.get(role) for role in ("source", "target")):
-        found.append(Change("source images", step))
+        differences.append(Change("source images", step))
     if old.get("prompt") != new.get("prompt"):
-        found.append(Change("prompt", step))
-    return found
+        differences.append(Change("prompt", step))
+    return differences
 
 
 def _checkpoints(old: dict[str, Any], new: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import lance
@@ -31,18 +31,21 @@ COLUMNS = ["id", "sha256", "width", "height", "role", "image"]
 Outcome = Literal["bit-exact", "within one grey level", "different", "not possible here"]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Verification:
-    """What `verify` found. `damaged` holds a line for everything that cannot be read or is not what its row says; `remade` the outcome for
-    each image that was made again, by id, and `why` a word on those that differ or could not be."""
+    """What `verify` found in a version. `rows` and `images` were read back, and `digest` says whether they have the recorded one.
+
+    `damaged` has a line for everything that cannot be read or is not what its row says. `remade` has the outcome for each image that was
+    made again, by id, and `why` the reason for those that differ or could not be made.
+    """
 
     version: int
-    rows: int = 0
-    images: int = 0
-    digest: bool = False
-    damaged: list[str] = field(default_factory=list)
-    remade: dict[str, Outcome] = field(default_factory=dict)
-    why: dict[str, str] = field(default_factory=dict)
+    rows: int
+    images: int
+    digest: bool
+    damaged: list[str]
+    remade: dict[str, Outcome]
+    why: dict[str, str]
 
     @property
     def passed(self) -> bool:
@@ -61,18 +64,19 @@ def verify(
     Takes memory by the batch, not by the version. `on_images(done, total)` is called as reading goes on.
     """
     dataset = store.dataset(version)
-    found = Verification(dataset.version)
-    _read_back(store, dataset, found, on_images)
-    if not found.damaged:
-        found.digest = store.digest(dataset.version) == store.version(dataset.version).digest
-        if not found.digest:
-            found.damaged.append(f"the rows of version {dataset.version} do not have the digest that was recorded with it")
-    if sample:
-        _make_again(store, found, sample, device)
-    return found
+    rows, images, damaged = _read_back(store, dataset, on_images)
+    digest = not damaged and store.digest(dataset.version) == store.version(dataset.version).digest
+    if not damaged and not digest:
+        damaged.append(f"the rows of version {dataset.version} do not have the digest that was recorded with it")
+    outcomes = _make_again(store, dataset.version, sample, device) if sample else {}
+    remade = {name: outcome for name, (outcome, _) in outcomes.items()}
+    why = {name: reason for name, (_, reason) in outcomes.items() if reason}
+    return Verification(dataset.version, rows, images, digest, damaged, remade, why)
 
 
-def _read_back(store: Store, dataset: lance.LanceDataset, found: Verification, on_images: Callable[[int, int], None]) -> None:
+def _read_back(store: Store, dataset: lance.LanceDataset, on_images: Callable[[int, int], None]) -> tuple[int, int, list[str]]:
+    """How many rows and images were read, and what is damaged."""
+    rows, images, damaged = 0, 0, list[str]()
     sizes = store.data.sizes()
     total = sum(fragment.physical_rows for fragment in dataset.get_fragments())
     with ThreadPoolExecutor(DECODING_THREADS) as threads:
@@ -80,18 +84,17 @@ def _read_back(store: Store, dataset: lance.LanceDataset, found: Verification, o
             file = fragment.metadata.files[0]
             if sizes.get(file.path) != file.file_size_bytes:
                 there = "is not there" if file.path not in sizes else f"has {sizes[file.path]:,} bytes instead of {file.file_size_bytes:,}"
-                found.damaged.append(
-                    f"the data file {file.path} {there}: its {fragment.physical_rows} rows are lost; restore it from a copy"
-                )
+                damaged.append(f"the data file {file.path} {there}. Its {fragment.physical_rows} rows are lost: restore it from a copy")
                 continue
             try:
                 for batch in read_batches(fragment, COLUMNS, batch_size=BATCH_IMAGES):
-                    found.damaged += [line for line in threads.map(_problem, *_columns(batch)) if line]
-                    found.rows += batch.num_rows
-                    found.images += batch.num_rows - batch.column("image").null_count
-                    on_images(found.rows, total)
+                    damaged += [line for line in threads.map(_problem, *_columns(batch)) if line]
+                    rows += batch.num_rows
+                    images += batch.num_rows - batch.column("image").null_count
+                    on_images(rows, total)
             except (OSError, ValueError, RuntimeError, pa.ArrowException) as error:
-                found.damaged.append(f"the data file {file.path} cannot be read: {str(error).splitlines()[0][:200]}")
+                damaged.append(f"the data file {file.path} cannot be read: {str(error).splitlines()[0][:200]}")
+    return rows, images, damaged
 
 
 def _columns(batch: pa.RecordBatch) -> Iterator[list[object]]:
@@ -110,23 +113,23 @@ def _problem(name: str, sha256: str | None, width: int | None, height: int | Non
     return None if pixels.shape[:2] == (height, width) else f"{name} is {pixels.shape[1]} x {pixels.shape[0]} px, not {width} x {height}"
 
 
-def _make_again(store: Store, found: Verification, sample: int, device: str) -> None:
-    """Sampled by the hash of their ids: the same images for the same version, evenly over all subsets of fakes."""
-    finals = store.scan(["id"], "role = 'final'", found.version)
+def _make_again(store: Store, version: int, sample: int, device: str) -> dict[str, tuple[Outcome, str]]:
+    """The outcome for each remade image by id, with the reason.
+
+    They are sampled by the hash of their ids: the same images for the same version, evenly over all subsets of fakes.
+    """
+    finals = store.scan(["id"], "role = 'final'", version)
     ids = [name for batch in finals for name in batch.column("id").to_pylist()]
     chosen = sorted(ids, key=lambda name: hashlib.sha256(name.encode()).digest())[:sample]
-    plan = _plan_of(store, found.version)
+    plan = _plan_of(store, version)
     maker = Maker(plan, store, Models(plan.catalogue, pick_device(device)))
-    for name in sorted(chosen):
-        found.remade[name], why = _outcome(plan, maker, store.row(name, found.version, image=True))
-        if why:
-            found.why[name] = why
+    return {name: _outcome(plan, maker, store.row(name, version, image=True)) for name in sorted(chosen)}
 
 
 def _plan_of(store: Store, version: int) -> Plan:
     recorded = store.version(version).properties.get("manifest")
     if recorded is None:
-        raise InputError(f"version {version} of {store.name} has no manifest", "Only versions that `ntf build` made can be made again")
+        raise InputError(f"version {version} of {store.name} has no manifest", "Only a version that `ntf build` made can be remade")
     return make_plan(Manifest.model_validate(json.loads(recorded)))
 
 

@@ -148,6 +148,6 @@ def _chains(facts: Facts) -> list[str]:
 def _rejections(facts: Facts) -> list[str]:
     if not facts.rejected:
         return []
-    reasons = {name: ", ".join(f"{count} {reason}" for reason, count in sorted(found.items())) for name, found in facts.rejected.items()}
+    reasons = {name: ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) for name, counts in facts.rejected.items()}
     lines = [f"- {name}: {text}" for name, text in sorted(reasons.items())]
     return ["Tries that were rejected and replaced by others:", "", *lines, ""]

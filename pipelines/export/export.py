@@ -52,13 +52,13 @@ def export(store: Store, output: Path, wanted: Export, version: int | str | None
         raise InputError(f"{output} is there already", "Name a new folder")
     if wanted.provenance and wanted.form == "lance":
         raise InputError("a Lance export keeps the store's own bytes", "Export image files with --to folders for --provenance")
-    found = store.version(version)
-    selection = Selection.of(store, found.number, wanted.where, wanted.split)
-    licences = licences_of(found, selection.subsets)
+    taken = store.version(version)
+    selection = Selection.of(store, taken.number, wanted.where, wanted.split)
+    licences = licences_of(taken, selection.subsets)
     require_allowed(licences, wanted.use)
     try:
         with whole_folder(output) as folder:
-            _write(folder, store, found, selection, wanted, licences)
+            _write(folder, store, taken, selection, wanted, licences)
     except OSError as error:
         raise InputError(f"cannot write the export {output}: {error.strerror or error}", "Check the folder and the free space") from None
     return Exported(output, len(selection), licences)

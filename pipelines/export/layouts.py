@@ -122,11 +122,11 @@ def _real_sources(selection: Selection, split: Split) -> dict[str, list[str]]:
     pairs: set[tuple[str, str]] = set()
     for batch in selection.store.scan(["real", "subset"], "role = 'final'", selection.version):
         pairs.update(zip(batch.column("real").to_pylist(), batch.column("subset").to_pylist(), strict=True))
-    found: dict[str, list[str]] = {}
+    subsets_of: dict[str, list[str]] = {}
     for real, subset in sorted(pairs):
         if selection.counts[subset, "final", split]:
-            found.setdefault(real, []).append(subset)
-    return found
+            subsets_of.setdefault(real, []).append(subset)
+    return subsets_of
 
 
 def _plain(name: str) -> str:

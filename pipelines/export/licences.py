@@ -35,18 +35,18 @@ def licences_of(version: Version, subsets: Mapping[str, object]) -> dict[str, st
     """Every checkpoint and real source that the images of `subsets` (fakes by subset, reals by source) come from, with its licence."""
     manifest = Manifest.model_validate(json.loads(version.properties["manifest"]))
     entries = Catalogue.shipped().joined(manifest.checkpoints).entries
-    found: dict[str, str] = {}
+    licences: dict[str, str] = {}
     for name, _, part in manifest.walk():
         if name in subsets:
             for step in part.chain:
-                found[f"checkpoint {step.checkpoint}"] = entries[step.checkpoint].licence if step.checkpoint in entries else "unknown"
+                licences[f"checkpoint {step.checkpoint}"] = entries[step.checkpoint].licence if step.checkpoint in entries else "unknown"
                 for real in (step.source, step.target):
                     if real:
-                        found[f"real source {real}"] = manifest.reals[real].licence
+                        licences[f"real source {real}"] = manifest.reals[real].licence
     for name, source in manifest.reals.items():
         if name in subsets:
-            found[f"real source {name}"] = source.licence
-    return dict(sorted(found.items()))
+            licences[f"real source {name}"] = source.licence
+    return dict(sorted(licences.items()))
 
 
 def require_allowed(licences: Mapping[str, str], use: Use) -> None:
@@ -54,8 +54,8 @@ def require_allowed(licences: Mapping[str, str], use: Use) -> None:
     refused = [f"{name} ({licence})" for name, licence in licences.items() if forbids(licence, use)]
     if refused:
         more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
-        mend = "Leave it out with --where, or keep the export to yourself with --use private"
-        raise InputError(f"the licence of {refused[0]}{more} does not allow {use} use", mend)
+        fix = "Leave it out with --where, or keep the export to yourself with --use private"
+        raise InputError(f"the licence of {refused[0]}{more} does not allow {use} use", fix)
 
 
 def forbids(licence: str, use: Use) -> bool:

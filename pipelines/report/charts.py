@@ -67,14 +67,14 @@ def curves(series: Mapping[str, Sequence[Mapping[str, Any]]], ticks: Sequence[st
     places = [place / max(1, len(ticks) - 1) for place in range(len(ticks))]
     body = [f'<path class="guide" d="M{_x(0)} {_y(0.5)} H{_x(1)}"/>']
     for number, measures in enumerate(series.values()):
-        shift = (number - (len(series) - 1) / 2) * 0.02  # whiskers beside each other
-        drawn = [(_x(place + shift), each) for place, each in zip(places, measures, strict=True) if each["value"] is not None]
-        points = " ".join(f"{x:.1f},{_y(each['value']):.1f}" for x, each in drawn)
+        shift = (number - (len(series) - 1) / 2) * 0.02  # whiskers beside measure other
+        drawn = [(_x(place + shift), measure) for place, measure in zip(places, measures, strict=True) if measure["value"] is not None]
+        points = " ".join(f"{x:.1f},{_y(measure['value']):.1f}" for x, measure in drawn)
         body.append(f'<polyline class="line s{number % 4}" points="{points}"/>')
-        for x, each in drawn:
-            if each["low"] is not None:
-                body.append(f'<path class="whisker s{number % 4}" d="M{x:.1f} {_y(each["low"]):.1f} V{_y(each["high"]):.1f}"/>')
-            body.append(mark(x, _y(each["value"]), number))
+        for x, measure in drawn:
+            if measure["low"] is not None:
+                body.append(f'<path class="whisker s{number % 4}" d="M{x:.1f} {_y(measure["low"]):.1f} V{_y(measure["high"]):.1f}"/>')
+            body.append(mark(x, _y(measure["value"]), number))
     x_ticks = list(zip(places, ticks, strict=True))
     return _frame("".join(body), title, x_label, y_label, x_ticks, [(0, "0"), (0.5, "50"), (1, "100")])
 

@@ -39,24 +39,24 @@ def subset_quality(
 
     With features `[N, D]` of its images and `[M, D]` of the real ones it is compared with, their distances too.
     """
-    similarities = [each["similarity"] for each in measures if "similarity" in each]
+    similarities = [values["similarity"] for values in measures if "similarity" in values]
     return Quality(
         len(measures),
         rejected / max(1, rejected + len(measures)),
         median_sharpness(measures),
-        _mean(each["before"] for each in similarities),
-        _mean(each["source"] for each in similarities),
-        _mean(each["target"] for each in similarities),
-        _mean(each["pose_distance"] for each in measures if "pose_distance" in each),
-        _mean(each["expression_distance"] for each in measures if "expression_distance" in each),
+        _mean(values["before"] for values in similarities),
+        _mean(values["source"] for values in similarities),
+        _mean(values["target"] for values in similarities),
+        _mean(values["pose_distance"] for values in measures if "pose_distance" in values),
+        _mean(values["expression_distance"] for values in measures if "expression_distance" in values),
         feature_distances(fakes, reals) if fakes is not None and reals is not None else {},
     )
 
 
 def median_sharpness(measures: Iterable[dict[str, Any]]) -> float | None:
     """Over the images that have one."""
-    found = [each["sharpness"] for each in measures if "sharpness" in each]
-    return float(np.median(found)) if found else None
+    sharpness = [values["sharpness"] for values in measures if "sharpness" in values]
+    return float(np.median(sharpness)) if sharpness else None
 
 
 def feature_distances(fakes: np.ndarray, reals: np.ndarray) -> dict[str, float]:
@@ -65,12 +65,12 @@ def feature_distances(fakes: np.ndarray, reals: np.ndarray) -> dict[str, float]:
     FID needs more images than features on both sides (its covariances are singular otherwise, and the number means nothing), KID a few.
     """
     least = min(len(fakes), len(reals))
-    found = {}
+    distances = {}
     if least > fakes.shape[1]:
-        found["fid"] = fid(fakes, reals)
+        distances["fid"] = fid(fakes, reals)
     if least >= LEAST_FOR_KID:
-        found["kid"] = kid(fakes, reals)
-    return found
+        distances["kid"] = kid(fakes, reals)
+    return distances
 
 
 def fid(first: np.ndarray, second: np.ndarray) -> float:
@@ -117,7 +117,7 @@ class FeatureNetwork:
         (self._input, *others), (self._output, *_) = self._session.get_inputs(), self._session.get_outputs()
         if others or len(self._input.shape) != 4:
             raise InputError(
-                f"{path} takes {[each.shape for each in self._session.get_inputs()]}", "Give one that takes [N, 3, H, W] alone"
+                f"{path} takes {[tensor.shape for tensor in self._session.get_inputs()]}", "Give one that takes [N, 3, H, W] alone"
             )
         self.name = path.stem
 
@@ -135,5 +135,5 @@ class FeatureNetwork:
 
 
 def _mean(values: Iterable[float]) -> float | None:
-    found = list(values)
-    return float(np.mean(found)) if found else None
+    known = list(values)
+    return float(np.mean(known)) if known else None

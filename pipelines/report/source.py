@@ -47,41 +47,41 @@ class Source:
     @cached_property
     def finals(self) -> dict[str, list[Row]]:
         """The finished fakes of each subset of the manifest."""
-        found: dict[str, list[Row]] = {name: [] for name in self.manifest.subsets}
+        finals: dict[str, list[Row]] = {name: [] for name in self.manifest.subsets}
         for row in self.rows:
-            if row.role == "final" and row.subset in found:
-                found[row.subset].append(row)
-        return found
+            if row.role == "final" and row.subset in finals:
+                finals[row.subset].append(row)
+        return finals
 
     @cached_property
     def reals(self) -> dict[str, list[Row]]:
         """The images of each real source."""
-        found: dict[str, list[Row]] = {name: [] for name in self.manifest.reals}
+        reals: dict[str, list[Row]] = {name: [] for name in self.manifest.reals}
         for row in self.rows:
-            if row.role == "real" and row.subset in found:
-                found[row.subset].append(row)
-        return found
+            if row.role == "real" and row.subset in reals:
+                reals[row.subset].append(row)
+        return reals
 
     @cached_property
     def rejected(self) -> dict[str, Counter[str]]:
         """The rejected tries of each subset, by reason."""
-        found: dict[str, Counter[str]] = {name: Counter() for name in self.manifest.subsets}
+        reasons: dict[str, Counter[str]] = {name: Counter() for name in self.manifest.subsets}
         for row in self.rows:
-            if row.role == "rejected" and row.subset in found:
-                found[row.subset][row.reason or "no reason given"] += 1
-        return found
+            if row.role == "rejected" and row.subset in reasons:
+                reasons[row.subset][row.reason or "no reason given"] += 1
+        return reasons
 
     @cached_property
     def qualities(self) -> dict[str, Quality]:
         """What was measured of each subset, with FID and KID where there is a feature network."""
         reals = {name: self._features("real", name) for name in self.manifest.reals}
-        found = {}
+        qualities = {}
         for name, rows in self.finals.items():
-            compared = [each for real in self.manifest.subsets[name].reals if (each := reals[real]) is not None]
+            compared = [features for real in self.manifest.subsets[name].reals if (features := reals[real]) is not None]
             joined = np.concatenate(compared) if compared else None
             measures = [row.measures for row in rows]
-            found[name] = subset_quality(measures, self.rejected[name].total(), self._features("final", name), joined)
-        return found
+            qualities[name] = subset_quality(measures, self.rejected[name].total(), self._features("final", name), joined)
+        return qualities
 
     def command(self, image: str) -> str:
         """What to type to see all that is known of an image."""

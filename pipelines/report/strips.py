@@ -34,12 +34,12 @@ def strip(row: Row, rows: Mapping[str, Row], pixels: Mapping[str, np.ndarray], a
     """The strip of a final image. `rows` are the version's by id, `pixels` the pictures by id. What is not there is left out."""
     sources, target, steps = _sources(row), _target(row), _steps(row)
     shown: list[tuple[str, tuple[str, ...], str]] = []
-    shown += [(f"source {number}" if len(sources) > 1 else "source", (), each) for number, each in enumerate(sources, 1)]
-    shown += [("target (real)", _sharpness(rows.get(each)), each) for each in target]
-    for link, each in zip(row.chain, steps, strict=True):
-        made = rows.get(each)
-        shown.append((f"{link['kind']}: {link['generator']}", numbers(made) if made else (), each))
-    cells = [Cell(caption, lines, each, album.add(pixels[each], SIDE)) for caption, lines, each in shown if each in pixels]
+    shown += [(f"source {number}" if len(sources) > 1 else "source", (), name) for number, name in enumerate(sources, 1)]
+    shown += [("target (real)", _sharpness(rows.get(name)), name) for name in target]
+    for link, name in zip(row.chain, steps, strict=True):
+        shown_row = rows.get(name)
+        shown.append((f"{link['kind']}: {link['generator']}", numbers(shown_row) if shown_row else (), name))
+    cells = [Cell(caption, lines, name, album.add(pixels[name], SIDE)) for caption, lines, name in shown if name in pixels]
     before = steps[-2] if len(steps) > 1 else target[0] if target else None
     if before is not None and before in pixels and row.id in pixels:
         side = min(*pixels[row.id].shape[:2], *pixels[before].shape[:2])
@@ -54,8 +54,8 @@ def numbers(row: Row) -> tuple[str, ...]:
     lines = []
     measures = row.measures
     if "similarity" in measures:
-        found = measures["similarity"]
-        lines += [f"to source {found['source']:.2f}, was {found['before']:.2f}", f"to target {found['target']:.2f}"]
+        similarity = measures["similarity"]
+        lines += [f"to source {similarity['source']:.2f}, was {similarity['before']:.2f}", f"to target {similarity['target']:.2f}"]
     if "pose_distance" in measures:
         lines.append(f"pose {measures['pose_distance']:.2f}, mouth {measures['expression_distance']:.2f}")
     if "mask_share" in measures:

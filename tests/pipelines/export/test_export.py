@@ -32,9 +32,9 @@ def rows(store: Store) -> dict[str, Row]:
 def exported(store: Store, output: Path, form: Form, **options: Any) -> list[dict[str, Any]]:
     """The index of an export."""
     done = export(store, output, Export(form, **options))
-    found = [json.loads(line) for line in (output / "rows.jsonl").read_text().splitlines()]
-    assert len(found) == done.images
-    return found
+    index = [json.loads(line) for line in (output / "rows.jsonl").read_text().splitlines()]
+    assert len(index) == done.images
+    return index
 
 
 def test_folders(store: Store, rows: dict[str, Row], tmp_path: Path) -> None:
@@ -66,10 +66,10 @@ def test_webdataset(store: Store, rows: dict[str, Row], tmp_path: Path, monkeypa
 def test_hugging_face(store: Store, rows: dict[str, Row], tmp_path: Path, form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
     exported(store, tmp_path / "out", form)
-    found = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
-    assert set(found) == {"train", "validation", "test"}
-    assert {each for split in found.values() for each in split["id"]} == set(rows)
-    for split, items in found.items():
+    loaded = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
+    assert set(loaded) == {"train", "validation", "test"}
+    assert {name for split in loaded.values() for name in split["id"]} == set(rows)
+    for split, items in loaded.items():
         for item in items:
             row = rows[item["id"]]
             assert row.image and np.array_equal(np.asarray(item["image"]), decode(row.image, row.id))

@@ -149,8 +149,8 @@ def dumped(page: Path, profile: Path, *more: str) -> str:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
     alone = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox refuses to run as root
     command = [CHROMIUM, *FLAGS, *alone, f"--user-data-dir={profile}", "--window-size=1400,1000", "--virtual-time-budget=5000", *more]
-    found = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=250, check=True)
-    return found.stdout
+    browser = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=250, check=True)
+    return browser.stdout
 
 
 def axe_violations(page: Path, folder: Path, width: int, *more: str) -> dict[str, Any]:

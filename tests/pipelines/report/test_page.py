@@ -34,11 +34,11 @@ class Elements(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str]]] = []
+        self.elements: list[tuple[str, dict[str, str]]] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, {name: value or "" for name, value in attrs}))
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def page(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def elements(page: Path) -> list[tuple[str, dict[str, str]]]:
-    return Elements(page.read_text(encoding="utf-8")).found
+    return Elements(page.read_text(encoding="utf-8")).elements
 
 
 def test_every_section_and_all_eighteen_subsets_are_there(page: Path, store: Store, elements: list[tuple[str, dict[str, str]]]) -> None:
@@ -77,7 +77,7 @@ def test_every_section_and_all_eighteen_subsets_are_there(page: Path, store: Sto
 
 def test_what_was_not_measured_is_named_with_the_command_that_measures_it(store: Store, tmp_path: Path) -> None:
     text = write_report(store, tmp_path / "bare.html").read_text(encoding="utf-8")
-    assert "No detector has been judged on it yet." in text
+    assert "No detector has been evaluated on it yet." in text
     missing = text.partition('id="missing"')[2]
     for command in ("ntf compare fake", "ntf ablate fake", "ntf robustness fake", "ntf explain fake", "ntf evaluate fake"):
         assert command in missing
@@ -125,13 +125,13 @@ def test_the_page_stays_small_whatever_the_pictures(page: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [360, 1280])
 def test_axe_finds_nothing_serious(page: Path, tmp_path: Path, width: int) -> None:
-    found = axe_violations(page, tmp_path, width)
-    assert found["width"] == width
-    assert found["passes"] > 20
-    assert found["violations"] == [], [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
-    assert found["wide"] <= width, "the page scrolls sideways"
-    assert found["blocked"] == []
-    assert found["resources"] == []
+    axe = axe_violations(page, tmp_path, width)
+    assert axe["width"] == width
+    assert axe["passes"] > 20
+    assert axe["violations"] == [], [violation for violation in axe["violations"] if violation["impact"] in ("serious", "critical")]
+    assert axe["wide"] <= width, "the page scrolls sideways"
+    assert axe["blocked"] == []
+    assert axe["resources"] == []
 
 
 @pytest.mark.slow

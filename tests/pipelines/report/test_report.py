@@ -28,9 +28,9 @@ def store(tmp_path_factory: pytest.TempPathFactory, checkpoints: Path) -> Store:
     folder, data = tmp_path_factory.mktemp("report"), small_manifest(checkpoints)
     data["faces"] = {"min_similarity": -1.0}
     data["subsets"].pop("DDIM")
-    found = Store(folder / "store", "tiny")
-    run_build(make_plan(load_manifest(write_manifest(folder / "m.yaml", data))), found, "cpu")
-    return found
+    store = Store(folder / "store", "tiny")
+    run_build(make_plan(load_manifest(write_manifest(folder / "m.yaml", data))), store, "cpu")
+    return store
 
 
 def test_a_strip_shows_source_target_each_step_and_the_difference_with_numbers(store: Store) -> None:
@@ -41,8 +41,11 @@ def test_a_strip_shows_source_target_each_step_and_the_difference_with_numbers(s
     cells = strip(final, rows, pixels, Album())
     assert [cell.caption for cell in cells] == ["source", "sample: stylegan2", "swap: simswap", "last step's difference x 4"]
     assert [cell.id for cell in cells] == [*wanted, None]
-    found = final.measures["similarity"]
-    assert cells[2].numbers[:2] == (f"to source {found['source']:.2f}, was {found['before']:.2f}", f"to target {found['target']:.2f}")
+    similarity = final.measures["similarity"]
+    assert cells[2].numbers[:2] == (
+        f"to source {similarity['source']:.2f}, was {similarity['before']:.2f}",
+        f"to target {similarity['target']:.2f}",
+    )
     assert all(cell.picture.uri.startswith("data:image/webp;base64,") for cell in cells)
 
 
@@ -101,9 +104,9 @@ def test_a_feature_network_is_an_onnx_file(tmp_path: Path) -> None:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "mean.onnx")
-    found = FeatureNetwork(tmp_path / "mean.onnx").embed([np.full((16, 16, 3), (255, 51, 0), np.uint8)])
-    assert found is not None
-    assert np.allclose(found, [[1, 0.2, 0]])
+    features = FeatureNetwork(tmp_path / "mean.onnx").embed([np.full((16, 16, 3), (255, 51, 0), np.uint8)])
+    assert features is not None
+    assert np.allclose(features, [[1, 0.2, 0]])
     (tmp_path / "broken.onnx").write_bytes(b"no")
     with pytest.raises(InputError, match=r"broken\.onnx"):
         FeatureNetwork(tmp_path / "broken.onnx")
@@ -111,10 +114,10 @@ def test_a_feature_network_is_an_onnx_file(tmp_path: Path) -> None:
 
 def test_quality_is_of_what_was_measured() -> None:
     with_similarity = {"sharpness": 3.0, "similarity": {"before": 0.1, "source": 0.6, "target": 0.4}}
-    found = subset_quality([with_similarity, {"sharpness": 5.0}, {"sharpness": 100.0}], rejected=1)
-    assert (found.images, found.rejected_share, found.sharpness) == (3, 0.25, 5.0)
-    assert (found.similarity_before, found.similarity_source, found.similarity_target) == (0.1, 0.6, 0.4)
-    assert (found.pose_distance, found.features) == (None, {})
+    quality = subset_quality([with_similarity, {"sharpness": 5.0}, {"sharpness": 100.0}], rejected=1)
+    assert (quality.images, quality.rejected_share, quality.sharpness) == (3, 0.25, 5.0)
+    assert (quality.similarity_before, quality.similarity_source, quality.similarity_target) == (0.1, 0.6, 0.4)
+    assert (quality.pose_distance, quality.features) == (None, {})
 
 
 def test_landmarks_tell_pose_from_expression() -> None:

@@ -40,12 +40,12 @@ def _run(run: Run) -> dict[str, Any]:
     record = run.record or {}
     environment = record.get("environment", {})
     packages = ", ".join(f"{name} {version}" for name, version in environment.get("packages", {}).items())
-    splits = {name: each for name, each in record.get("dataset", {}).items() if isinstance(each, Mapping)}
+    splits = {name: split for name, split in record.get("dataset", {}).items() if isinstance(split, Mapping)}
     facts = {
         "folder": run.folder.name,
         "seed": record.get("seed"),
-        "learnt from": ", ".join(f"{name}: {each['images']} images, digest {each['digest'][:16]}" for name, each in splits.items()),
-        "judged on": f"digest {run.evaluation['data_digest'][:16]}",
+        "data": ", ".join(f"{name}: {split['images']} images, digest {split['digest'][:16]}" for name, split in splits.items()),
+        "evaluated on": f"digest {run.evaluation['data_digest'][:16]}",
         "Python": environment.get("python"),
         "packages": packages,
         "device": environment.get("device"),

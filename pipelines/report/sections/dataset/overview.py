@@ -37,12 +37,12 @@ def _dataset(source: Source) -> str:
 def _result(source: Source) -> str:
     """The first detector's mean result, its weakest subset, and how it compares."""
     if not source.inputs.runs:
-        return "No detector has been judged on it yet."
+        return "No detector has been evaluated on it yet."
     evaluation = source.inputs.runs[0].evaluation
     mean = evaluation["overall"]["unweighted"]["measures"]
     worst = next(row for row in evaluation["subsets"] if row["name"] == evaluation["worst"])
     text = (
-        f"{evaluation['title']}, judged on the test split, whose photographs and people no other split shares, reaches a mean average "
+        f"{evaluation['title']}, evaluated on the test split, whose photographs and people are in no other split, reaches a mean average "
         f"precision (AP) of {spoken(mean['ap'])} over {count(len(evaluation['subsets']), 'subset')}, and an accuracy of "
         f"{spoken(mean['acc_fixed'])} at the threshold that validation fixed. Its weakest subset is {worst['name']}: AP "
         f"{spoken(worst['measures']['ap'])}."
@@ -50,7 +50,7 @@ def _result(source: Source) -> str:
     comparison = source.inputs.comparison
     if comparison:
         cells = comparison["cells"]
-        ranked = sorted(comparison["detectors"], key=lambda each: -(cells[each["name"]]["mean"]["ap"]["value"] or 0))
+        ranked = sorted(comparison["detectors"], key=lambda detector: -(cells[detector["name"]]["mean"]["ap"]["value"] or 0))
         best, ap = ranked[0], cells[ranked[0]["name"]]["mean"]["ap"]
         text += f" Of the {len(ranked)} detectors compared, {best['title']} has the highest mean AP: {spoken(ap)}."
     return text
@@ -92,7 +92,7 @@ def _stages(source: Source) -> list[dict[str, Any]]:
         judged = count(len(evaluation["scores"]["score"]), "test image")
         stages.append(("Evaluate", "detectors", [judged, f"mean AP {percent(mean['value'])} %", count(len(runs), "detector")]))
     else:
-        stages += [("Train", "detectors", ["no detector yet"]), ("Evaluate", "detectors", ["not judged yet"])]
+        stages += [("Train", "detectors", ["no detector yet"]), ("Evaluate", "detectors", ["not evaluated yet"])]
     return [{"name": name, "section": section, "facts": facts} for name, section, facts in stages]
 
 

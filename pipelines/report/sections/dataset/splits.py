@@ -28,8 +28,8 @@ def view(source: Source) -> dict[str, Any]:
     return {
         "splits": SPLITS,
         "counts": counts,
-        "groups": Counter(split for found in groups.values() for split in found),
-        "torn": sum(len(found) > 1 for found in groups.values()),
+        "groups": Counter(split for splits in groups.values() for split in splits),
+        "torn": sum(len(splits) > 1 for splits in groups.values()),
         "pairs": pairs[:SHOWN],
         "number": len(pairs),
         "too_many": too_many,

@@ -58,7 +58,7 @@ def _subset(source: Source, name: str, entries: Mapping[str, CheckpointEntry]) -
     subset, rows, groups = source.manifest.subsets[name], source.finals[name], len(source.manifest.subsets)
     shown = spread(rows, source.thumbnails(groups))
     chained = [row for row in shown if row.target_id or row.source_id][: source.strips(groups)]
-    pixels = source.pixels([row.id for row in shown] + [each for row in chained for each in ids_of(row)])
+    pixels = source.pixels([row.id for row in shown] + [picture for row in chained for picture in ids_of(row)])
     ap = _ap(source, name)
     return SubsetView(
         name,
@@ -81,13 +81,13 @@ def _subset(source: Source, name: str, entries: Mapping[str, CheckpointEntry]) -
 
 def _checkpoints(rows: Sequence[Row], entries: Mapping[str, CheckpointEntry]) -> list[Used]:
     """Those in the chains of the images themselves, in the order of the steps."""
-    found: dict[tuple[str, str, str], Used] = {}
+    used: dict[tuple[str, str, str], Used] = {}
     for row in rows:
         for link in row.chain:
             name, sha256 = link["checkpoint"], link["identity"]["sha256"]
             licence = entries[name].licence if name in entries else "not listed on this machine"
-            found.setdefault((link["generator"], name, sha256), Used(link["generator"], name, sha256, licence))
-    return list(found.values())
+            used.setdefault((link["generator"], name, sha256), Used(link["generator"], name, sha256, licence))
+    return list(used.values())
 
 
 def _ap(source: Source, name: str) -> Mapping[str, Any] | None:

@@ -25,7 +25,10 @@ def view(source: Source) -> dict[str, Any]:
         "log": log[-SHOWN:],
         "all": len(log),
         "before": before[-1].number if before else None,
-        "changed": [{"diff": each, "causes": [f"{cause} ({n})" for cause, n in each.causes.most_common(CAUSES)]} for each in changed],
+        "changed": [
+            {"diff": difference, "causes": [f"{cause} ({n})" for cause, n in difference.causes.most_common(CAUSES)]}
+            for difference in changed
+        ],
         "history": list(reversed(source.inputs.history)),
     }
 

@@ -12,15 +12,15 @@ SHOWN = ("ap", "auroc", "acc_fixed")
 
 
 def view(source: Source) -> dict[str, Any] | None:
-    found = source.inputs.ablation
-    if found is None or not found["results"]:
+    ablation = source.inputs.ablation
+    if ablation is None or not ablation["results"]:
         return None
     rows = []
-    for result in found["results"]:
+    for result in ablation["results"]:
         values = result["unseen"] or result["overall"]
         gain = None if result["gain"] is None else result["gain"]["ap"]
         rows.append({**result, "values": values, "gain": gain, "drawn": charts.interval(values["ap"])})
-    return {"rows": rows, "measures": [(key, MEASURES[key]) for key in SHOWN], "seeds": len(found["results"][0]["seeds"])}
+    return {"rows": rows, "measures": [(key, MEASURES[key]) for key in SHOWN], "seeds": len(ablation["results"][0]["seeds"])}
 
 
 SECTION = Section(

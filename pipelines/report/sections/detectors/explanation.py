@@ -18,8 +18,8 @@ POINTS = 1500  # in one map, evenly taken
 
 
 def view(source: Source) -> dict[str, Any] | None:
-    found = [_run(source, run, number) for number, run in enumerate(source.inputs.runs) if run.gradcam or run.embeddings or run.distance]
-    return {"runs": found} if found else None
+    runs = [_run(source, run, number) for number, run in enumerate(source.inputs.runs) if run.gradcam or run.embeddings or run.distance]
+    return {"runs": runs} if runs else None
 
 
 def _run(source: Source, run: Run, number: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def view(source: Source) -> dict[str, Any] | None:
 
 
 def _detector(source: Source, evaluation: Data) -> dict[str, Any]:
-    averages = [each for family in evaluation["families"].values() for each in family.values()]
+    averages = [row for family in evaluation["families"].values() for row in family.values()]
     rows = [*evaluation["subsets"], *averages, *evaluation["overall"].values()]
     return {
         "title": evaluation["title"],
@@ -52,13 +52,13 @@ def _cards(source: Source, evaluation: Data) -> list[dict[str, Any]]:
             continue
         title, ap = f"{evaluation['title']} on {row['name']}", row["measures"]["auroc"]["value"]
         said = "" if ap is None else f", area {ap:.2f}"
-        own, found = labels[members], values[members]
-        medians = " and ".join(f"{name} median {np.median(found[own == label]):.2f}" for label, name in ((0, "real"), (1, "fake")))
+        own, shown = labels[members], values[members]
+        medians = " and ".join(f"{name} median {np.median(shown[own == label]):.2f}" for label, name in ((0, "real"), (1, "fake")))
         cards.append(
             {
                 "name": row["name"],
-                "roc": charts.roc(own, found, f"ROC curve of {title}{said}"),
-                "histogram": charts.score_histogram(own, found, evaluation["threshold"], f"Scores of {title}: {medians}"),
+                "roc": charts.roc(own, shown, f"ROC curve of {title}{said}"),
+                "histogram": charts.score_histogram(own, shown, evaluation["threshold"], f"Scores of {title}: {medians}"),
             }
         )
     return cards

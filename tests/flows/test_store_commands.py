@@ -12,7 +12,10 @@ import pytest
 from flows.cli import main
 from pipelines.build.build import run_build
 from pipelines.store import Store
+from tests.pipelines.store.conftest import _generators, manifest, store
 from tests.pipelines.store.fakes import edited, planned
+
+__all__ = ["_generators", "manifest", "store"]
 
 Run = Callable[..., tuple[int, str]]
 
@@ -41,9 +44,9 @@ def ntf(store: Store, manifest: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_diff_and_checkout(ntf: Run) -> None:
     code, text = ntf("store", "diff", "fake", "1", "2", "--json")
-    found = {entry["subset"]: entry for entry in json.loads(text)}
-    assert code == 0 and found.keys() == {"Swapped", "Chained"}
-    assert found["Swapped"]["replaced"] == 8 and found["Swapped"]["causes"][0]["kind"] == "checkpoint"
+    changed = {entry["subset"]: entry for entry in json.loads(text)}
+    assert code == 0 and changed.keys() == {"Swapped", "Chained"}
+    assert changed["Swapped"]["replaced"] == 8 and changed["Swapped"]["causes"][0]["kind"] == "checkpoint"
     assert ntf("store", "diff", "fake", "1", "nothing")[0] == 2
     assert ntf("store", "tag", "fake", "first", "--version", "1")[0] == 0
     code, text = ntf("store", "checkout", "fake", "first")
