@@ -17,7 +17,7 @@ from ntf_model.errors import InputError
 
 @dataclass(frozen=True)
 class FileDetection:
-    """What a detector says of a file: P(fake), the distance to the natural trace in [0, 1] (None for a detector that has none), and
+    """A detector's result for a file: P(fake), the distance to the natural trace in [0, 1] (None for a detector that has none), and
     whether the picture is called fake at `threshold`, which was fixed on the validation split."""
 
     file: Path

@@ -1,4 +1,4 @@
-"""What every detector is. Training gives back a ready detector, so that none is ever half built."""
+"""The interface of every detector. Training returns a detector that is ready for use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def silent(done: int, total: int, message: str) -> None:
 
 
 class Detection(NamedTuple):
-    """What a detector says of one picture: P(fake); the distance to the natural trace in [0, 1], nan for a detector that has none;
+    """A detector's result for a picture: P(fake); the distance to the natural trace in [0, 1], nan for a detector that has none;
     whether the probability is above the detector's threshold."""
 
     probability: float

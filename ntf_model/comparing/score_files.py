@@ -26,7 +26,7 @@ def read_scores(file: Path | str, ids: Sequence[str], known: Collection[str] | N
 
 
 def read_score_table(file: Path, ids: Sequence[str], known: Collection[str] | None = None) -> dict[str, float]:
-    """As `read_scores`, but all that the file says, by picture id."""
+    """As `read_scores`, but every score of the file, by picture id."""
     table = _parse(file)
     missing = [name for name in ids if name not in table]
     if missing:

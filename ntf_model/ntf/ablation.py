@@ -1,4 +1,4 @@
-"""Which part of NTF earns its place: variants of the losses, of the training source and of its breadth, beside the ordinary classifier.
+"""What each part of NTF adds: variants of the losses and of the data that it is trained on, compared with the ordinary classifier.
 
 Every variant is trained with several seeds on the same data and evaluated on the same test split. Runs that are there already are not
 made again, and variants that differ in stage 2 alone share their stage 1.

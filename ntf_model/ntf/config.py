@@ -25,7 +25,7 @@ class StageConfig(BaseModel):
     weight_decay: float = Field(1e-4, ge=0)
     final_lr: float = Field(0.001, ge=0, le=1)
     warmup: float = Field(0.05, ge=0, lt=1)  # share of all steps
-    max_gradient: float = Field(5.0, gt=0)  # norm at which gradients are clipped: lr 0.1 on a fresh network can run away
+    max_gradient: float = Field(5.0, gt=0)  # norm at which gradients are clipped: lr 0.1 on a fresh network can diverge
 
 
 class Stage1Config(StageConfig):
@@ -68,7 +68,7 @@ class Stage2Config(StageConfig):
         if not self.from_stage1 and (self.contrastive != "none" or self.freeze_encoder):
             raise ValueError("without stage 1 there is neither a trace to contrast with nor an encoder to freeze: use contrastive 'none'")
         if self.freeze_encoder and self.student == "fresh":
-            raise ValueError("a frozen encoder that was never trained says nothing: leave `student` at 'teacher'")
+            raise ValueError("a fresh student's encoder was never trained, so it cannot be frozen: leave `student` at 'teacher'")
         if self.freeze_encoder and self.patch:
             raise ValueError("a frozen encoder's embeddings are made once, of whole views: leave `patch` out")
         return self
@@ -92,7 +92,7 @@ class NTFConfig(DetectorConfig):
     checkpoint_every: int = Field(1000, gt=0)  # steps between checkpoints, beside one at the end of each epoch
 
 
-# A network without BatchNorm hardly learns by SGD in the few hundred steps of the demo.
+# With SGD, a network without BatchNorm hardly learns in the few hundred steps of the demo.
 ADAMW = {"optimizer": "adamw", "lr": 0.002, "weight_decay": 0.05, "warmup": 0.1}
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -105,7 +105,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "encoder": "small",
         "image_size": 32,
         "stage1": {"epochs": 15, "batch_size": 64, **ADAMW},
-        # At tau 0.07 and gamma 0.5 the contrast drowns the classifier in so few steps: a small network then learns neither.
+        # At tau 0.07 and gamma 0.5 the contrastive loss outweighs the classifier's: in so few steps a small network then learns neither.
         "stage2": {"epochs": 15, "batch_size": 32, "patience": 8, "temperature": 0.5, "gamma": 2.0, **ADAMW},
     },
 }

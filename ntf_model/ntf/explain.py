@@ -1,4 +1,4 @@
-"""Why a detector says what it says: heat maps by subset, the distance to the natural trace as a score, a map of the embeddings."""
+"""What a detector looks at: heat maps by subset, the distance to the natural trace as a score, a map of the embeddings."""
 
 from __future__ import annotations
 

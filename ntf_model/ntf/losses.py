@@ -174,7 +174,7 @@ def soft_supcon(
     Eq. 5 treats every anchor alike: it is real or fake, 0 or 1. Here the pairs of anchor i count with the weight
     `w_i = (1 - c_i)^sharpness` if it is real and `c_i^sharpness` if it is fake, where `c_i = (1 + cos(z_i, trace)) / 2` says how close it
     is to the natural trace already (for several traces, the closest), and L_soft = sum w_i l_i / sum w_i with l_i the terms of Eq. 5. Reals
-    that lie far from the trace are drawn in, fakes that lie near it are pushed away, and what is in place is left in peace. No
+    that lie far from the trace are drawn in, fakes that lie near it are pushed away, and the others count little. No
     gradient passes through the weights. Shapes as in `extended_supcon`; `sharpness` 0 is `extended_supcon` itself.
     """
     with torch.no_grad():

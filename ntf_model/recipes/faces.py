@@ -122,7 +122,7 @@ def align(
 
 
 def template_landmarks(height: int, width: int) -> np.ndarray:
-    """68 landmarks `[68, 2]` where an aligned face (CelebA-HQ, FFHQ) has them, for pictures that nobody has annotated.
+    """68 landmarks `[68, 2]` where an aligned face (CelebA-HQ, FFHQ) has them, for pictures without annotations.
 
     A mean shape: an ellipse for the jaw, arcs for brows and lips. It is good enough for a mask round the face, not for measuring one.
     """
