@@ -36,7 +36,7 @@ def check(case: Case) -> None:
 
 
 def _look(network: ResNet, pixels: torch.Tensor, layer: str, target: int) -> cam.Activation:
-    return cam.activations(lambda pixels: network(pixels)[:, target], [getattr(network, layer)[-1]], pixels)[0]
+    return cam.watch(lambda pixels: network(pixels)[:, target], [getattr(network, layer)[-1]], pixels)[0]
 
 
 def _compute(parts: re.Match, found: cam.Activation, size: tuple[int, int]) -> torch.Tensor | np.ndarray:
