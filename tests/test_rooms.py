@@ -180,7 +180,7 @@ def test_generators_and_the_detector_import_without_prefect_lance_and_insightfac
         "from generators import registry\n"
         "[registry.get(name) for name in registry.names()]\n"
         "import ntf_model.ntf.ntf, ntf_model.comparing.compare, ntf_model.ntf.ablation\n"
-        "from ntf_model.detector import detector_names, get_detector\n"
+        "from ntf_model.registry import detector_names, get_detector\n"
         "[get_detector(name) for name in detector_names()]\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=280)
