@@ -68,7 +68,7 @@ def measure(pictures: list[np.ndarray], faces: FaceSwaps, generator: Any, rounds
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, help="pictures with one face each")
+    parser.add_argument("--folder", type=Path, help="pictures with one face configuration")
     parser.add_argument("--count", type=int, default=8)
     parser.add_argument("--side", type=int, default=256, help="pictures are brought to this size first")
     parser.add_argument("--detector", type=Path, help="an .onnx file or pack; by default the cascade")
@@ -87,10 +87,10 @@ def main() -> None:
     named = {"detector": chosen.detector, "identity": chosen.identity}
     entries = {key: CheckpointEntry(file=str(path.resolve()), licence="") for key, path in named.items() if path}
     settings = Faces(detector="detector" if chosen.detector else CASCADE, identity="identity" if chosen.identity else None)
-    simswap = next(each for each in CONFIGURATIONS if each.name == "simswap 224")
+    simswap = next(configuration for configuration in CONFIGURATIONS if configuration.name == "simswap 224")
     generator = simswap.make(torch.device("cpu"), torch.float32)
-    found = measure(pictures, FaceSwaps(settings, Catalogue(entries, Path())), generator, chosen.rounds)
-    print(json.dumps({"side": chosen.side, "threads": chosen.threads, **{key: round(value, 4) for key, value in found.items()}}))
+    figures = measure(pictures, FaceSwaps(settings, Catalogue(entries, Path())), generator, chosen.rounds)
+    print(json.dumps({"side": chosen.side, "threads": chosen.threads, **{key: round(value, 4) for key, value in figures.items()}}))
 
 
 if __name__ == "__main__":

@@ -165,15 +165,15 @@ def _peak_mib(device: torch.device) -> int:
 
 def extend(known: list[dict[str, Any]], new: dict[str, Any]) -> None:
     """Puts `new` into `known`, its turns after those of the same measurement if that is there."""
-    for one in known:
-        if all(one[key] == new[key] for key in SAME):
+    for old in known:
+        if all(old[key] == new[key] for key in SAME):
             for whose in ("seconds", "official_seconds"):
-                if new[whose] and one[whose]:
+                if new[whose] and old[whose]:
                     for clock, values in new[whose].items():
-                        one[whose][clock] += values
+                        old[whose][clock] += values
                 else:
-                    one[whose] = new[whose] or one[whose]
-            one["memory_mib"] = max(one["memory_mib"], new["memory_mib"])
+                    old[whose] = new[whose] or old[whose]
+            old["memory_mib"] = max(old["memory_mib"], new["memory_mib"])
             return
     known.append(new)
 
@@ -206,13 +206,13 @@ def markdown(results: list[dict[str, Any]]) -> str:
     titles += ["x official: wall, median (shortest)", "CPU, median (shortest)"] if compared else []
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for result in results:
-        rate, found = speed(result), ratios(result)
+        rate, ratio = speed(result), ratios(result)
         gain = f"{alone[result['name']] / _cpu(result):.2f}" if result["name"] in alone and result["batch"] > 1 else ""
         cells = [result["name"], str(result["batch"]), f"{rate:.3g}", f"{1 / rate:.3g}", gain]
         cells.append(f"{_cpu(result):.3g}")
         cells += [f"{outside(result):.1%}", str(result["memory_mib"]), str(len(result["seconds"]["wall"]))]
         if compared:
-            cells += [f"{found[f'{clock} median']:.2f} ({found[f'{clock} min']:.2f})" if found else "" for clock in ("wall", "cpu")]
+            cells += [f"{ratio[f'{clock} median']:.2f} ({ratio[f'{clock} min']:.2f})" if ratio else "" for clock in ("wall", "cpu")]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -261,18 +261,20 @@ def main() -> None:
     batches = arguments.batch or [1, 8]
     torch.set_num_threads(arguments.threads)
     if arguments.one:
-        (configuration,) = [one for one in CONFIGURATIONS if one.name == arguments.one]
+        (configuration,) = [configuration for configuration in CONFIGURATIONS if configuration.name == arguments.one]
         settings = {"rounds": arguments.rounds, "clones": arguments.official, "images": arguments.images, "compiled": arguments.compile}
         print(json.dumps(measure(configuration, batches[0], torch.device(arguments.device), getattr(torch, arguments.dtype), **settings)))
         return
-    chosen = [one for one in CONFIGURATIONS if arguments.only == one.name] or [one for one in CONFIGURATIONS if arguments.only in one.name]
+    exact = [configuration for configuration in CONFIGURATIONS if arguments.only == configuration.name]
+    chosen = exact or [configuration for configuration in CONFIGURATIONS if arguments.only in configuration.name]
     if not chosen:
-        raise SystemExit(f"No configuration is called {arguments.only!r}. There are: {', '.join(one.name for one in CONFIGURATIONS)}")
+        names = ", ".join(configuration.name for configuration in CONFIGURATIONS)
+        raise SystemExit(f"No configuration is called {arguments.only!r}. There are: {names}")
     results: list[dict[str, Any]] = []
     failed = False
-    for one in chosen:
+    for configuration in chosen:
         for batch in batches:
-            result = _in_own_process(arguments, one.name, batch)
+            result = _in_own_process(arguments, configuration.name, batch)
             failed |= result is None
             results += [result] if result else []
     if arguments.json:

@@ -158,8 +158,8 @@ def diffface_step(generator: Any, count: int) -> Callable[[], Any]:
     def draw() -> torch.Tensor:
         return torch.stack([torch.randn(3, 256, 256, generator=rng) for rng in rngs]).to(generator.device)
 
-    def guide(found: torch.Tensor, k: int) -> torch.Tensor:
-        return total(generator.guidance.losses(found, scene, Weights(), rngs, with_gaze=False))
+    def guide(images: torch.Tensor, k: int) -> torch.Tensor:
+        return total(generator.guidance.losses(images, scene, Weights(), rngs, with_gaze=False))
 
     noisy = schedule.noised(scene.targets, STEP, draw())
 

@@ -48,7 +48,9 @@ class Request:
     def __post_init__(self) -> None:
         for name, values in self._values().items():
             if len(values) != len(self.seeds):
-                raise InputError(f"{self.kind}: {len(self.seeds)} seeds, but {len(values)} {name}", f"Give as many {name} as seeds")
+                raise InputError(
+                    f"{self.kind}: seeds and {name} differ in number ({len(self.seeds)} and {len(values)})", f"Give as many {name} as seeds"
+                )
 
     def part(self, rows: slice) -> Self:
         """The request for these images alone."""
@@ -67,7 +69,7 @@ class SampleRequest(Request):
 
 @dataclass(frozen=True)
 class PromptRequest(Request):
-    """Images that follow a text each."""
+    """One image for each text and seed."""
 
     kind = "prompt"
     prompts: Sequence[str]

@@ -47,6 +47,10 @@ class Denoiser(Generator):
     def scheduler(self, settings: Any) -> Any:
         """The diffusers scheduler of one request, its timesteps set."""
 
+    def build_scheduler(self, cls: Any, chosen: Mapping[str, Any]) -> Any:
+        """`cls` of diffusers with the checkpoint's schedule. What is None in `chosen` stays as the checkpoint has it."""
+        return cls.from_config(self.schedule, **{key: value for key, value in chosen.items() if value is not None})
+
     def step_options(self, settings: Any, rngs: list[torch.Generator]) -> dict[str, Any]:
         """What this method's scheduler takes in `step` beside the prediction, the timestep and the sample."""
         return {"generator": rngs}
@@ -76,8 +80,10 @@ class Denoiser(Generator):
         return self.network_output(x, t)[:, : x.shape[1]]
 
     def network_output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """What the UNet says, float32, because the schedule's arithmetic is never done in half precision: the noise, and after it as many
-        channels about its variance where the network has learnt that."""
+        """The output of the UNet: the noise, and after it as many channels about its variance where the network has learnt that.
+
+        It is float32, because the schedule's arithmetic is never done in half precision.
+        """
         return self.unet(x.to(self.dtype), t).sample.float()
 
     def denoise(self, predict: Predict, x: torch.Tensor, scheduler: Any, timesteps: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:

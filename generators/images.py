@@ -1,4 +1,4 @@
-"""Between a network's floats and the pictures that leave this room: `uint8` RGB `[N, H, W, 3]`."""
+"""From a network's floats to `uint8` RGB pictures `[N, H, W, 3]`, and back."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def check_images(images: np.ndarray, count: int, source: str) -> np.ndarray:
         dtype, shape = getattr(images, "dtype", type(images).__name__), getattr(images, "shape", None)
         raise TypeError(f"{source} must give uint8 RGB [N, H, W, 3], not {dtype} {shape}")
     if len(images) != count:
-        raise TypeError(f"{source} gave {len(images)} images for {count} seeds")
+        raise TypeError(f"{source} must give as many images as seeds ({count}), not {len(images)}")
     return images
 
 

@@ -39,10 +39,10 @@ def compile_networks(generator: Generator, backend: str = "inductor") -> None:
 
 def find_networks(generator: Generator) -> list[torch.nn.Module]:
     """The modules behind a generator's `networks`; those of the generator inside, where one wraps another."""
-    found = []
+    networks = []
     for dotted in generator.networks:
         part = generator
         for name in dotted.split("."):
             part = getattr(part, name)
-        found += find_networks(part) if isinstance(part, Generator) else [part]
-    return found
+        networks += find_networks(part) if isinstance(part, Generator) else [part]
+    return networks

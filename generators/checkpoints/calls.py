@@ -62,16 +62,16 @@ def _make_array(data: Any, dtype: Any, shape: Any, fortran: bool) -> TensorRef |
     kind = NUMPY_TYPES[dtype.code]
     if not isinstance(shape, tuple) or any(not isinstance(size, int) for size in shape):
         raise MalformedError("holds an array without a proper shape")
-    made = make_contiguous_ref(data, kind, shape, fortran)
-    if made.numel * kind.itemsize != len(data):
+    array = make_contiguous_ref(data, kind, shape, fortran)
+    if array.numel * kind.itemsize != len(data):
         raise MalformedError(f"holds an array of shape {list(shape)} in {len(data):,} bytes")
-    return made
+    return array
 
 
 def _array_from_buffer(data: Any, dtype: Any, shape: Any, order: str = "C") -> ArrayRef:
-    made = ArrayRef()
-    made.tensor = _make_array(data, dtype, shape, order == "F")
-    return made
+    array = ArrayRef()
+    array.tensor = _make_array(data, dtype, shape, order == "F")
+    return array
 
 
 def _scalar(dtype: Any, data: Any = b"") -> int | float | bool | None:

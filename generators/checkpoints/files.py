@@ -1,4 +1,4 @@
-"""Which file, and which bytes."""
+"""A checkpoint on disk: where it is, what is said of it, and the sha256 of its bytes."""
 
 from __future__ import annotations
 

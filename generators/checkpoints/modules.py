@@ -52,15 +52,15 @@ class _Walk:
             return None if leaf is _LEFT_OUT else leaf
         self._enter(value, depth)
         if isinstance(value, Record):
-            found = self._visit_record(value, prefix, depth)
+            description = self._visit_record(value, prefix, depth)
         elif isinstance(value, dict):
             rest = {_key_name(key): self.visit(item, f"{prefix}{_key_name(key)}.", depth + 1) for key, item in value.items()}
-            found = {key: item for key, item in rest.items() if item is not None and item != {}}
+            description = {key: item for key, item in rest.items() if item is not None and item != {}}
         else:
-            found = [self.visit(item, f"{prefix}{index}.", depth + 1) for index, item in enumerate(value)]
-            found = found if not value or any(item is not None for item in found) else None
+            description = [self.visit(item, f"{prefix}{index}.", depth + 1) for index, item in enumerate(value)]
+            description = description if not value or any(item is not None for item in description) else None
         self.open.discard(id(value))
-        return found
+        return description
 
     def _enter(self, value: Any, depth: int) -> None:
         self.nodes += 1
@@ -80,15 +80,15 @@ class _Walk:
         return {"class_name": str(record.cls), "attributes": plain} if plain else None
 
     def _visit_module(self, record: Record, state: dict[str, Any], prefix: str, depth: int) -> dict[str, Any]:
-        found = self._describe(record, state, depth)
-        found |= {
+        description = self._describe(record, state, depth)
+        description |= {
             "init_args": self.plain(state.get("_init_args"), depth + 1) or [],
             "init_kwargs": self.plain(state.get("_init_kwargs"), depth + 1) or {},
         }
-        found["modules"] = {
+        description["modules"] = {
             name: self._describe(module, inner, depth) for name, module, inner in self._inside(record, state, prefix, "", depth)
         }
-        return found
+        return description
 
     def _inside(
         self, record: Record, state: dict[str, Any], prefix: str, name: str, depth: int
@@ -113,11 +113,13 @@ class _Walk:
 
     def _describe(self, record: Record, state: dict[str, Any], depth: int) -> dict[str, Any]:
         attributes = {key: value for key, value in state.items() if isinstance(key, str) and not key.startswith("_")}
-        found = {"class_name": str(record.cls), "attributes": self.plain(attributes, depth + 1) or {}}
+        description = {"class_name": str(record.cls), "attributes": self.plain(attributes, depth + 1) or {}}
         hooks = [hook for _, hook in _items(state.get("_forward_pre_hooks")) if isinstance(hook, Record)]
         if hooks:  # spectral norm in its older form
-            found["hooks"] = [{"class_name": str(hook.cls), "attributes": self.plain(_state_of(hook), depth + 1) or {}} for hook in hooks]
-        return found
+            description["hooks"] = [
+                {"class_name": str(hook.cls), "attributes": self.plain(_state_of(hook), depth + 1) or {}} for hook in hooks
+            ]
+        return description
 
     def _visit_tensorflow(self, record: Record, state: dict[str, Any], prefix: str, depth: int) -> dict[str, Any]:
         """NVIDIA's `tfutil.Network`: variables by name, then those of its components under theirs."""
@@ -135,8 +137,8 @@ class _Walk:
 
     def plain(self, value: Any, depth: int) -> Any:
         """`value`, a dict, list or other, without the tensors and objects in it."""
-        found = self._plain(value, depth)
-        return None if found is _LEFT_OUT else found
+        plain = self._plain(value, depth)
+        return None if plain is _LEFT_OUT else plain
 
     def _plain(self, value: Any, depth: int) -> Any:
         if isinstance(value, (set, frozenset)):
@@ -146,11 +148,11 @@ class _Walk:
         self._enter(value, depth)
         if isinstance(value, dict):
             rest = {_key_name(key): self._plain(item, depth + 1) for key, item in value.items()}
-            found: Any = {key: item for key, item in rest.items() if item is not _LEFT_OUT}
+            plain: Any = {key: item for key, item in rest.items() if item is not _LEFT_OUT}
         else:
-            found = [self.plain(item, depth + 1) for item in value]
+            plain = [self.plain(item, depth + 1) for item in value]
         self.open.discard(id(value))
-        return found
+        return plain
 
 
 def _state_of(record: Record) -> dict[str, Any]:

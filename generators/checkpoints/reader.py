@@ -56,7 +56,7 @@ class Contents:
 
 
 def read(path: Path) -> Contents:
-    """Reads a checkpoint file. Raises CheckpointError, naming the file and the mend, if it is missing, damaged or unsafe."""
+    """Reads a checkpoint file. Raises CheckpointError, naming the file and the fix, if it is missing, damaged or unsafe."""
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint file {path}", "Run `ntf plan` on the manifest to see where it comes from")
     if path.suffix == ".safetensors":

@@ -73,7 +73,7 @@ class TensorRef:
         return math.prod(self.shape)
 
     def check(self) -> TensorRef:
-        """Itself, if its numbers lie within its storage and are no more than the storage has; otherwise MalformedError."""
+        """This reference, if its numbers lie within its storage and are no more than the storage has; otherwise MalformedError."""
         sound = all(isinstance(value, int) and value >= 0 for value in (*self.shape, *self.stride, self.offset))
         if not sound or len(self.shape) != len(self.stride) or len(self.shape) > MAX_DIMENSIONS:
             raise MalformedError("holds a tensor whose shape, strides or offset make no sense")

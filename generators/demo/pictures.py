@@ -108,7 +108,7 @@ def pictures_in(folder: Path, size: int) -> list[Picture]:
             with Image.open(path) as opened:
                 image = opened.convert("RGB")
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise InputError(f"{path} is not an image that can be read ({error})", "Mend or remove it") from None
+            raise InputError(f"{path} is not an image that can be read ({error})", "Fix or remove it") from None
         if min(image.size) < size:
             raise InputError(
                 f"{path} is {image.width} x {image.height} px, smaller than {size} px", "Remove it, or train at a smaller size"
@@ -133,16 +133,16 @@ def distinct_crops(pictures: Sequence[Picture], count: int, seed: int, size: int
     Raises InputError when the pictures do not have that many.
     """
     rng, seen = numpy_rng(seed, "crops"), set()
-    found: list[tuple[Picture, np.ndarray]] = []
+    crops: list[tuple[Picture, np.ndarray]] = []
     for attempt in range(50 * count + 1):
-        if len(found) == count:
-            return found
+        if len(crops) == count:
+            return crops
         picture = pictures[attempt % len(pictures)]
         cut = crop(picture, rng, size)
         if cut.tobytes() not in seen:
             seen.add(cut.tobytes())
-            found.append((picture, cut))
-    raise InputError(f"{len(pictures)} pictures do not have {count} different crops of {size} px", f"Ask for at most {len(found)}")
+            crops.append((picture, cut))
+    raise InputError(f"{len(pictures)} pictures do not have {count} different crops of {size} px", f"Ask for at most {len(crops)}")
 
 
 def channels_of(pictures: Sequence[Picture]) -> int:

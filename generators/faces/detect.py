@@ -119,7 +119,7 @@ class CascadeDetector(Detector):
         side = min(small.shape[:2])
         if side < self.smallest:
             return []
-        found = self.cascade.detect_multi_scale(
+        boxes = self.cascade.detect_multi_scale(
             cv2.cvtColor(small, cv2.COLOR_RGB2GRAY),
             scale_factor=1.2,
             step_ratio=1,
@@ -128,7 +128,7 @@ class CascadeDetector(Detector):
         )
         ratio = image.shape[1] / small.shape[1]
         faces: list[Face] = []
-        for box in sorted(found, key=lambda box: -box["width"]):
+        for box in sorted(boxes, key=lambda box: -box["width"]):
             corner, width = np.array([box["c"], box["r"]]) * ratio, box["width"] * ratio
             if not any(_contains(face.box, corner + width / 2) for face in faces):
                 landmarks = (corner + CASCADE_LANDMARKS * width).astype(np.float32)

@@ -141,8 +141,8 @@ class FaceGuidance:
         numbers = draw_warps(rngs, self.copies - 1)
         warped = warp(faces.repeat_interleave(self.copies - 1, 0), numbers.flatten(0, 1))
         seen = torch.cat([faces.unsqueeze(1), warped.unflatten(0, (len(faces), -1))], 1)
-        found = self.arcface(seen.flatten(0, 1)).unflatten(0, (len(faces), -1))
-        return (1 - F.cosine_similarity(found, scene.identities.unsqueeze(1), dim=-1)).mean(1)
+        identities = self.arcface(seen.flatten(0, 1)).unflatten(0, (len(faces), -1))
+        return (1 - F.cosine_similarity(identities, scene.identities.unsqueeze(1), dim=-1)).mean(1)
 
     def _gaze_loss(self, images: torch.Tensor, scene: Scene) -> torch.Tensor:
         """Mean absolute difference of pitch and yaw, summed over both eyes; 0 where the target shows no eyes."""

@@ -54,7 +54,7 @@ def face_mask(
 
     A label map with too little face (`min_sum`, counting 255 a pixel) gives a mask of ones: the whole crop is then used.
     """
-    return np.stack([_one_face_mask(np.isin(one, classes), size, min_sum, (kernel_size, threshold, iterations)) for one in labels])
+    return np.stack([_one_face_mask(np.isin(parsed, classes), size, min_sum, (kernel_size, threshold, iterations)) for parsed in labels])
 
 
 def _one_face_mask(face: np.ndarray, size: int, min_sum: float, erosion: tuple[int, float, int]) -> np.ndarray:

@@ -39,7 +39,7 @@ class DDIM(Denoiser):
         chosen = {"clip_sample": settings.clip_sample, "set_alpha_to_one": settings.set_alpha_to_one}
         if settings.official:
             chosen = {"clip_sample": bool(settings.clip_sample), "set_alpha_to_one": settings.set_alpha_to_one is not False}
-        scheduler = DDIMScheduler.from_config(self.schedule, **{key: value for key, value in chosen.items() if value is not None})
+        scheduler = self.build_scheduler(DDIMScheduler, chosen)
         scheduler.set_timesteps(settings.steps)
         if settings.official:
             scheduler.timesteps = original_timesteps(scheduler.config.num_train_timesteps, settings.steps)

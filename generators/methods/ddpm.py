@@ -48,7 +48,7 @@ class DDPM(Denoiser):
         chosen = {"variance_type": variance_type, "clip_sample": settings.clip_sample}
         if settings.official:
             chosen = {"variance_type": variance_type or "fixed_large", "clip_sample": settings.clip_sample is not False}
-        scheduler = DDPMScheduler.from_config(self.schedule, **{key: value for key, value in chosen.items() if value is not None})
+        scheduler = self.build_scheduler(DDPMScheduler, chosen)
         scheduler.set_timesteps(settings.steps)
         if settings.official:
             scheduler.timesteps = original_timesteps(scheduler.config.num_train_timesteps, settings.steps)

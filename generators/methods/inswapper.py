@@ -56,7 +56,7 @@ class INSwapper(Generator):
             reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
             raise CheckpointError(f"{path} is not a whole ONNX model ({reason})", "Fetch it again: it may be cut short") from None
         emap: Any = onnx.numpy_helper.to_array(graph.initializer[-1]) if graph.initializer else np.empty(0)  # by the maker's convention
-        shapes: list[Any] = [tuple(one.shape) for one in session.get_inputs()]
+        shapes: list[Any] = [tuple(tensor.shape) for tensor in session.get_inputs()]
         images_fit = len(shapes) == 2 and len(shapes[0]) == 4 and shapes[0][1] == 3 and shapes[0][2] == shapes[0][3]
         if not (images_fit and emap.ndim == 2 and shapes[1][1] == emap.shape[1] and len(session.get_outputs()) == 1):
             raise CheckpointError(
@@ -86,11 +86,11 @@ class INSwapper(Generator):
         latents = self.latents(sources)
         blobs = np.ascontiguousarray(targets.transpose(0, 3, 1, 2), np.float32) / 255
         step = 1 if self.one_by_one else len(blobs)
-        made = [
+        swapped = [
             self.session.run(None, {self.names[0]: blobs[i : i + step], self.names[1]: latents[i : i + step]})[0]
             for i in range(0, len(blobs), step)
         ]
-        return np.clip(np.concatenate(made) * 255, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+        return np.clip(np.concatenate(swapped) * 255, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
 
 
 def _recognition_crop(images: np.ndarray, side: int) -> np.ndarray:

@@ -102,8 +102,8 @@ class LDM(Denoiser):
         return {"eta": settings.eta, "generator": rngs}
 
     def encode(self, images: torch.Tensor, rngs: list[torch.Generator]) -> torch.Tensor:
-        found = self.first_stage.encode(images.to(self.dtype))
-        latents = found.latents if hasattr(found, "latents") else found.latent_dist.mean
+        encoded = self.first_stage.encode(images.to(self.dtype))
+        latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mean
         return latents.float() * self.first_stage.config.scaling_factor
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

@@ -43,14 +43,14 @@ class PNDM(Denoiser):
         from diffusers import PNDMScheduler
 
         chosen = {"skip_prk_steps": settings.skip_prk_steps, "set_alpha_to_one": settings.set_alpha_to_one}
-        scheduler = PNDMScheduler.from_config(self.schedule, **{key: value for key, value in chosen.items() if value is not None})
+        scheduler = self.build_scheduler(PNDMScheduler, chosen)
         if settings.official:
             alphas = scheduler.alphas_cumprod
             scheduler.final_alpha_cumprod, scheduler.alphas_cumprod = alphas[0], torch.cat([alphas[1:], alphas[-1:]])
             scheduler.timesteps = original_timesteps(scheduler.config.num_train_timesteps, settings.steps)
             return scheduler
         if not scheduler.config.skip_prk_steps and settings.steps <= RUNGE_KUTTA_STEPS:
-            raise InputError(f"pndm: {settings.steps} steps are too few for its Runge-Kutta beginning", "Take 4, or set skip_prk_steps")
+            raise InputError(f"pndm: steps {settings.steps} is too few for its Runge-Kutta beginning", "Take 4, or set skip_prk_steps")
         scheduler.set_timesteps(settings.steps)
         return scheduler
 
@@ -63,7 +63,7 @@ class PNDM(Denoiser):
             return scheduler.timesteps[-count:]
         if not scheduler.config.skip_prk_steps and count <= RUNGE_KUTTA_STEPS:
             raise InputError(
-                f"pndm: an edit of {count} steps is too short for its Runge-Kutta beginning",
+                f"pndm: an edit is too short for its Runge-Kutta beginning where it has steps {count}",
                 "Raise steps or strength, or set skip_prk_steps",
             )
         ascending = scheduler._timesteps[:count]

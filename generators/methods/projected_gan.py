@@ -77,5 +77,5 @@ class ProjectedGAN(Generator):
 
 def _stored(contents: Contents, prefix: str) -> dict[str, Any]:
     """A stored module's attributes; empty for a bare state dict."""
-    found = contents.config.get(prefix.rstrip("."), {}) if prefix else contents.config
-    return found.get("attributes", {}) if isinstance(found, dict) else {}
+    stored = contents.config.get(prefix.rstrip("."), {}) if prefix else contents.config
+    return stored.get("attributes", {}) if isinstance(stored, dict) else {}

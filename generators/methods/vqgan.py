@@ -80,7 +80,7 @@ class VQGAN(Generator):
         return np.concatenate([self._decode(part, side, side) for part in codes.split(DECODED_AT_ONCE)])
 
     def _edit(self, images: np.ndarray, seeds: list[int], settings: VQGANParameters) -> np.ndarray:
-        """The images as the codebook can say them."""
+        """The images encoded to codes and decoded again."""
         factor = self.first_stage.factor
         height, width = images.shape[1:3]
         if height % factor or width % factor:

@@ -26,9 +26,9 @@ def load_exactly(network: Network, state: Mapping[str, torch.Tensor], source: st
         if key in state and state[key].shape != wanted[key].shape
     ]
     if missing or extra or shapes:
-        found = [f"{name} {_some(keys)}" for name, keys in (("lacks", missing), ("has besides", extra), ("misfits:", shapes)) if keys]
+        faults = [f"{name} {_some(keys)}" for name, keys in (("lacks", missing), ("has besides", extra), ("misfits:", shapes)) if keys]
         raise CheckpointError(
-            f"{source} does not fit {type(network).__name__}: {'; '.join(found)}", "Check which network the file belongs to"
+            f"{source} does not fit {type(network).__name__}: {'; '.join(faults)}", "Check which network the file belongs to"
         )
     network.load_state_dict(dict(state), strict=False)
     return network

@@ -20,7 +20,7 @@ from generators.images import to_float, to_uint8
 from generators.networks.vq.gpt import GPT, sample_tokens
 from generators.networks.vq.vqgan import FirstStage, FirstStageConfig
 from generators.seeding import torch_rng
-from generators.training.diffusion.ldm import descend, revive
+from generators.training.diffusion.ldm import descend, revive, rows_in_pairs
 from generators.training.loop import Batch, Trainer, cosine, half, set_lr
 
 FIRST_PART = 0.5  # of the steps
@@ -96,21 +96,21 @@ class VQGANTrainer(Trainer):
         chosen = self.first_stage.quantize.embedding(codes).view(len(z), self.side, self.side, -1).permute(0, 3, 1, 2)
         codebook = F.mse_loss(chosen, z.detach()) + COMMITMENT * F.mse_loss(z, chosen.detach())
         # The gradient goes past the choice of codes, as if they were what the encoder gave (equation 3).
-        made = self.first_stage.decoder(self.first_stage.post_quant_conv(z + (chosen - z).detach()))
-        reconstruction = (made - real).abs().mean() + (made - real).square().mean()
+        decoded = self.first_stage.decoder(self.first_stage.post_quant_conv(z + (chosen - z).detach()))
+        reconstruction = (decoded - real).abs().mean() + (decoded - real).square().mean()
         losses = {"reconstruction": reconstruction.item(), "codebook": codebook.item()}
         if not adversarial:
             descend(reconstruction + codebook, self.first_stage, self.optimizer)
             return losses
         _, on_real = self.discriminator(real)
-        _, on_made = self.discriminator(made.detach())
-        hinge = (F.relu(1 - on_real) + F.relu(1 + on_made)).mean()
+        _, on_decoded = self.discriminator(decoded.detach())
+        hinge = (F.relu(1 - on_real) + F.relu(1 + on_decoded)).mean()
         descend(hinge, self.discriminator, self.d_optimizer)
-        features, on_made = self.discriminator(made)
+        features, on_decoded = self.discriminator(decoded)
         with torch.no_grad():
             wanted, _ = self.discriminator(real)
-        likeness = sum((one - other).abs().mean() for one, other in zip(features, wanted, strict=True))
-        reconstruction, fooled = reconstruction + FEATURES * likeness, -on_made.mean()
+        likeness = sum((feature - target).abs().mean() for feature, target in zip(features, wanted, strict=True))
+        reconstruction, fooled = reconstruction + FEATURES * likeness, -on_decoded.mean()
         fooled = ADVERSARIAL * self._balance(reconstruction, fooled) * fooled
         descend(reconstruction + codebook + fooled, self.first_stage, self.optimizer)
         return {**losses, "discriminator": hinge.item(), "features": likeness.item()}
@@ -133,8 +133,7 @@ class VQGANTrainer(Trainer):
         """Samples; until the transformer learns, pictures of the last batch, each above what its codes make of it."""
         if self.last_images is not None:
             images = self.last_images
-            made = self._decode(self.first_stage.quantize(self.first_stage.encode(images))).expand(-1, 3, -1, -1)
-            return np.concatenate([to_uint8(rows) for pair in zip(images.split(8), made.split(8), strict=True) for rows in pair])
+            return rows_in_pairs(images, self._decode(self.first_stage.quantize(self.first_stage.encode(images))))
         shape = (self.side**2, self.transformer.tok_emb.num_embeddings)
         uniform = torch.stack([torch.rand(shape, generator=torch_rng(seed)) for seed in range(48)])
         return to_uint8(self._decode(sample_tokens(self.transformer, SOS_TOKEN, -(-uniform.clamp(1e-9).log()).log(), top_k=100)))
@@ -145,8 +144,8 @@ class VQGANTrainer(Trainer):
     @torch.no_grad()
     def facts(self, pictures: Sequence[Picture]) -> dict[str, str]:
         images = to_float(np.stack([image for _, image in distinct_crops(pictures, len(pictures), seed=0, size=self.size)]))
-        made = self._decode(self.first_stage.quantize(self.first_stage.encode(images)))
-        error = (made - images[:, : self.channels]).abs().mean().item() * 127.5
+        decoded = self._decode(self.first_stage.quantize(self.first_stage.encode(images)))
+        error = (decoded - images[:, : self.channels]).abs().mean().item() * 127.5
         return {
             "measured on": f"{len(images)} pictures",
             "mean absolute error of decoded codes": f"{error:.1f} grey levels",

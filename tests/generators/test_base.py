@@ -57,10 +57,10 @@ def test_a_part_of_a_request_holds_the_rows_of_every_field(request_of_five: Requ
 
 
 def test_a_request_whose_fields_differ_in_length_is_refused() -> None:
-    with pytest.raises(InputError, match="prompt: 2 seeds, but 1 prompts") as error:
+    with pytest.raises(InputError, match=r"prompt: seeds and prompts differ in number \(2 and 1\)") as error:
         PromptRequest([1, 2], ["a face"])
     assert "Give as many prompts as seeds" in str(error.value)
-    with pytest.raises(InputError, match="swap: 5 seeds, but 4 sources"):
+    with pytest.raises(InputError, match=r"swap: seeds and sources differ in number \(5 and 4\)"):
         SwapRequest(range(5), IMAGES[:4], IMAGES)
 
 

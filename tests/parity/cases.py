@@ -27,12 +27,12 @@ def find_cases() -> list[Case]:
     """Every case under the folders of PARITY_CASES, each system and case once, in order of their names."""
     named = os.environ.get("PARITY_CASES")
     folders = [Path(part) for part in named.split(":") if part] if named else [folder for folder in DEFAULT_FOLDERS if folder.is_dir()]
-    found: dict[str, Case] = {}
+    cases: dict[str, Case] = {}
     for folder in folders:
         for file in sorted(folder.rglob("case.json")):
             case = Case(file.parent)
-            found.setdefault(case.id, case)
-    return [found[key] for key in sorted(found)]
+            cases.setdefault(case.id, case)
+    return [cases[key] for key in sorted(cases)]
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class Case:
         coarse = _normal(f"input:{rule['key']}:lo", (n, c, 8, 8))
         fine = _normal(f"input:{rule['key']}:hi", (n, c, h, w))
         spread = coarse[:, :, (np.arange(h) * 8) // h][:, :, :, (np.arange(w) * 8) // w]
-        made = np.ascontiguousarray((np.float32(0.7) * spread + np.float32(0.3) * fine).astype(np.float32))
-        assert hashlib.sha256(made.tobytes()).hexdigest() == rule["sha256"], f"{self.id}: input {name} does not come out as stored"
-        return made
+        pixels = np.ascontiguousarray((np.float32(0.7) * spread + np.float32(0.3) * fine).astype(np.float32))
+        assert hashlib.sha256(pixels.tobytes()).hexdigest() == rule["sha256"], f"{self.id}: input {name} does not come out as stored"
+        return pixels
 
     def weights(self, name: str) -> dict[str, torch.Tensor]:
         """The state dict `weights_NAME.json` describes, under the official keys."""
@@ -114,29 +114,29 @@ class Case:
 
 def make_weights(rules: dict[str, dict[str, Any]]) -> dict[str, np.ndarray]:
     """Tensors from their rules, all in float32 (see `weights_rule` in any case.json)."""
-    made: dict[str, np.ndarray] = {}
+    weights: dict[str, np.ndarray] = {}
     for key, rule in rules.items():
         shape, op = tuple(rule["shape"]), rule["op"]
         scale, add = np.float32(rule.get("scale", 1)), np.float32(rule.get("add", 0))
         if op == "normal":
-            made[key] = (_normal(key, shape) * scale + add).astype(np.float32)
+            weights[key] = (_normal(key, shape) * scale + add).astype(np.float32)
         elif op == "abs_normal":
-            made[key] = (np.abs(_normal(key, shape)) * scale + add).astype(np.float32)
+            weights[key] = (np.abs(_normal(key, shape)) * scale + add).astype(np.float32)
         elif op == "const":
-            made[key] = np.full(shape, rule["add"], dtype=rule.get("dtype", "float32"))
+            weights[key] = np.full(shape, rule["add"], dtype=rule.get("dtype", "float32"))
         elif op == "unit_normal":
             vector = _normal(key, shape).astype(np.float64)
-            made[key] = (vector / np.linalg.norm(vector)).astype(np.float32)
+            weights[key] = (vector / np.linalg.norm(vector)).astype(np.float32)
         elif op == "official":
-            made[key] = _official(key, shape, rule)
+            weights[key] = _official(key, shape, rule)
         elif op != "sn_u":
             raise ValueError(f"unknown rule {op!r} for {key}")
     for key, rule in rules.items():
         if rule["op"] == "sn_u":
-            weight = np.moveaxis(made[rule["weight"]].astype(np.float64), rule["dim"], 0)
-            product = weight.reshape(weight.shape[0], -1) @ made[rule["v"]].astype(np.float64)
-            made[key] = (product / np.linalg.norm(product)).astype(np.float32)
-    return {key: made[key] for key in rules}
+            weight = np.moveaxis(weights[rule["weight"]].astype(np.float64), rule["dim"], 0)
+            product = weight.reshape(weight.shape[0], -1) @ weights[rule["v"]].astype(np.float64)
+            weights[key] = (product / np.linalg.norm(product)).astype(np.float32)
+    return {key: weights[key] for key in rules}
 
 
 def _official(key: str, shape: tuple[int, ...], rule: dict[str, Any]) -> np.ndarray:
@@ -160,13 +160,13 @@ def _normal(key: str, shape: tuple[int, ...]) -> np.ndarray:
 
 def _differences(tolerance: dict[str, Any]) -> list[float]:
     """The listed differences between threads and between precisions, wherever they are nested."""
-    found: list[float] = []
+    differences: list[float] = []
     for key, value in tolerance.items():
         if isinstance(value, dict):
-            found += _differences(value)
+            differences += _differences(value)
         elif isinstance(value, (int, float)) and ("threads" in key or "float64" in key):
-            found.append(float(value))
-    return found
+            differences.append(float(value))
+    return differences
 
 
 def _suggested(tolerance: dict[str, Any], name: str) -> list[float]:

@@ -33,14 +33,14 @@ def translate(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _translate(key: str, value: torch.Tensor, last: int) -> tuple[str, torch.Tensor]:
-    if found := re.fullmatch(r"(down|up)\.(\d+)\.(block|attn)\.(\d+)\.(\w+)\.(weight|bias)", key):
-        side, level, kind, index, part, leaf = found.groups()
+    if match := re.fullmatch(r"(down|up)\.(\d+)\.(block|attn)\.(\d+)\.(\w+)\.(weight|bias)", key):
+        side, level, kind, index, part, leaf = match.groups()
         place = f"{side}_blocks.{_level(side, level, last)}.{'resnets' if kind == 'block' else 'attentions'}.{index}"
-    elif found := re.fullmatch(r"mid\.(\w+)\.(\w+)\.(weight|bias)", key):
-        name, part, leaf = found.groups()
+    elif match := re.fullmatch(r"mid\.(\w+)\.(\w+)\.(weight|bias)", key):
+        name, part, leaf = match.groups()
         kind, place = name.split("_")[0], f"mid_block.{MIDDLE[name]}"
-    elif found := re.fullmatch(r"(down|up)\.(\d+)\.(down|up)sample\.conv\.(weight|bias)", key):
-        side, level, _, leaf = found.groups()
+    elif match := re.fullmatch(r"(down|up)\.(\d+)\.(down|up)sample\.conv\.(weight|bias)", key):
+        side, level, _, leaf = match.groups()
         return f"{side}_blocks.{_level(side, level, last)}.{side}samplers.0.conv.{leaf}", value
     else:
         whole, _, leaf = key.rpartition(".")
@@ -85,4 +85,4 @@ def unet_config(state: Mapping[str, torch.Tensor], size: int | None, source: str
 
 def count(state: Mapping[str, torch.Tensor], pattern: str) -> int:
     """How many different numbers the keys have where `pattern` captures one."""
-    return len({found[1] for key in state if (found := re.match(pattern, key))})
+    return len({match[1] for key in state if (match := re.match(pattern, key))})

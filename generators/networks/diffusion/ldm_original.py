@@ -84,8 +84,8 @@ def averaged(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     They are stored under `model_ema.` with the dots left out of their names.
     """
     names = {key.removeprefix("model.").replace(".", ""): key.removeprefix(UNET) for key in state if key.startswith(UNET)}
-    found = {names.get(key): value for key, value in _under(state, EMA).items()}
-    return {key: value for key, value in found.items() if key is not None}
+    averages = {names.get(key): value for key, value in _under(state, EMA).items()}
+    return {key: value for key, value in averages.items() if key is not None}
 
 
 def build_first_stage(state: Mapping[str, torch.Tensor], scale_factor: float, source: str) -> nn.Module:
@@ -131,9 +131,9 @@ def build_text_encoder(state: Mapping[str, torch.Tensor], source: str) -> nn.Mod
     translated = {}
     for key, value in state.items():
         whole, _, leaf = key.rpartition(".")
-        if found := re.fullmatch(r"attn_layers\.layers\.(\d+)\.(.+)", whole):
-            layer, half = divmod(int(found[1]), 2)  # attention and feed-forward take turns
-            translated[f"model.layers.{layer}.{BERT_LAYER[f'{half}.{found[2]}']}.{leaf}"] = value
+        if match := re.fullmatch(r"attn_layers\.layers\.(\d+)\.(.+)", whole):
+            layer, half = divmod(int(match[1]), 2)  # attention and feed-forward take turns
+            translated[f"model.layers.{layer}.{BERT_LAYER[f'{half}.{match[2]}']}.{leaf}"] = value
         else:
             translated[f"{BERT_PARTS[whole]}.{leaf}"] = value
     return load_exactly(LDMBertModel(config), translated, source)

@@ -88,7 +88,7 @@ def read_layout(state: Mapping[str, torch.Tensor], source: str) -> Layout:
     outputs = count(state, r"output_blocks\.(\d+)\.")
     if not outputs or not is_openai_state(state):
         raise CheckpointError(f"{source} holds no guided-diffusion UNet", "It should have input_blocks.0.0.weight and output_blocks.0.0.*")
-    ups = {found[1] for key in state if (found := re.match(r"output_blocks\.(\d+)\.[12]\.(?:conv|in_layers)\.", key))}
+    ups = {match[1] for key in state if (match := re.match(r"output_blocks\.(\d+)\.[12]\.(?:conv|in_layers)\.", key))}
     levels = len(ups) + 1
     layers = outputs // levels - 1
     firsts = [1 + level * (layers + 1) for level in range(levels)]
@@ -192,10 +192,10 @@ def openai_state(state: Mapping[str, torch.Tensor], heads: Heads) -> dict[str, t
         if whole in whole_names:
             named[f"{whole_names[whole]}.{leaf}"] = value
             continue
-        found = re.fullmatch(r"(down|up|mid)_blocks?(?:\.(\d+))?\.(resnets|attentions|\w+samplers)\.(\d+)\.(.+)", whole)
-        assert found is not None, whole
-        side, kind, part = found[1], found[3], found[5]
-        level, block = int(found[2] or 0), layers if "samplers" in kind else int(found[4])
+        match = re.fullmatch(r"(down|up|mid)_blocks?(?:\.(\d+))?\.(resnets|attentions|\w+samplers)\.(\d+)\.(.+)", whole)
+        assert match is not None, whole
+        side, kind, part = match[1], match[3], match[5]
+        level, block = int(match[2] or 0), layers if "samplers" in kind else int(match[4])
         if side == "mid":
             place = f"middle_block.{1 if kind == 'attentions' else 2 * block}"
         elif side == "down":

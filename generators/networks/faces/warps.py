@@ -36,11 +36,11 @@ def warp(images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
 def affine_matrix(turn: torch.Tensor, shift: torch.Tensor, size: int) -> torch.Tensor:
     """Rotation about the centre and vertical shift, `[M, 3, 3]` from pixels to pixels, of numbers in [0, 1] `[M]` each."""
     angle = torch.deg2rad((2 * turn - 1) * DEGREES)
-    cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
+    cos, sin, zero, ones = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
     centre = size / 2 - 0.5
     across = (1 - cos) * centre + sin * centre
     down = (1 - cos) * centre - sin * centre + (2 * shift - 1) * SHIFT * size
-    rows = [torch.stack(row, -1) for row in ((cos, -sin, across), (sin, cos, down), (zero, zero, one))]
+    rows = [torch.stack(row, -1) for row in ((cos, -sin, across), (sin, cos, down), (zero, zero, ones))]
     return torch.stack(rows, -2)
 
 
@@ -55,9 +55,9 @@ def perspective_matrix(inward: torch.Tensor, size: int) -> torch.Tensor:
     moved = corners + DISTORTION * size / 2 * inward * signs
     x, y = corners.expand_as(moved).unbind(-1)
     u, v = moved.unbind(-1)
-    zero, one = torch.zeros_like(x), torch.ones_like(x)
-    across = torch.stack([x, y, one, zero, zero, zero, -u * x, -u * y], -1)
-    down = torch.stack([zero, zero, zero, x, y, one, -v * x, -v * y], -1)
+    zero, ones = torch.zeros_like(x), torch.ones_like(x)
+    across = torch.stack([x, y, ones, zero, zero, zero, -u * x, -u * y], -1)
+    down = torch.stack([zero, zero, zero, x, y, ones, -v * x, -v * y], -1)
     solved = torch.linalg.solve(torch.cat([across, down], 1), torch.cat([u, v], 1))
     return torch.cat([solved, torch.ones_like(solved[:, :1])], 1).unflatten(1, (3, 3))
 

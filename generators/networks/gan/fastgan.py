@@ -148,13 +148,13 @@ def _gated(t: Tensors, conv: str, noise: str | None, norm: str, conditional: boo
     """The tensors of one `GatedConv`: the norm's statistics (without classes, its affine map too) go into the convolution and the noise."""
     scale, shift = _batch_norm(t, norm, affine=not conditional)
     weight = _weight(t, conv) * scale[:, None, None, None]
-    made = {"conv.weight": upsampling_kernel(weight) if upsample else weight, "conv.bias": shift}
+    tensors = {"conv.weight": upsampling_kernel(weight) if upsample else weight, "conv.bias": shift}
     if noise:
-        made["noise_strength"] = t[f"{noise}.weight"] * scale
+        tensors["noise_strength"] = t[f"{noise}.weight"] * scale
     if conditional:
-        made |= {"gain.weight": _weight(t, f"{norm}.gain"), "gain.bias": t[f"{norm}.gain.bias"] + 1}
-        made |= {"shift.weight": _weight(t, f"{norm}.bias"), "shift.bias": t[f"{norm}.bias.bias"]}
-    return made
+        tensors |= {"gain.weight": _weight(t, f"{norm}.gain"), "gain.bias": t[f"{norm}.gain.bias"] + 1}
+        tensors |= {"shift.weight": _weight(t, f"{norm}.bias"), "shift.bias": t[f"{norm}.bias.bias"]}
+    return tensors
 
 
 def _batch_norm(t: Tensors, name: str, affine: bool) -> tuple[torch.Tensor, torch.Tensor]:

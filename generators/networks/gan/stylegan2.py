@@ -171,7 +171,7 @@ class StyledConv(nn.Module):
         shape = (self.resolution, self.resolution)
         if generators is None:
             return torch.randn(len(x), *shape, device=x.device)
-        return torch.stack([torch.randn(shape, generator=one) for one in generators]).to(x.device)
+        return torch.stack([torch.randn(shape, generator=rng) for rng in generators]).to(x.device)
 
 
 class ToRGB(nn.Module):

@@ -130,28 +130,28 @@ def _infer_config(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 def _from_rosinality(tensors: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
     """Their numbered layers under NVIDIA's names. Theirs scale a kernel by 1 / sqrt(fan-in) before the demodulation, ours do not."""
-    made: dict[str, torch.Tensor] = {}
+    renamed: dict[str, torch.Tensor] = {}
     for name, value in tensors.items():
         scope, _, rest = name.partition(".")
         number, _, inner = rest.partition(".")
         if name.endswith(".kernel") or scope not in ("style", "input", "noises", "conv1", "to_rgb1", "convs", "to_rgbs"):
             continue
         if scope == "style":
-            made[f"mapping.fc{int(number) - 1}.{inner}"] = value
+            renamed[f"mapping.fc{int(number) - 1}.{inner}"] = value
         elif scope == "input":
-            made["synthesis.b4.const"] = value[0]
+            renamed["synthesis.b4.const"] = value[0]
         elif scope == "noises":
             index = int(number.removeprefix("noise_"))
-            made[f"{_layer(index)}.noise_const"] = value[0, 0]
+            renamed[f"{_layer(index)}.noise_const"] = value[0, 0]
         elif scope in ("conv1", "convs"):
             place, inner = (0, rest) if scope == "conv1" else (int(number) + 1, inner)
-            made |= _rosinality_layer(_layer(place), inner, value, scaled=True)
+            renamed |= _rosinality_layer(_layer(place), inner, value, scaled=True)
         else:
             resolution, inner = (4, rest) if scope == "to_rgb1" else (8 << int(number), inner)
-            made |= _rosinality_layer(f"synthesis.b{resolution}.torgb", inner, value, scaled=False)
-    if "mapping.fc0.weight" not in made:
+            renamed |= _rosinality_layer(f"synthesis.b{resolution}.torgb", inner, value, scaled=False)
+    if "mapping.fc0.weight" not in renamed:
         raise CheckpointError(f"{path} has no mapping network (style.1)", "It may be of another release")
-    return made
+    return renamed
 
 
 def _layer(index: int) -> str:
@@ -173,20 +173,20 @@ def _rosinality_layer(layer: str, name: str, value: torch.Tensor, scaled: bool) 
 def _from_tensorflow(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """TensorFlow's variables under NVIDIA's PyTorch names: kernels from [H, W, I, O] to [O, I, H, W], dense weights transposed, biases of
     the modulation counted from one, and the kernels of upsampling convolutions turned round."""
-    made: dict[str, torch.Tensor] = {}
+    renamed: dict[str, torch.Tensor] = {}
     for name, value in tensors.items():
         if name == "dlatent_avg":
-            made["mapping.w_avg"] = value
+            renamed["mapping.w_avg"] = value
         elif match := re.fullmatch(r"mapping/(LabelEmbed|Dense(\d+))/(weight|bias)", name):
             layer = "embed" if match[2] is None else f"fc{match[2]}"
-            made[f"mapping.{layer}.{match[3]}"] = value.T if match[3] == "weight" else value
+            renamed[f"mapping.{layer}.{match[3]}"] = value.T if match[3] == "weight" else value
         elif name == "synthesis/4x4/Const/const":
-            made["synthesis.b4.const"] = value[0]
+            renamed["synthesis.b4.const"] = value[0]
         elif match := re.fullmatch(r"synthesis/noise(\d+)", name):
-            made[f"{_layer(int(match[1]))}.noise_const"] = value[0, 0]
+            renamed[f"{_layer(int(match[1]))}.noise_const"] = value[0, 0]
         elif match := re.fullmatch(r"synthesis/(\d+)x\d+/(\w+)/(\w+)", name):
-            made |= _tensorflow_layer(f"synthesis.b{match[1]}.{_TF_LAYERS.get(match[2], match[2])}", match[2], match[3], value)
-    return {name: value.contiguous() for name, value in made.items()}
+            renamed |= _tensorflow_layer(f"synthesis.b{match[1]}.{_TF_LAYERS.get(match[2], match[2])}", match[2], match[3], value)
+    return {name: value.contiguous() for name, value in renamed.items()}
 
 
 def _tensorflow_layer(layer: str, scope: str, name: str, value: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -46,7 +46,7 @@ class LDMTrainer(Trainer):
         self.schedule = build_schedule(clip_sample=False)
         self.vq_optimizer = torch.optim.AdamW(self.vqvae.parameters(), lr=AUTOENCODER_LR, betas=(0.9, 0.99), weight_decay=1e-4)
         self.optimizer = torch.optim.AdamW(self.unet.parameters(), lr=UNET_LR, betas=(0.9, 0.99), weight_decay=1e-3)
-        self.last_images: Any = None  # of the last batch, once there was one
+        self.last_images: torch.Tensor | None = None  # of the last batch, once there was one
 
     def state(self) -> dict[str, Any]:
         return {
@@ -82,10 +82,9 @@ class LDMTrainer(Trainer):
     @torch.no_grad()
     def sheet(self) -> np.ndarray:
         """Samples; until the UNet learns, pictures of the last batch, each above what the autoencoder makes of it."""
-        if self.scale.factor == 1:
+        if self.last_images is not None and self.scale.factor == 1:
             images = self.last_images[:16]
-            made = self.vqvae(images).sample.expand(-1, 3, -1, -1)
-            return np.concatenate([to_uint8(rows) for pair in zip(images.split(8), made.split(8), strict=True) for rows in pair])
+            return rows_in_pairs(images, self.vqvae(images).sample)
         side = self.unet.config.sample_size
         latents = ddim_samples(self.ema, self.schedule, (LATENT_CHANNELS, side, side), count=48, steps=50)
         return to_uint8(self.vqvae.decode(latents / self.scale.factor).sample)
@@ -125,3 +124,9 @@ def revive(quantize: nn.Module, latents: torch.Tensor, everything: bool) -> None
     used = torch.cdist(vectors, codes).argmin(1).bincount(minlength=len(codes)) > 0
     idle = torch.ones_like(used) if everything else ~used
     codes[idle] = vectors[torch.randint(len(vectors), (int(idle.sum()),))]
+
+
+def rows_in_pairs(images: torch.Tensor, decoded: torch.Tensor) -> np.ndarray:
+    """Rows of eight images, each above the row of what an autoencoder makes of them: `uint8` `[2 N, H, W, 3]`."""
+    decoded = decoded.expand(-1, 3, -1, -1)
+    return np.concatenate([to_uint8(rows) for pair in zip(images.split(8), decoded.split(8), strict=True) for rows in pair])

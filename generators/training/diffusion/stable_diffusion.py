@@ -23,7 +23,7 @@ from generators.images import to_float, to_uint8
 from generators.methods.stable_diffusion import build_tokenizer
 from generators.training.diffusion.captions import captions_of, learn_vocabulary, tokens_of
 from generators.training.diffusion.ddpm import build_schedule, ddim_samples, plain_config, velocity_loss
-from generators.training.diffusion.ldm import LatentScale
+from generators.training.diffusion.ldm import LatentScale, rows_in_pairs
 from generators.training.loop import Batch, Trainer, cosine, half, set_lr, update_ema
 
 AUTOENCODER_PART = 0.35  # of the steps
@@ -69,7 +69,7 @@ class StableDiffusionTrainer(Trainer):
         self.schedule = build_schedule(clip_sample=False)
         self.vae_optimizer = torch.optim.AdamW(self.vae.parameters(), lr=AUTOENCODER_LR, betas=(0.9, 0.99), weight_decay=1e-4)
         self.optimizer = torch.optim.AdamW(self.denoiser.parameters(), lr=LR, betas=(0.9, 0.99), weight_decay=1e-3)
-        self.last_images: Any = None  # of the last batch, once there was one
+        self.last_images: torch.Tensor | None = None  # of the last batch, once there was one
 
     def state(self) -> dict[str, Any]:
         return {
@@ -97,8 +97,8 @@ class StableDiffusionTrainer(Trainer):
 
     def _learn_autoencoder(self, images: torch.Tensor) -> dict[str, float]:
         posterior = self.vae.encode(images).latent_dist
-        made = self.vae.decode(posterior.sample()).sample
-        error = made - images[:, : made.shape[1]]
+        decoded = self.vae.decode(posterior.sample()).sample
+        error = decoded - images[:, : decoded.shape[1]]
         reconstruction = error.abs().mean() + error.square().mean()
         divergence = posterior.kl().mean() / posterior.mean[0].numel()
         _descend(reconstruction + KL_WEIGHT * divergence, self.vae, self.vae_optimizer)
@@ -121,10 +121,9 @@ class StableDiffusionTrainer(Trainer):
     @torch.no_grad()
     def sheet(self) -> np.ndarray:
         """Eight images of each subject; until the UNet learns, pictures of the last batch, each above what the autoencoder makes of it."""
-        if self.scale.factor == 1:
+        if self.last_images is not None and self.scale.factor == 1:
             images = self.last_images[:16]
-            made = self.vae(images).sample.expand(-1, 3, -1, -1)
-            return np.concatenate([to_uint8(rows) for pair in zip(images.split(8), made.split(8), strict=True) for rows in pair])
+            return rows_in_pairs(images, self.vae(images).sample)
         return self.make([subject for subject in self.subjects[:12] for _ in range(8)])
 
     def facts(self, pictures: Sequence[Picture]) -> dict[str, str]:
@@ -210,5 +209,5 @@ def _fields(images: np.ndarray) -> torch.Tensor:
 
 def _labelled(pictures: Sequence[Picture], count: int, size: int) -> tuple[list[str], np.ndarray]:
     """`count` crops of `pictures`, and the plainest caption of each."""
-    found = distinct_crops(pictures, count, seed=0, size=size)
-    return [captions_of(picture)[0] for picture, _ in found], np.stack([image for _, image in found])
+    crops = distinct_crops(pictures, count, seed=0, size=size)
+    return [captions_of(picture)[0] for picture, _ in crops], np.stack([image for _, image in crops])

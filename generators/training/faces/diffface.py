@@ -89,10 +89,10 @@ class DiffFaceTrainer(Trainer):
         x = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
         eps, interpolation = self.denoiser(x, t, wanted)
         start = (x - (1 - alpha).sqrt() * eps) / alpha.sqrt()
-        found = self.identity.vectors(start.clamp(-1.2, 1.2).expand(-1, 3, -1, -1))
+        identities = self.identity.vectors(start.clamp(-1.2, 1.2).expand(-1, 3, -1, -1))
         terms = {
             "denoising": F.mse_loss(eps, noise),
-            "identity": IDENTITY_WEIGHT * (self.alphas[t] * (1 - (found * wanted).sum(1))).mean(),  # little where there is only noise
+            "identity": IDENTITY_WEIGHT * (self.alphas[t] * (1 - (identities * wanted).sum(1))).mean(),  # little where there is only noise
             "variance": VARIANCE_WEIGHT * self._bound(clean, x, start.detach(), interpolation, t).mean(),
         }
         set_lr(self.optimizer, LR * lr_factor)
@@ -136,8 +136,8 @@ class DiffFaceTrainer(Trainer):
         faces = np.stack([image for _, image in distinct_crops(pictures, len(pictures), seed=0, size=self.size)])
         again = np.stack([image for _, image in distinct_crops(pictures, len(pictures), seed=1, size=self.size)])
         swapper = self.swapper()
-        made = swapper.swap(np.roll(faces, 1, 0), faces, range(len(faces)), **SWAP)
-        vectors, others, after = (torch.from_numpy(swapper.embed_faces(images)) for images in (faces, again, made))
+        swapped = swapper.swap(np.roll(faces, 1, 0), faces, range(len(faces)), **SWAP)
+        vectors, others, after = (torch.from_numpy(swapper.embed_faces(images)) for images in (faces, again, swapped))
         return swap_facts(vectors, others, after, f", with {SWAP}")
 
     def checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

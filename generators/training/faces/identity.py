@@ -103,16 +103,16 @@ def margin_accuracy(vectors: torch.Tensor, again: torch.Tensor) -> tuple[float, 
     return same, others
 
 
-def swap_facts(faces: torch.Tensor, again: torch.Tensor, made: torch.Tensor, conditions: str = "") -> dict[str, str]:
+def swap_facts(faces: torch.Tensor, again: torch.Tensor, swapped: torch.Tensor, conditions: str = "") -> dict[str, str]:
     """What swaps do to the identity, for a model card. All are unit vectors `[N, EMBEDDING]`: of the faces, of other crops of them, and of
     the faces with the identity of the one before swapped onto each."""
     source = faces.roll(1, 0)
-    before_source, after_source = (faces * source).sum(1), (made * source).sum(1)
+    before_source, after_source = (faces * source).sum(1), (swapped * source).sum(1)
     same, others = margin_accuracy(faces, again)
     return {
         "measured on": f"{len(faces)} faces, each the target of the one before it{conditions}",
         "identity cosine with the source, before and after the swap": f"{before_source.mean():.3f}, {after_source.mean():.3f}",
-        "identity cosine with the target after the swap": f"{(made * faces).sum(1).mean():.3f}",
+        "identity cosine with the target after the swap": f"{(swapped * faces).sum(1).mean():.3f}",
         "swaps that moved towards the source": f"{(after_source > before_source).float().mean():.0%}",
         "identity cosine of two crops of one face, of two faces": f"{same:.3f}, {others:.3f}",
     }

@@ -66,17 +66,17 @@ class SimSwapTrainer(Trainer):
         same = torch.arange(len(targets)) % SAME == 0
         sources = torch.where(same[:, None, None, None], targets, targets.roll(1, 0))
         wanted = self.identity.vectors(sources)
-        made = self._swap(self.generator, targets, wanted)
-        losses = self.discriminator.learn(targets[:, : self.channels], made.detach()[:, : self.channels], step=step, lr_factor=lr_factor)
+        swapped = self._swap(self.generator, targets, wanted)
+        losses = self.discriminator.learn(targets[:, : self.channels], swapped.detach()[:, : self.channels], step=step, lr_factor=lr_factor)
         features = self.discriminator.network.features
         with torch.no_grad():
             of_targets = features(targets[:, : self.channels])
         terms = {
             # Seen through `vary`'s turns and blurs too, so that the identity must be in the face and not in some pattern of pixels.
-            "identity": 1 - (self.identity.vectors(torch.cat([made, vary(made)])) * wanted.repeat(2, 1)).sum(1).mean(),
-            "composite": (made - composite(sources, targets, self.mask)).abs().mean(),
-            "features": (features(made[:, : self.channels]) - of_targets).abs().mean(),
-            "fooled": self.discriminator.fooled(made[:, : self.channels]),
+            "identity": 1 - (self.identity.vectors(torch.cat([swapped, vary(swapped)])) * wanted.repeat(2, 1)).sum(1).mean(),
+            "composite": (swapped - composite(sources, targets, self.mask)).abs().mean(),
+            "features": (features(swapped[:, : self.channels]) - of_targets).abs().mean(),
+            "fooled": self.discriminator.fooled(swapped[:, : self.channels]),
         }
         set_lr(self.optimizer, LR * lr_factor)
         self.optimizer.zero_grad()
@@ -87,8 +87,8 @@ class SimSwapTrainer(Trainer):
 
     def _swap(self, network: nn.Module, targets: torch.Tensor, identities: torch.Tensor) -> torch.Tensor:
         """Swapped images in [-1, 1], `[N, 3, size, size]`; grey ones where the pictures are."""
-        made = network((targets + 1) / 2, identities) * 2 - 1
-        return made.mean(1, keepdim=True).expand(-1, 3, -1, -1) if self.channels == 1 else made
+        swapped = network((targets + 1) / 2, identities) * 2 - 1
+        return swapped.mean(1, keepdim=True).expand(-1, 3, -1, -1) if self.channels == 1 else swapped
 
     @torch.no_grad()
     def sheet(self) -> np.ndarray:
@@ -105,8 +105,8 @@ class SimSwapTrainer(Trainer):
         faces = to_float(np.stack([image for _, image in distinct_crops(pictures, len(pictures), seed=0, size=self.size)]))
         again = to_float(np.stack([image for _, image in distinct_crops(pictures, len(pictures), seed=1, size=self.size)]))
         vectors = self.identity.eval().vectors(faces)
-        made = self.identity.vectors(self._swap(self.ema, faces, vectors.roll(1, 0)))
-        return swap_facts(vectors, self.identity.vectors(again), made)
+        swapped = self.identity.vectors(self._swap(self.ema, faces, vectors.roll(1, 0)))
+        return swap_facts(vectors, self.identity.vectors(again), swapped)
 
     def checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         tensors = half("generator.", self.ema) | half("arcface.", self.identity.arcface)

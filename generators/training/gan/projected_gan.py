@@ -110,7 +110,12 @@ class ProjectedGANTrainer(Trainer):
         fake = self.generator(torch.randn(len(real), self.generator.z_dim))
         self.judges.requires_grad_(True)
         on_real, on_fake = self._judge(real), self._judge(fake.detach())
-        hinge = sum((F.relu(1 - one).mean() + F.relu(1 + other).mean() for one, other in zip(on_real, on_fake, strict=True)))
+        hinge = sum(
+            (
+                F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
+                for real_logits, fake_logits in zip(on_real, on_fake, strict=True)
+            )
+        )
         self.d_optimizer.zero_grad()
         hinge.backward()
         self.d_optimizer.step()

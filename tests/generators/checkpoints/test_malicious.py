@@ -209,8 +209,8 @@ def test_file_that_multiplies_is_refused(file: Path) -> None:
 
 def test_many_tensors_over_one_storage_are_refused(file: Path) -> None:
     storage = torch.zeros(100_000)._typed_storage()
-    one = {str(index): Calls(torch._utils._rebuild_tensor_v2, storage, 0, (100_000,), (1,), False, {}) for index in range(50)}
-    assert "many times its own size" in refusal(file, pickle.dumps(one))
+    tensors = {str(index): Calls(torch._utils._rebuild_tensor_v2, storage, 0, (100_000,), (1,), False, {}) for index in range(50)}
+    assert "many times its own size" in refusal(file, pickle.dumps(tensors))
 
 
 @pytest.mark.parametrize("config", ["[" * 100_000, "[1]", "{"])

@@ -60,8 +60,8 @@ def test_nvidia_look_alike(tmp_path: Path) -> None:
 
 def test_modules_with_spectral_norm_hooks(tmp_path: Path) -> None:
     """ProjectedGAN's: ordinary modules, of classes that are not here, with the older spectral norm."""
-    with stand_in("pg_modules.networks_fastgan", "Generator", made=lambda name: type(name, (torch.nn.Module,), {})) as found:
-        network = found["Generator"]()
+    with stand_in("pg_modules.networks_fastgan", "Generator", made=lambda name: type(name, (torch.nn.Module,), {})) as classes:
+        network = classes["Generator"]()
         network.img_resolution, network.z_dim, network.synthesis = 256, 64, torch.nn.Sequential()
         network.synthesis.add_module("up", torch.nn.utils.spectral_norm(torch.nn.ConvTranspose2d(4, 3, 4, bias=False)))
         network.synthesis.add_module("norm", torch.nn.BatchNorm2d(3))
@@ -83,8 +83,8 @@ def test_modules_with_spectral_norm_hooks(tmp_path: Path) -> None:
 def test_whole_module_of_an_unknown_class(tmp_path: Path, is_zip: bool, wrapped: bool) -> None:
     """SimSwap's ArcFace: a module pickled whole, bare or as {"model": DataParallel}. torch's older stream names a module's class by a
     persistent id with the class's source in it."""
-    with stand_in("models.arcface_models", "ResNet", made=lambda name: type(name, (torch.nn.Module,), {})) as found:
-        network = found["ResNet"]()
+    with stand_in("models.arcface_models", "ResNet", made=lambda name: type(name, (torch.nn.Module,), {})) as classes:
+        network = classes["ResNet"]()
         network.conv1, network.prelu = torch.nn.Conv2d(3, 4, 3, bias=False), torch.nn.PReLU()
         network.layer1 = torch.nn.Sequential(torch.nn.BatchNorm2d(4), network.prelu)
         network.register_buffer("scratch", torch.ones(2), persistent=False)
@@ -131,17 +131,17 @@ def test_objects_beside_the_weights_are_left_out(tmp_path: Path, is_zip: bool) -
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_tensorflow_triple(tmp_path: Path, protocol: int) -> None:
     """(G, D, Gs) of `dnnlib.tflib.network.Network`, whose source is in the file and whose variables are NumPy arrays."""
-    with stand_in("dnnlib.tflib.network", "Network") as found:
+    with stand_in("dnnlib.tflib.network", "Network") as classes:
 
         def network(name: str, **state: Any) -> Any:
-            made = found["Network"]()
-            made.__dict__ |= {
+            record = classes["Network"]()
+            record.__dict__ |= {
                 "version": 4,
                 "name": name,
                 "build_module_src": "raise SystemExit\n" * 1000,
                 "build_func_name": "G_main",
             } | state
-            return made
+            return record
 
         kernel = np.random.default_rng(0).standard_normal((3, 3, 2, 4)).astype(np.float32)
         turned = np.asfortranarray(kernel[:, :, 0])

@@ -51,11 +51,11 @@ def test_samplers_load_them(name):
 @pytest.mark.parametrize("name", GANS)
 def test_a_seed_gives_its_image_in_a_batch_of_any_size(name):
     generator = registry.get(name).load(demo(name))
-    made = []
+    batches = []
     for generator.batch_size in (1, 3, 8):
-        made.append(generator.sample(range(9)).astype(int))
-    assert made[0].shape == (9, 32, 32, 3)
-    assert max(np.abs(made[0] - other).max() for other in made[1:]) <= 1
+        batches.append(generator.sample(range(9)).astype(int))
+    assert batches[0].shape == (9, 32, 32, 3)
+    assert max(np.abs(batches[0] - other).max() for other in batches[1:]) <= 1
 
 
 @pytest.mark.parametrize("name", GANS)
@@ -64,9 +64,9 @@ def test_faces_are_as_like_the_mean_of_unseen_faces_as_those_are_and_differ_from
     unseen = np.stack([image for _, image in distinct_crops(held_out_pictures("faces"), 24, seed=3)])
     assert (images == images[..., :1]).all()
     face = standardised(unseen).mean(0, keepdims=True)
-    likeness, usual = ((standardised(each) @ standardised(face).T).mean() for each in (images, unseen))
+    likeness, usual = ((standardised(faces) @ standardised(face).T).mean() for faces in (images, unseen))
     assert likeness > 0.8 * usual  # noise has 0
-    similarity, usual = (np.corrcoef(standardised(each))[np.triu_indices(24, 1)].mean() for each in (images, unseen))
+    similarity, usual = (np.corrcoef(standardised(faces))[np.triu_indices(24, 1)].mean() for faces in (images, unseen))
     assert 1 - similarity > 0.6 * (1 - usual)  # one face again and again has 0
 
 
@@ -89,15 +89,15 @@ def test_swaps_of_held_out_faces_move_the_identity_and_keep_the_picture():
     swapper = registry.get("simswap").load(demo("simswap"))
     faces = np.stack([image for _, image in distinct_crops(held_out_pictures("faces"), 34, seed=3)])
     sources, targets = faces[:17], faces[17:]
-    made = swapper.swap(sources, targets, range(17))
+    swapped = swapper.swap(sources, targets, range(17))
     wanted = swapper.identities(sources)
-    before, after = (torch.sum(swapper.identities(images) * wanted, 1) for images in (targets, made))
+    before, after = (torch.sum(swapper.identities(images) * wanted, 1) for images in (targets, swapped))
     assert after.mean() > before.mean() + 0.1
-    assert (made == made[..., :1]).all()
+    assert (swapped == swapped[..., :1]).all()
     edge = np.zeros((32, 32), bool)
     edge[:3], edge[:, :3], edge[:, -3:] = True, True, True
 
     def distance(images):
-        return (to_float(made) - to_float(images)).abs().mean(1)[:, edge].mean()
+        return (to_float(swapped) - to_float(images)).abs().mean(1)[:, edge].mean()
 
     assert distance(targets) < 0.5 * distance(sources)

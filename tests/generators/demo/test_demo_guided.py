@@ -60,13 +60,13 @@ def test_diffface_moves_the_identity_of_held_out_faces_and_keeps_the_picture():
     other = registry.get("simswap").load(demo("simswap"))
     faces = np.stack([image for _, image in distinct_crops(held_out_pictures("faces"), 16, seed=3)])
     sources, targets = faces[:8], faces[8:]
-    made = swapper.swap(sources, targets, range(8), **SWAP)
+    swapped = swapper.swap(sources, targets, range(8), **SWAP)
     for judge, moved in ((swapper, 0.2), (other, 0.05)):
-        wanted, before, after = (judge.embed_faces(images) for images in (sources, targets, made))
+        wanted, before, after = (judge.embed_faces(images) for images in (sources, targets, swapped))
         assert (after * wanted).sum(1).mean() > (before * wanted).sum(1).mean() + moved
-    assert (made == made[..., :1]).all()
+    assert (swapped == swapped[..., :1]).all()
     outside = ellipse_mask(32)[0, 0].numpy() == 0
-    assert np.abs(made.astype(int) - targets)[:, outside].max() <= 1
+    assert np.abs(swapped.astype(int) - targets)[:, outside].max() <= 1
 
 
 def test_diffface_gives_the_same_swap_in_every_batch():

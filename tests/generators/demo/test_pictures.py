@@ -40,18 +40,18 @@ def test_faces_are_grey_and_photographs_are_not():
 
 def test_a_crop_comes_from_its_picture_and_from_its_seed_alone():
     picture = held_out_pictures("photos")[3]
-    one, again = crop(picture, numpy_rng(5)), crop(picture, numpy_rng(5))
-    np.testing.assert_array_equal(one, again)
+    first, again = crop(picture, numpy_rng(5)), crop(picture, numpy_rng(5))
+    np.testing.assert_array_equal(first, again)
     windows = np.lib.stride_tricks.sliding_window_view(picture.image, (32, 32), axis=(0, 1)).transpose(0, 1, 3, 4, 2)
-    either = (windows == one).all((2, 3, 4)) | (windows == one[:, ::-1]).all((2, 3, 4))
+    either = (windows == first).all((2, 3, 4)) | (windows == first[:, ::-1]).all((2, 3, 4))
     assert either.any()
 
 
 @pytest.mark.parametrize(("collection", "count"), [("faces", 100), ("photos", 150)])
 def test_there_are_enough_distinct_held_out_crops(collection, count):
-    found = distinct_crops(held_out_pictures(collection), count, seed=7)
-    assert len({image.tobytes() for _, image in found}) == count
-    per_photograph = [picture.photograph for picture, _ in found]
+    crops = distinct_crops(held_out_pictures(collection), count, seed=7)
+    assert len({image.tobytes() for _, image in crops}) == count
+    per_photograph = [picture.photograph for picture, _ in crops]
     assert len(set(per_photograph)) == len({picture.photograph for picture in held_out_pictures(collection)})
 
 

@@ -66,8 +66,8 @@ def test_a_model_of_another_kind_is_refused(assets: Path) -> None:
 
 
 def test_scrfd_finds_the_portraits(portrait_faces: list[list]) -> None:
-    assert sum(len(found) > 0 for found in portrait_faces) >= 54
-    assert all(found[0].score >= found[-1].score for found in portrait_faces if found)
+    assert sum(len(faces) > 0 for faces in portrait_faces) >= 54
+    assert all(faces[0].score >= faces[-1].score for faces in portrait_faces if faces)
 
 
 @pytest.mark.parametrize("name", ["face_detection_yunet_2026may.onnx", "scrfd_2.5g_kps_2d.onnx", None])
@@ -78,10 +78,10 @@ def test_detectors_agree_on_where_a_face_is(
     detector = load_detector(assets / "detector" / name if name else None)
     assert isinstance(detector, CascadeDetector if name is None else YuNetDetector if "yunet" in name else InsightFaceDetector)
     for image, want in zip(portraits[::14], portrait_faces[::14], strict=True):
-        found = detector.detect(image)
-        assert len(found) == 1
+        faces = detector.detect(image)
+        assert len(faces) == 1
         eyes_apart = np.linalg.norm(want[0].landmarks[0] - want[0].landmarks[1])
-        off = np.linalg.norm(found[0].landmarks - want[0].landmarks, axis=1).mean()
+        off = np.linalg.norm(faces[0].landmarks - want[0].landmarks, axis=1).mean()
         assert off < 0.2 * eyes_apart
 
 

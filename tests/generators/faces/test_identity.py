@@ -64,10 +64,10 @@ def test_the_same_person_scores_above_another(assets: Path, portraits: list[np.n
     detector = load_detector(assets / "detector" / "scrfd_500m_kps_2d.onnx")
     first, second = [], []
     turn = cv2.getRotationMatrix2D((512, 512), 7, 0.9)
-    for image, found in zip(portraits, portrait_faces, strict=True):
+    for image, faces in zip(portraits, portrait_faces, strict=True):
         changed = cv2.warpAffine(cv2.GaussianBlur(np.ascontiguousarray(image[:, ::-1]), (0, 0), 2), turn, (1024, 1024))
         changed = np.clip(changed * 0.85 + 12, 0, 255).astype(np.uint8)
-        first.append(align(image, found[0].landmarks, "arcface", 112)[0])
+        first.append(align(image, faces[0].landmarks, "arcface", 112)[0])
         second.append(align(changed, detector.detect(changed)[0].landmarks, "arcface", 112)[0])
     table = network.embed(np.stack(first)) @ network.embed(np.stack(second)).T
     same, different = np.diag(table), table[~np.eye(len(table), dtype=bool)]

@@ -29,7 +29,7 @@ def test_face_masks_are_one_inside_zero_outside_and_soft_between() -> None:
 def test_masks_of_a_batch_are_those_of_each_alone() -> None:
     labels = np.stack([labels_with_square(300), labels_with_square(200, 40), labels_with_square(120, -60)])
     together = face_mask(labels, 128)
-    alone = np.concatenate([face_mask(one[None], 128) for one in labels])
+    alone = np.concatenate([face_mask(parsed[None], 128) for parsed in labels])
     assert np.abs(together - alone).max() < 1e-6
 
 

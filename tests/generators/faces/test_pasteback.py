@@ -50,8 +50,8 @@ def test_blend_keeps_the_target_where_the_mask_is_zero() -> None:
 def test_real_faces_come_back(portraits: list[np.ndarray], portrait_faces: list[list]) -> None:
     """Crop and inverse warp on real 1024 px portraits. The picture is got back to two grey levels inside the mask if only what the
     swap changed is pasted; the plain inverse warp loses what the crop's pixels cannot hold."""
-    for image, found in zip(portraits[::8], portrait_faces[::8], strict=True):
-        crop, matrix = align(image, found[0].landmarks, "ffhq", 512)
+    for image, faces in zip(portraits[::8], portrait_faces[::8], strict=True):
+        crop, matrix = align(image, faces[0].landmarks, "ffhq", 512)
         inside = crop_mask(matrix, 512, image.shape) > 0.99
         kept = paste_back(image, crop, matrix, target=crop).astype(int) - image
         plain = paste_back(image, crop, matrix).astype(int) - image

@@ -78,12 +78,12 @@ def test_the_nearest_candidate_is_kept_and_recorded(model: DiffFace, pictures: n
     settings = DiffFace.parse_parameters({"candidates": 2, **SHORT})
     with torch.no_grad():
         scene = model.guidance.prepare(to_float(pictures[:2]), to_float(pictures[8:10]))
-        made = model._candidates(scene, [5, 6], settings)
+        candidates = model._candidates(scene, [5, 6], settings)
         for row in range(2):
-            found = F.cosine_similarity(model.guidance.identify(to_float(made[row])), scene.identities[row : row + 1])
-            assert result.columns["candidate"][row] == int(found.argmax())
-            assert result.columns["identity_similarity"][row] == pytest.approx(float(found.max()), abs=1e-4)
-            assert np.abs(result.images[row].astype(int) - made[row, int(found.argmax())]).max() <= 1
+            similarities = F.cosine_similarity(model.guidance.identify(to_float(candidates[row])), scene.identities[row : row + 1])
+            assert result.columns["candidate"][row] == int(similarities.argmax())
+            assert result.columns["identity_similarity"][row] == pytest.approx(float(similarities.max()), abs=1e-4)
+            assert np.abs(result.images[row].astype(int) - candidates[row, int(similarities.argmax())]).max() <= 1
 
 
 def test_only_the_face_changes_and_a_target_without_one_is_rejected(

@@ -34,8 +34,8 @@ def test_one_image_is_the_one_of_diffusers_own_pipeline(tmp_path: Path) -> None:
     folder = tiny.latent_pipeline(tmp_path)
     pipeline = LDMPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
-    made = pipeline(num_inference_steps=5, generator=torch.Generator().manual_seed(7), output_type="np").images
-    assert np.abs(LDM.load(Checkpoint(folder)).sample([7], steps=5) - 255 * made).max() <= 1
+    theirs = pipeline(num_inference_steps=5, generator=torch.Generator().manual_seed(7), output_type="np").images
+    assert np.abs(LDM.load(Checkpoint(folder)).sample([7], steps=5) - 255 * theirs).max() <= 1
 
 
 def test_a_guided_image_is_the_one_of_diffusers_own_pipeline(tmp_path: Path) -> None:
@@ -48,8 +48,8 @@ def test_a_guided_image_is_the_one_of_diffusers_own_pipeline(tmp_path: Path) -> 
     )
     pipeline.set_progress_bar_config(disable=True)
     settings = {"num_inference_steps": 5, "guidance_scale": 5.0, "output_type": "np"}
-    made = pipeline(["a cat"], height=64, width=64, generator=torch.Generator().manual_seed(7), **settings).images
-    assert np.abs(model.prompt(["a cat"], [7], steps=5) - 255 * made).max() <= 1
+    theirs = pipeline(["a cat"], height=64, width=64, generator=torch.Generator().manual_seed(7), **settings).images
+    assert np.abs(model.prompt(["a cat"], [7], steps=5) - 255 * theirs).max() <= 1
 
 
 def test_the_same_seed_gives_the_same_image_for_all_batch_sizes(plain: LDM, guided: LDM) -> None:

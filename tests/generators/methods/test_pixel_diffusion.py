@@ -33,9 +33,9 @@ def test_one_image_is_the_one_of_diffusers_own_pipeline(method: type, folder: Pa
 
     pipeline = {DDPM: DDPMPipeline, DDIM: DDIMPipeline, PNDM: PNDMPipeline}[method].from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
-    made = pipeline(num_inference_steps=STEPS, generator=torch.Generator().manual_seed(7), output_type="np").images
+    theirs = pipeline(num_inference_steps=STEPS, generator=torch.Generator().manual_seed(7), output_type="np").images
     ours = method.load(Checkpoint(folder)).sample([7], steps=STEPS)
-    assert np.abs(ours - 255 * made).max() <= 1
+    assert np.abs(ours - 255 * theirs).max() <= 1
 
 
 @pytest.mark.parametrize("method", METHODS)

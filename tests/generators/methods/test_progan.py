@@ -92,10 +92,16 @@ def test_tensorflow_pickle(tmp_path: Path, genforce: dict[str, torch.Tensor], mo
     monkeypatch.setitem(sys.modules, "tfutil", module)
 
     def network(values: list[tuple[str, object]]) -> object:
-        made = module.Network()
-        made.__dict__ = {"version": 2, "name": "G", "static_kwargs": {"resolution": 16, "fused_scale": False}, "build_module_src": "raise",
-                         "build_func_name": "G_paper", "variables": values}  # fmt: skip
-        return made
+        stored = module.Network()
+        stored.__dict__ = {
+            "version": 2,
+            "name": "G",
+            "static_kwargs": {"resolution": 16, "fused_scale": False},
+            "build_module_src": "raise",
+            "build_func_name": "G_paper",
+            "variables": values,
+        }
+        return stored
 
     zeros = [(name, np.zeros_like(value)) for name, value in variables]
     (tmp_path / "tf.pkl").write_bytes(pickle.dumps((network(zeros), network(zeros), network(variables)), protocol=4))

@@ -34,8 +34,8 @@ def test_one_image_is_the_one_of_diffusers_own_pipeline(folder: Path, model: Sta
 
     pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
     pipeline.set_progress_bar_config(disable=True)
-    made = pipeline(["a cat"], num_inference_steps=4, generator=torch.Generator().manual_seed(7), output_type="np").images
-    assert np.abs(model.prompt(["a cat"], [7], steps=4) - 255 * made).max() <= 1
+    theirs = pipeline(["a cat"], num_inference_steps=4, generator=torch.Generator().manual_seed(7), output_type="np").images
+    assert np.abs(model.prompt(["a cat"], [7], steps=4) - 255 * theirs).max() <= 1
 
 
 def test_the_same_seed_gives_the_same_image_for_all_batch_sizes(model: StableDiffusion) -> None:

@@ -33,13 +33,13 @@ SEEDS = [3, 2**40 + 1, 0, 7, 8, 9, 123456, 5]
 def network(**changes: Any) -> stylegan2.Generator:
     """A network whose every tensor matters: noise and biases are not zero."""
     torch.manual_seed(0)
-    made = stylegan2.Generator(**CONFIG | changes).eval()
+    random = stylegan2.Generator(**CONFIG | changes).eval()
     with torch.no_grad():
-        for name, value in made.named_parameters():
+        for name, value in random.named_parameters():
             if value.ndim < 2:
                 value.add_(torch.randn_like(value) * (10 if "mapping" in name else 0.3))
-        made.mapping.w_avg.normal_()
-    return made.requires_grad_(False)
+        random.mapping.w_avg.normal_()
+    return random.requires_grad_(False)
 
 
 def load(tmp_path: Path, **changes: Any) -> StyleGAN2:
@@ -85,12 +85,12 @@ def test_classes(tmp_path: Path) -> None:
         load(tmp_path).sample([1], class_index=0)
 
 
-def test_diff_stylegan2_is_the_same_network_under_its_own_name(tmp_path: Path) -> None:
+def test_diff_stylegan2_is_the_same_randomunder_its_own_name(tmp_path: Path) -> None:
     write_safetensors(tmp_path / "g.safetensors", network().state_dict(), CONFIG)
-    made = registry.get("diff_stylegan2").load(Checkpoint(tmp_path / "g.safetensors"))
-    assert (made.name, made.title) == ("diff_stylegan2", "Diff-StyleGAN2")
+    generator = registry.get("diff_stylegan2").load(Checkpoint(tmp_path / "g.safetensors"))
+    assert (generator.name, generator.title) == ("diff_stylegan2", "Diff-StyleGAN2")
     assert registry.get("stylegan2").name == "stylegan2"
-    assert np.array_equal(made.sample([4]), load(tmp_path).sample([4]))
+    assert np.array_equal(generator.sample([4]), load(tmp_path).sample([4]))
 
 
 @pytest.mark.parametrize(
@@ -108,33 +108,33 @@ def test_diff_stylegan2_is_the_same_network_under_its_own_name(tmp_path: Path) -
 def test_a_bare_state_dict_tells_its_configuration(tmp_path: Path, changes: dict[str, Any]) -> None:
     wanted = network(**changes)
     torch.save(wanted.state_dict(), tmp_path / "g.pth")
-    made = registry.get("stylegan2").load(Checkpoint(tmp_path / "g.pth")).network
+    loaded = registry.get("stylegan2").load(Checkpoint(tmp_path / "g.pth")).network
     z, c = torch.randn(2, 12), torch.eye(3)[:2]
-    assert torch.allclose(made(z, c), wanted(z, c), atol=1e-5)
+    assert torch.allclose(loaded(z, c), wanted(z, c), atol=1e-5)
 
 
 def tensorflow_variables(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
     """A state dict under TensorFlow's names and in its order of axes."""
-    made: dict[str, np.ndarray] = {"dlatent_avg": state["mapping.w_avg"].numpy()}
+    variables: dict[str, np.ndarray] = {"dlatent_avg": state["mapping.w_avg"].numpy()}
     for name, value in state.items():
         if match := re.fullmatch(r"mapping\.fc(\d+)\.(weight|bias)", name):
-            made[f"mapping/Dense{match[1]}/{match[2]}"] = value.numpy().T
+            variables[f"mapping/Dense{match[1]}/{match[2]}"] = value.numpy().T
         elif name == "synthesis.b4.const":
-            made["synthesis/4x4/Const/const"] = value[None].numpy()
+            variables["synthesis/4x4/Const/const"] = value[None].numpy()
         elif match := re.fullmatch(r"synthesis\.b(\d+)\.(conv0|conv1|torgb|skip)\.(.+)", name):
             resolution, layer, what = int(match[1]), match[2], match[3]
             scope = {"conv0": "Conv0_up", "conv1": "Conv1" if resolution > 4 else "Conv", "torgb": "ToRGB", "skip": "Skip"}[layer]
             key = f"synthesis/{resolution}x{resolution}/{scope}"
             if what == "noise_const":
-                made[f"synthesis/noise{2 * int(np.log2(resolution)) - (5 if layer == 'conv0' else 4)}"] = value[None, None].numpy()
+                variables[f"synthesis/noise{2 * int(np.log2(resolution)) - (5 if layer == 'conv0' else 4)}"] = value[None, None].numpy()
             elif what == "weight":
                 kernel = value.permute(2, 3, 1, 0).numpy()
-                made[f"{key}/weight"] = kernel[::-1, ::-1] if layer in ("conv0", "skip") else kernel
+                variables[f"{key}/weight"] = kernel[::-1, ::-1] if layer in ("conv0", "skip") else kernel
             elif what.startswith("affine."):
-                made[f"{key}/mod_{what[7:]}"] = value.numpy().T if what == "affine.weight" else value.numpy() - 1
+                variables[f"{key}/mod_{what[7:]}"] = value.numpy().T if what == "affine.weight" else value.numpy() - 1
             elif what != "resample_filter":
-                made[f"{key}/{what}"] = value.numpy()
-    return made
+                variables[f"{key}/{what}"] = value.numpy()
+    return variables
 
 
 @pytest.mark.parametrize("architecture", ["skip", "resnet", "orig"])
@@ -145,18 +145,18 @@ def test_tensorflow_pickle(tmp_path: Path, architecture: str) -> None:
         part: [(name[len(part) + 1 :], value) for name, value in variables.items() if name.startswith(f"{part}/")]
         for part in ("mapping", "synthesis")
     }
-    with stand_in("dnnlib.tflib.network", "Network") as found:
+    with stand_in("dnnlib.tflib.network", "Network") as classes:
 
         def tf_network(static_kwargs: dict[str, Any], own: list[Any], **components: Any) -> Any:
-            made = found["Network"]()
-            made.__dict__ |= {
+            stored = classes["Network"]()
+            stored.__dict__ |= {
                 "version": 4,
                 "static_kwargs": static_kwargs,
                 "variables": own,
                 "components": components,
                 "build_module_src": "",
             }
-            return made
+            return stored
 
         gs = tf_network(
             {"resolution": 32, "fmap_base": 128, "truncation_psi": 0.5, "mapping_lrmul": 0.01},
@@ -166,9 +166,9 @@ def test_tensorflow_pickle(tmp_path: Path, architecture: str) -> None:
         (tmp_path / "tf.pkl").write_bytes(pickle.dumps((tf_network({}, []), tf_network({}, []), gs), protocol=4))
         gs.static_kwargs["normalize_latents"] = False
         (tmp_path / "odd.pkl").write_bytes(pickle.dumps((tf_network({}, []), tf_network({}, []), gs), protocol=4))
-    made = registry.get("stylegan2").load(Checkpoint(tmp_path / "tf.pkl")).network
+    loaded = registry.get("stylegan2").load(Checkpoint(tmp_path / "tf.pkl")).network
     z = torch.randn(2, 12)
-    assert torch.allclose(made(z, truncation_psi=0.7), wanted(z, truncation_psi=0.7), atol=1e-5)
+    assert torch.allclose(loaded(z, truncation_psi=0.7), wanted(z, truncation_psi=0.7), atol=1e-5)
     with pytest.raises(CheckpointError, match="normalize_latents"):
         registry.get("stylegan2").load(Checkpoint(tmp_path / "odd.pkl"))
 
@@ -179,17 +179,17 @@ def test_clamp_that_a_pickle_leaves_to_its_code_comes_from_its_layers() -> None:
     for clamp in (256, None):
         layer = {"class_name": "SynthesisLayer", "attributes": {"conv_clamp": clamp}}
         described = {"init_args": [], "init_kwargs": CONFIG | {"img_channels": 3}, "modules": {"synthesis.b4.conv1": layer}}
-        made = stylegan2_layouts.build(Contents(tensors, {"G_ema": described}), Path("g.pkl"))
-        assert made.synthesis.b8.conv0.conv_clamp == clamp
+        built = stylegan2_layouts.build(Contents(tensors, {"G_ema": described}), Path("g.pkl"))
+        assert built.synthesis.b8.conv0.conv_clamp == clamp
 
 
 def test_mean_style_is_computed_for_a_file_without_one(tmp_path: Path) -> None:
     state = network().state_dict()
     del state["mapping.w_avg"]
     torch.save(state, tmp_path / "g.pth")
-    made = registry.get("stylegan2").load(Checkpoint(tmp_path / "g.pth")).network
-    ws = made.mapping(torch.randn(20_000, 12))[:, 0]
-    assert torch.allclose(made.mapping.w_avg, ws.mean(0), atol=0.15 * ws.std().item())
+    loaded = registry.get("stylegan2").load(Checkpoint(tmp_path / "g.pth")).network
+    ws = loaded.mapping(torch.randn(20_000, 12))[:, 0]
+    assert torch.allclose(loaded.mapping.w_avg, ws.mean(0), atol=0.15 * ws.std().item())
 
 
 def test_files_of_other_generators_are_refused(tmp_path: Path) -> None:
@@ -211,9 +211,9 @@ def test_files_of_other_generators_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("dtype", "off"), [(torch.float16, 2e-2), (torch.bfloat16, 1e-1)])
 def test_half_precision_is_close_and_stays_in_range(tmp_path: Path, dtype: torch.dtype, off: float) -> None:
-    made = network(img_resolution=64, conv_clamp=256)
-    made.synthesis.b64.conv0.affine.bias.mul_(1e4)  # styles beyond half precision's range, which the demodulation takes out again
+    generator = network(img_resolution=64, conv_clamp=256)
+    generator.synthesis.b64.conv0.affine.bias.mul_(1e4)  # styles beyond half precision's range, which the demodulation takes out again
     z = torch.randn(2, 12)
-    exact, half = made(z), made(z, dtype=dtype)
+    exact, half = generator(z), generator(z, dtype=dtype)
     assert half.dtype == torch.float32
     assert 0 < (half - exact).abs().max() < off * exact.std()

@@ -161,15 +161,15 @@ def stable_diffusion_file(path: Path, folder: Path) -> Path:
 
 def same_for_all_batch_sizes(model: Any, make: Any) -> None:
     """Asserts that `make(rows)` gives eight images which are the same in batches of 1, 3 and 8, to one grey level."""
-    made = []
+    batches = []
     for size in (1, 3, 8):
         model.batch_size = size
-        made.append(make().astype(int))
-    assert made[0].shape[0] == 8
-    assert made[0].std() > 5, "a flat picture shows nothing"
-    assert not np.array_equal(made[0][0], made[0][1]), "two seeds give one picture"
-    for other in made[1:]:
-        assert np.abs(other - made[0]).max() <= 1
+        batches.append(make().astype(int))
+    assert batches[0].shape[0] == 8
+    assert batches[0].std() > 5, "a flat picture shows nothing"
+    assert not np.array_equal(batches[0][0], batches[0][1]), "two seeds give one picture"
+    for other in batches[1:]:
+        assert np.abs(other - batches[0]).max() <= 1
 
 
 def folder_checkpoint(folder: Path, **options: Any) -> Checkpoint:

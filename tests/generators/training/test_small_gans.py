@@ -49,8 +49,8 @@ def test_a_checkpoint_makes_the_images_that_the_trainer_showed(trainer, pictures
     path = tmp_path / "a.safetensors"
     tensors, config = learner.checkpoint()
     write_safetensors(path, tensors, config)
-    made = registry.get(learner.name).load(Checkpoint(path)).sample(range(8))
-    np.testing.assert_allclose(made.astype(int), learner.sheet()[:8].astype(int), atol=2)
+    images = registry.get(learner.name).load(Checkpoint(path)).sample(range(8))
+    np.testing.assert_allclose(images.astype(int), learner.sheet()[:8].astype(int), atol=2)
 
 
 def test_progan_grows_from_4_px_and_is_whole_at_the_end():

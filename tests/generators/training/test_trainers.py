@@ -80,10 +80,10 @@ def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(name, picture
     resumed = train(name, pictures, tmp_path / "stopped", on_progress=lambda progress: seen.append(progress.step))
     assert seen == [4, 5, 6]
     assert resumed.losses == whole.losses
-    one, other = read(whole.output), read(resumed.output)
-    assert one.config == other.config
-    assert list(one.tensors) == list(other.tensors)
-    assert all(torch.equal(value, other.tensors[key]) for key, value in one.tensors.items())
+    undisturbed, stopped = read(whole.output), read(resumed.output)
+    assert undisturbed.config == stopped.config
+    assert list(undisturbed.tensors) == list(stopped.tensors)
+    assert all(torch.equal(value, stopped.tensors[key]) for key, value in undisturbed.tensors.items())
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -24,13 +24,13 @@ def check(case: Case) -> None:
     checked = 0
     for name in sorted(set(case.arrays) - {"logits"}):
         if re.fullmatch(r"layer\d/activations", name):
-            found = _look(network, pixels, name.partition("/")[0], 0)
-            case.compare(name, found.values)
+            activation = _look(network, pixels, name.partition("/")[0], 0)
+            case.compare(name, activation.values)
         else:
             parts = NAME.fullmatch(name)
             assert parts, f"{case.id}: no known quantity {name}"
-            found = _look(network, pixels, parts["layer"], int(parts["target"]))
-            case.compare(name, _compute(parts, found, tuple(pixels.shape[-2:])))
+            activation = _look(network, pixels, parts["layer"], int(parts["target"]))
+            case.compare(name, _compute(parts, activation, tuple(pixels.shape[-2:])))
         checked += 1
     assert checked, f"{case.id} has nothing to compare with"
 
@@ -39,16 +39,16 @@ def _look(network: ResNet, pixels: torch.Tensor, layer: str, target: int) -> cam
     return cam.watch(lambda pixels: network(pixels)[:, target], [getattr(network, layer)[-1]], pixels)[0]
 
 
-def _compute(parts: re.Match, found: cam.Activation, size: tuple[int, int]) -> torch.Tensor | np.ndarray:
+def _compute(parts: re.Match, activation: cam.Activation, size: tuple[int, int]) -> torch.Tensor | np.ndarray:
     """A stored quantity by its name."""
     if parts["what"] == "gradients":
-        return found.gradients
+        return activation.gradients
     method = METHODS[parts["method"]]
     if parts["what"] == "weights":
-        return cam.channel_weights(found, method)
+        return cam.channel_weights(activation, method)
     every = re.fullmatch(r"cam(?:_(\d+)x)?", parts["what"])
     step = int(every[1] or 1)
-    return cam.heat_maps([found], size, method)[:, ::step, ::step]
+    return cam.heat_maps([activation], size, method)[:, ::step, ::step]
 
 
 class ResNet(nn.Module):

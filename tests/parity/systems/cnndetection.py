@@ -60,10 +60,10 @@ def check_transform(case: Case) -> None:
 def check_augmentation(case: Case) -> None:
     image, checked = case.arrays["image"], 0
     for name in case.arrays:
-        if found := re.fullmatch(r"blur_sigma([\d.]+)", name):
-            compare_pixels(case, name, blur(image, float(found[1])))
-        elif found := re.fullmatch(r"(cv2|pil)_q(\d+)", name):
-            compare_pixels(case, name, jpeg(image, int(found[2]), found[1]))
+        if match := re.fullmatch(r"blur_sigma([\d.]+)", name):
+            compare_pixels(case, name, blur(image, float(match[1])))
+        elif match := re.fullmatch(r"(cv2|pil)_q(\d+)", name):
+            compare_pixels(case, name, jpeg(image, int(match[2]), match[1]))
         else:
             continue
         checked += 1

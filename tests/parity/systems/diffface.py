@@ -79,9 +79,9 @@ def _check_gradients(case: Case, model: DiffFace) -> None:
     case.compare("sqrt_one_minus_alphas_cumprod", [schedule.noise_share(k) for k in range(len(schedule.timesteps))], 1e-6)
     embedded, x = model.embed(case.tensor("id")), case.tensor("guid_x")
     for name in case.arrays:
-        found = re.fullmatch(r"cond_fn_grad_(?:(id|seg|mse|all)_)?t(\d+)", name)
-        if found:
-            gradient = _gradient(model, x, schedule, int(found[2]), embedded, scene, TERMS[found[1] or "all"])
+        match = re.fullmatch(r"cond_fn_grad_(?:(id|seg|mse|all)_)?t(\d+)", name)
+        if match:
+            gradient = _gradient(model, x, schedule, int(match[2]), embedded, scene, TERMS[match[1] or "all"])
             _compare_gradient(case, name, gradient)
 
 
@@ -110,9 +110,9 @@ def _check_loops(case: Case, model: DiffFace) -> None:
     scene = _scene(case, model)
     runs: dict[tuple[str, str], list[tuple[torch.Tensor, torch.Tensor]]] = {}
     for name in case.arrays:
-        found = re.fullmatch(r"(ddpm|ddim)_(unguided|masked|l2guided_masked)_(?:final|step(\d+))_(sample|x0)", name)
-        if found:
-            sampler, kind, step, part = found.groups()
+        match = re.fullmatch(r"(ddpm|ddim)_(unguided|masked|l2guided_masked)_(?:final|step(\d+))_(sample|x0)", name)
+        if match:
+            sampler, kind, step, part = match.groups()
             if (sampler, kind) not in runs:
                 runs[sampler, kind] = _run(case, model, scene, sampler, kind)
             _compare(case, name, runs[sampler, kind][int(step) if step else -1][part == "x0"])

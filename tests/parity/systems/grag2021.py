@@ -20,17 +20,17 @@ def check(case: Case) -> None:
     limits = {"tile_above": case.config["LIMIT_SIZE"], "tile": case.config["LIMIT_SLIDE"]}
     detector = Grag2021(detector.config.model_copy(update=limits), detector.network, "cpu")
     for name in case.arrays:
-        if found := re.fullmatch(r"(logit|forward)_([a-z]+)", name):
-            tensor = detector.preprocess(case.arrays[f"image_{found[2]}"])
+        if match := re.fullmatch(r"(logit|forward)_([a-z]+)", name):
+            tensor = detector.preprocess(case.arrays[f"image_{match[2]}"])
             with torch.inference_mode():
                 logit = detector.network(tensor[None])
             case.compare(name, logit.reshape(case.arrays[name].shape))
-            score = detector.score([case.arrays[f"image_{found[2]}"]])[0]
+            score = detector.score([case.arrays[f"image_{match[2]}"]])[0]
             assert abs(score - torch.sigmoid(logit.double()).item()) < 1e-6
-        elif found := re.fullmatch(r"logit_([a-z]+)_tiled_limit(\d+)_slide(\d+)", name):
-            config = detector.config.model_copy(update={"tile_above": int(found[2]), "tile": int(found[3])})
+        elif match := re.fullmatch(r"logit_([a-z]+)_tiled_limit(\d+)_slide(\d+)", name):
+            config = detector.config.model_copy(update={"tile_above": int(match[2]), "tile": int(match[3])})
             tiled = Grag2021(config, detector.network, "cpu")
-            tensor = tiled.preprocess(case.arrays[f"image_{found[1]}"])
+            tensor = tiled.preprocess(case.arrays[f"image_{match[1]}"])
             score = tiled.score_tensors([tensor])[0]
             case.compare(name, torch.logit(torch.tensor(score)).float())
             if min(tensor.shape[1:]) > config.tile_above:

@@ -27,14 +27,14 @@ def check(case: Case) -> None:
 
 def compute(name: str, labels: np.ndarray, scores: np.ndarray) -> float | np.ndarray:
     """A stored measure by its name."""
-    if found := re.fullmatch(r"tpr_at_fpr([\d.]+)_(step|interp)", name):
-        return metrics.tpr_at_fpr(labels, scores, float(found[1]), interpolate=found[2] == "interp")
-    if found := re.fullmatch(r"acc_gt_([\d.]+)", name):
-        return metrics.accuracy(labels, scores, float(found[1]))
-    if found := re.fullmatch(r"auroc_max_fpr_([\d.]+)", name):
-        return metrics.auroc(labels, scores, max_fpr=float(found[1]))
-    if found := re.fullmatch(r"roc_(fpr|tpr|thresholds)", name):
-        return metrics.roc_curve(labels, scores)[["fpr", "tpr", "thresholds"].index(found[1])]
+    if match := re.fullmatch(r"tpr_at_fpr([\d.]+)_(step|interp)", name):
+        return metrics.tpr_at_fpr(labels, scores, float(match[1]), interpolate=match[2] == "interp")
+    if match := re.fullmatch(r"acc_gt_([\d.]+)", name):
+        return metrics.accuracy(labels, scores, float(match[1]))
+    if match := re.fullmatch(r"auroc_max_fpr_([\d.]+)", name):
+        return metrics.auroc(labels, scores, max_fpr=float(match[1]))
+    if match := re.fullmatch(r"roc_(fpr|tpr|thresholds)", name):
+        return metrics.roc_curve(labels, scores)[["fpr", "tpr", "thresholds"].index(match[1])]
     return {
         "ap": metrics.average_precision,
         "auroc": metrics.auroc,

@@ -57,8 +57,8 @@ def check(case: Case) -> None:
 
 def _sampler(name: str) -> tuple[type[Denoiser], dict[str, object], dict[str, str]]:
     for pattern, (cls, fixed) in OUTPUTS.items():
-        if found := re.fullmatch(pattern, name):
-            return cls, fixed, found.groupdict()
+        if match := re.fullmatch(pattern, name):
+            return cls, fixed, match.groupdict()
     raise AssertionError(f"no sampler here makes {name}")
 
 

@@ -62,7 +62,7 @@ def check_blend(case: Case) -> None:
     landmarks = arrays[next(name for name in arrays if name.startswith("landmarks"))]
     hull = hull_mask(landmarks, target.shape)
     assert np.array_equal(hull, arrays["hull_mask"])
-    for seed in sorted({int(found[1]) for name in arrays if (found := re.match(r"seed(\d+)/", name))}):
+    for seed in sorted({int(match[1]) for name in arrays if (match := re.match(r"seed(\d+)/", name))}):
         draw = legacy_draw(seed)
         assert np.array_equal(np.array(draw, dtype=np.float64), arrays[f"seed{seed}/draws"])
         for name, mask in (("blend_mask", hull.astype(np.float32)), ("blend_mask_from_uint8", hull)):
@@ -102,9 +102,9 @@ def check_crops(case: Case) -> None:
         assert np.allclose(landmarks - [left, top], arrays["margin_crop_landmarks"])
         assert np.allclose(arrays["bbox"] - [left, top], arrays["margin_crop_bbox"])
     for name in arrays:
-        if found := re.fullmatch(r"seed(\d+)/train_y0_y1_x0_x1", name):
+        if match := re.fullmatch(r"seed(\d+)/train_y0_y1_x0_x1", name):
             got = {
-                crop_bounds(around, image.shape, margins, random_factors(np.random.RandomState(int(found[1]))))
+                crop_bounds(around, image.shape, margins, random_factors(np.random.RandomState(int(match[1]))))
                 for around, margins in ((box, AROUND_BOX), (box_of(landmarks), AROUND_LANDMARKS))
             }
             assert tuple(arrays[name]) in got, f"{case.id} {name}"
@@ -114,7 +114,7 @@ def check_sam(case: Case) -> None:
     """In float64, as the case was stored. The layers are read from the shapes of the weights."""
     weights = case.weights("mlp")
     labels = torch.tensor(case.config["labels"])
-    rates = sorted({found[1] for name in case.arrays if (found := re.match(r"lr([\d.e-]+)/", name))})
+    rates = sorted({match[1] for name in case.arrays if (match := re.match(r"lr([\d.e-]+)/", name))})
     for rate in rates:
         network = mlp(weights).double()
         optimizer = SAM(network.parameters(), lr=float(rate), momentum=case.config["momentum"], rho=case.config["rho"])

@@ -16,7 +16,7 @@ GROUP = re.compile(r"(?P<group>.+)/(features|A)$")
 
 
 def check(case: Case) -> None:
-    groups = [found["group"] for name in sorted(case.arrays) if (found := GROUP.match(name))]
+    groups = [match["group"] for name in sorted(case.arrays) if (match := GROUP.match(name))]
     assert groups, f"{case.id} holds no features"
     checked = sum(_check_group(case, group) for group in groups)
     assert checked, f"{case.id} has nothing to compare with"
@@ -30,8 +30,8 @@ def _check_group(case: Case, group: str) -> int:
         if name in {"features", "labels", "source", "is_real", "hom", "A", "B"}:
             continue
         for form, compare in FORMS:
-            if found := form.fullmatch(name):
-                compare(case, group, found)
+            if match := form.fullmatch(name):
+                compare(case, group, match)
                 checked += 1
                 break
         else:
@@ -39,75 +39,75 @@ def _check_group(case: Case, group: str) -> int:
     return checked
 
 
-def _official(case: Case, group: str, found: re.Match) -> None:
+def _official(case: Case, group: str, match: re.Match) -> None:
     """SupConLoss: CASE/MODE/tT_btB/{loss,grad}{32,64}."""
-    features = _leaf(case, f"{group}/features", bits=found["bits"])
-    options = {"temperature": float(found["t"]), "base_temperature": float(found["bt"])}
-    mode = found["mode"]
+    features = _leaf(case, f"{group}/features", bits=match["bits"])
+    options = {"temperature": float(match["t"]), "base_temperature": float(match["bt"])}
+    mode = match["mode"]
     if mode in {"labels", "labels_one"}:
         options |= {"labels": case.tensor(f"{group}/labels"), "anchors": "one" if mode == "labels_one" else "all"}
     elif mode.startswith("mask"):
         options |= {"mask": case.tensor("mask_matrix"), "anchors": "one" if mode.endswith("_one") else "all"}
     elif mode.startswith("simclr"):
         options |= {"anchors": "one" if mode.endswith("_one") else "all"}
-    _compare(case, f"{group}/{found.string}", losses.supcon(features, **options), features, found["what"], _tolerance(case, found["bits"]))
+    _compare(case, f"{group}/{match.string}", losses.supcon(features, **options), features, match["what"], _tolerance(case, match["bits"]))
 
 
-def _simclr(case: Case, group: str, found: re.Match) -> None:
+def _simclr(case: Case, group: str, match: re.Match) -> None:
     """info_nce_loss: CASE/tT/{loss,grad}{32,64}; by loops, Eq. 1 or plain SupCon: CASE/tT/{loss,grad}."""
-    features = _leaf(case, f"{group}/features", bits=found["bits"] or "64")
-    options = {"temperature": float(found["t"])}
+    features = _leaf(case, f"{group}/features", bits=match["bits"] or "64")
+    options = {"temperature": float(match["t"])}
     if f"{group}/labels" in case.arrays:  # one view of each, and the labels say which belong together
         rows = torch.nn.functional.normalize(features, dim=1).unsqueeze(1)
-        loss = losses.supcon(rows, case.tensor(f"{group}/labels"), base_temperature=float(found["t"]), **options)
+        loss = losses.supcon(rows, case.tensor(f"{group}/labels"), base_temperature=float(match["t"]), **options)
     else:
         loss = losses.nt_xent(features, **options)
-    _compare(case, f"{group}/{found.string}", loss, features, found["what"], _tolerance(case, found["bits"]))
+    _compare(case, f"{group}/{match.string}", loss, features, match["what"], _tolerance(case, match["bits"]))
 
 
-def _maxpair(case: Case, group: str, found: re.Match) -> None:
+def _maxpair(case: Case, group: str, match: re.Match) -> None:
     """Eq. 2: CASE/{raw,norm}/{samples,means}/{value,argpair,grad}."""
     features = _leaf(case, f"{group}/features")
     source = case.tensor(f"{group}/source")
-    normalise = found["norm"] == "norm"
-    loss = losses.homogeneous(features, source, of=found["of"], normalise=normalise)
-    if found["what"] != "argpair":
-        _compare(case, f"{group}/{found.string}", loss, features, found["what"], LOOPS)
+    normalise = match["norm"] == "norm"
+    loss = losses.homogeneous(features, source, of=match["of"], normalise=normalise)
+    if match["what"] != "argpair":
+        _compare(case, f"{group}/{match.string}", loss, features, match["what"], LOOPS)
         return
-    first, second = case.arrays[f"{group}/{found.string}"].tolist()
+    first, second = case.arrays[f"{group}/{match.string}"].tolist()
     z = torch.nn.functional.normalize(features, dim=1) if normalise else features
-    if found["of"] == "means":
+    if match["of"] == "means":
         z = torch.stack([z[source == name].mean(0) for name in source.unique()])
     off = abs(float(((z[first] - z[second]).square().sum() - loss).detach()))
-    assert off <= LOOPS, f"{case.id} {group}/{found.string}: the stored pair is not the farthest (off by {off:.3g})"
+    assert off <= LOOPS, f"{case.id} {group}/{match.string}: the stored pair is not the farthest (off by {off:.3g})"
 
 
-def _cosine(case: Case, group: str, found: re.Match) -> None:
+def _cosine(case: Case, group: str, match: re.Match) -> None:
     """Eq. 3: CASE/{paired,cross}_{mean_cos2,sum_cos}/{value,gradA,gradB}."""
     first, second = _leaf(case, f"{group}/A"), _leaf(case, f"{group}/B")
-    form = "squared" if found["form"] == "mean_cos2" else "signed"
-    loss = losses.orthogonality(first, second, form=form, pairs="rows" if found["pairs"] == "paired" else "all")
-    leaf = second if found["what"] == "gradB" else first
-    _compare(case, f"{group}/{found.string}", loss, leaf, found["what"][:4], LOOPS)
+    form = "squared" if match["form"] == "mean_cos2" else "signed"
+    loss = losses.orthogonality(first, second, form=form, pairs="rows" if match["pairs"] == "paired" else "all")
+    leaf = second if match["what"] == "gradB" else first
+    _compare(case, f"{group}/{match.string}", loss, leaf, match["what"][:4], LOOPS)
 
 
-def _extended(case: Case, group: str, found: re.Match) -> None:
+def _extended(case: Case, group: str, match: re.Match) -> None:
     """Eq. 5: CASE/{norm,rawS}/tT/{log,nolog}/{sum,mean_all,mean_nonempty,grad_mean_all,grad_hom_mean_all}."""
-    scale = float(found["scale"] or 1)
+    scale = float(match["scale"] or 1)
     features, hom = (_leaf(case, f"{group}/{name}", scale=scale) for name in ("features", "hom"))
-    what = found["what"]
+    what = match["what"]
     reduction = {"mean_all": "mean", "grad_mean_all": "mean", "grad_hom_mean_all": "mean"}.get(what, what)
     loss = losses.extended_supcon(
         features,
         case.tensor(f"{group}/is_real"),
         hom,
-        temperature=float(found["t"]),
-        log=found["log"] == "log",
-        normalise=found["scale"] is None,
+        temperature=float(match["t"]),
+        log=match["log"] == "log",
+        normalise=match["scale"] is None,
         reduction=reduction,
     )
     leaf = hom if what.startswith("grad_hom") else features
-    _compare(case, f"{group}/{found.string}", loss, leaf, "grad" if what.startswith("grad") else "value", LOOPS)
+    _compare(case, f"{group}/{match.string}", loss, leaf, "grad" if what.startswith("grad") else "value", LOOPS)
 
 
 NUMBER = r"[\d.]+"

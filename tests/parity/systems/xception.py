@@ -52,14 +52,14 @@ def check_preprocessing(case: Case) -> None:
             compare_pixels(case, name, prepare.pixels(image).transpose(2, 0, 1))
             assert torch.allclose(tensor, (case.tensor(name).float() / 255 - 0.5) / 0.5, atol=1e-6)
         for name in case.arrays:
-            if found := re.fullmatch(r"tensor_rows_(\d+)_(\d+)", name):
-                rows, columns = slice(int(found[1]), int(found[2])), case.arrays[name].shape[2]
+            if match := re.fullmatch(r"tensor_rows_(\d+)_(\d+)", name):
+                rows, columns = slice(int(match[1]), int(match[2])), case.arrays[name].shape[2]
                 assert np.allclose(tensor[:, rows, :columns].numpy(), case.arrays[name], atol=1e-6) or np.allclose(
                     tensor[:, rows, rows.start : rows.start + columns].numpy(), case.arrays[name], atol=1e-6
                 )
     for name in case.arrays:
-        if found := re.fullmatch(r"boxes_xys_in_(\d+)x(\d+)(?:_scale([\d.]+))?(?:_minsize(\d+))?", name):
-            width, height = int(found[1]), int(found[2])
-            minimum = int(found[4]) if found[4] else None
-            boxes = [square_box(tuple(face), width, height, float(found[3] or 1.3), minimum) for face in case.arrays["faces_ltrb"]]
+        if match := re.fullmatch(r"boxes_xys_in_(\d+)x(\d+)(?:_scale([\d.]+))?(?:_minsize(\d+))?", name):
+            width, height = int(match[1]), int(match[2])
+            minimum = int(match[4]) if match[4] else None
+            boxes = [square_box(tuple(face), width, height, float(match[3] or 1.3), minimum) for face in case.arrays["faces_ltrb"]]
             assert np.array_equal(np.array(boxes), case.arrays[name]), f"{case.id} {name}"

@@ -31,10 +31,10 @@ def test_steps_are_those_of_diffusers_on_the_same_timesteps() -> None:
     ddpm = DDPMScheduler(trained_betas=betas, variance_type="learned_range", clip_sample=False)
     ddpm.set_timesteps(timesteps=schedule.timesteps[::-1])
     k = 60
-    made = ddpm.step(torch.cat([eps, interpolation], 1), schedule.timesteps[k], x, generator=torch.Generator().manual_seed(0)).prev_sample
+    theirs = ddpm.step(torch.cat([eps, interpolation], 1), schedule.timesteps[k], x, generator=torch.Generator().manual_seed(0)).prev_sample
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     mean, log_variance = schedule.posterior(x, schedule.start(x, eps, k), interpolation, k)
-    assert torch.allclose(mean + (0.5 * log_variance).exp() * noise, made, atol=1e-4)
+    assert torch.allclose(mean + (0.5 * log_variance).exp() * noise, theirs, atol=1e-4)
     ddim = DDIMScheduler(trained_betas=betas, clip_sample=False)
     alpha = ddim.alphas_cumprod[schedule.timesteps[k]]
     assert float(alpha) == pytest.approx(schedule.alphas_cumprod[k], rel=1e-5)

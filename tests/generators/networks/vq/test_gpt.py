@@ -10,10 +10,10 @@ from generators.networks.vq.gpt import GPT, keep_likely, sample_tokens
 @pytest.fixture
 def network() -> GPT:
     torch.manual_seed(0)
-    made = GPT(vocab_size=12, block_size=9, n_layer=2, n_head=4, n_embd=32).eval().requires_grad_(False)
-    for value in made.parameters():
+    gpt = GPT(vocab_size=12, block_size=9, n_layer=2, n_head=4, n_embd=32).eval().requires_grad_(False)
+    for value in gpt.parameters():
         value.normal_(0, 0.3)
-    return made
+    return gpt
 
 
 def test_steps_with_memory_give_the_logits_of_the_whole_sequence(network: GPT) -> None:
