@@ -68,7 +68,7 @@ def measure(pictures: list[np.ndarray], faces: FaceSwaps, generator: Any, rounds
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, help="pictures with one face configuration")
+    parser.add_argument("--folder", type=Path, help="pictures with one face each")
     parser.add_argument("--count", type=int, default=8)
     parser.add_argument("--side", type=int, default=256, help="pictures are brought to this size first")
     parser.add_argument("--detector", type=Path, help="an .onnx file or pack; by default the cascade")
