@@ -13,7 +13,7 @@ SMOOTHING = 0.5  # weight of the newest build against what was known before
 
 
 def remember(device: str, timings: Iterable[tuple[Shard, int, float]]) -> None:
-    """Keeps the seconds an image of each generator and checkpoint, from (shard, images, seconds). A full cache is no error."""
+    """Keeps the seconds an image of each generator and checkpoint, from (shard, images, seconds). Not being able to is no error."""
     totals: dict[str, list[float]] = {}
     for shard, images, seconds in timings:
         if shard.generator and images:
