@@ -16,7 +16,7 @@ from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.context import FlowRunContext
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, TerminationSignal
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -122,7 +122,13 @@ class HereInTasks(Here):
         self._hold = hold
 
     def make(self, shard: Shard) -> ShardPictures | Failure:
-        return tasks.shard_here(super().make, shard, self._hold)
+        try:
+            return tasks.shard_here(super().make, shard, self._hold)
+        except ValueError as error:
+            # A signal while Prefect sets a task up: Prefect cannot mark a run that is not there yet, and its error hides the signal.
+            if isinstance(error.__context__, TerminationSignal):
+                raise error.__context__ from None
+            raise
 
 
 class ProcessesInTasks(Processes):
