@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,16 @@ Progress = Callable[[int, int, str], None]  # (done, total, what is being done)
 
 def silent(done: int, total: int, message: str) -> None:
     """The progress callback that shows nothing."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Where and how a training runs. Nothing in it decides which detector comes out."""
+
+    output: Path | None = None  # the folder that gets the trained detector and the run's record
+    resume: bool = False  # go on from the checkpoint that a stopped run left in `output`, if there is one
+    device: str | torch.device | None = None  # None: the accelerator if there is one
+    on_progress: Progress = silent
 
 
 class Detection(NamedTuple):
@@ -48,7 +59,6 @@ class Detector(ABC):
     threshold: float = 0.5  # above it a picture is called fake; `fit` may fix another on the validation split
 
     @classmethod
-    @abstractmethod
     def fit(
         cls,
         splits: DetectionSplits,
@@ -58,13 +68,19 @@ class Detector(ABC):
         resume: bool = False,
         device: str | torch.device | None = None,
         on_progress: Progress = silent,
-    ) -> Detector:
+    ) -> Self:
         """Trains on `splits.train`, chooses the epoch on `splits.validation`, and leaves `splits.test` alone.
 
         `config` is an instance of `cls.Config` (its defaults if None). With `output`, the folder gets what `save_pretrained` writes and
         the run's record (`ntf_model.runs`); `resume` goes on from the checkpoint that a stopped run left there, if there is one.
         `device` is the accelerator if there is one, unless named.
         """
+        return cls.train(splits, config or cls.Config(), TrainingRun(output, resume, device, on_progress))
+
+    @classmethod
+    @abstractmethod
+    def train(cls, splits: DetectionSplits, config: Any, run: TrainingRun) -> Self:
+        """What `fit` does, written by each detector: the trained detector, saved in `run.output` if there is one."""
 
     @abstractmethod
     def score(self, images: Sequence[np.ndarray]) -> np.ndarray:

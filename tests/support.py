@@ -142,15 +142,8 @@ def six_chains(folder: Path, count: int = 2) -> dict[str, Any]:
     }
     names = ("SimSwap_Style2", "SimSwap_VQ", "SimSwap_LDM", "DiffFace_Style2", "DiffFace_Proj", "DiffFace_LDM")
     chains = {name: [first[name.split("_")[1]], swaps[name.split("_")[0]]] for name in names}
-    return {
-        "dataset": "chains",
-        "size": 32,
-        "shard_size": 2,
-        "splits": {"train": 0.5, "validation": 0.2},
-        "reals": {"faces": {"package": "faces", "licence": "test", "count": 40}},
-        "checkpoints": checkpoints,
-        "subsets": {name: {"count": count, "real": "faces", "chain": chain} for name, chain in chains.items()},
-    }
+    subsets = {name: {"count": count, "real": "faces", "chain": chain} for name, chain in chains.items()}
+    return _manifest("chains", 2, checkpoints, subsets)
 
 
 def checkpoint_folder(folder: Path) -> Path:
@@ -163,18 +156,15 @@ def checkpoint_folder(folder: Path) -> Path:
 
 def small_manifest(checkpoints: Path) -> dict[str, Any]:
     """A manifest, as data, with a GAN, a diffusion model and a chain, of a few images each."""
-    return {
-        "dataset": "tiny",
-        "size": 32,
-        "shard_size": 4,
-        "splits": {"train": 0.5, "validation": 0.2},
-        "reals": {"faces": {"package": "faces", "licence": "test", "count": 40}},
-        "checkpoints": {
+    return _manifest(
+        "tiny",
+        4,
+        checkpoints={
             "sg2": {"generators": ["stylegan2"], "file": str(checkpoints / "stylegan2.safetensors"), "licence": "test"},
             "unet": {"generators": ["ddpm", "ddim", "pndm"], "file": str(checkpoints / "ddpm.safetensors"), "licence": "test"},
             "swap": {"generators": ["simswap"], "file": str(checkpoints / "simswap.safetensors"), "licence": "test"},
         },
-        "subsets": {
+        subsets={
             "StyleGAN2": {"count": 10, "real": "faces", "chain": [{"sample": "stylegan2", "checkpoint": "sg2"}]},
             "DDIM": {"count": 6, "real": "faces", "chain": [{"sample": "ddim", "checkpoint": "unet", "steps": 2}]},
             "SimSwap_Style2": {
@@ -183,6 +173,19 @@ def small_manifest(checkpoints: Path) -> dict[str, Any]:
                 "chain": [{"sample": "stylegan2", "checkpoint": "sg2"}, {"swap": "simswap", "checkpoint": "swap", "source": "faces"}],
             },
         },
+    )
+
+
+def _manifest(dataset: str, shard_size: int, checkpoints: dict[str, Any], subsets: dict[str, Any]) -> dict[str, Any]:
+    """A manifest of 32 px images over forty of the packaged faces."""
+    return {
+        "dataset": dataset,
+        "size": 32,
+        "shard_size": shard_size,
+        "splits": {"train": 0.5, "validation": 0.2},
+        "reals": {"faces": {"package": "faces", "licence": "test", "count": 40}},
+        "checkpoints": checkpoints,
+        "subsets": subsets,
     }
 
 

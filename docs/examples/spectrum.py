@@ -12,7 +12,7 @@ from pydantic import Field
 from sklearn.linear_model import LogisticRegression
 
 from ntf_model.data.data import DetectionData, DetectionSplits
-from ntf_model.detector import Detector, DetectorConfig, Progress, silent
+from ntf_model.detector import Detector, DetectorConfig, TrainingRun
 from ntf_model.registry import register_detector
 from ntf_model.runs import load_weights, save_weights, write_run
 
@@ -36,27 +36,17 @@ class Spectrum(Detector):
         return cls.parse_config({**({"size": 32, "bins": 16} if name == "demo" else {}), **changes})
 
     @classmethod
-    def fit(
-        cls,
-        splits: DetectionSplits,
-        config: Any = None,
-        output: Path | None = None,
-        *,
-        resume: bool = False,
-        device: str | torch.device | None = None,
-        on_progress: Progress = silent,
-    ) -> Self:
+    def train(cls, splits: DetectionSplits, config: SpectrumConfig, run: TrainingRun) -> Self:
         """Needs no gradient steps, so there is nothing to resume, and no validation split."""
-        config = config or cls.Config()
         spectra = _spectra(splits.train, config)
         mean, std = spectra.mean(0), spectra.std(0) + 1e-9
         fitted = LogisticRegression(C=config.strength, class_weight="balanced", max_iter=2000)
         fitted.fit((spectra - mean) / std, splits.train.labels)
         slopes = fitted.coef_[0] / std
         detector = cls(config, np.append(slopes, fitted.intercept_[0] - slopes @ mean))
-        if output:
-            detector.save_pretrained(output)
-            write_run(output, splits, config, {})
+        if run.output:
+            detector.save_pretrained(run.output)
+            write_run(run.output, splits, config, {})
         return detector
 
     def score(self, images: Sequence[np.ndarray]) -> np.ndarray:

@@ -7,31 +7,20 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from generators import base
-from generators.checkpoints import Checkpoint
-from generators.denoiser import Denoiser, original_timesteps
-from generators.networks.diffusion.pixel_unet import load_pixel_unet
+from generators.denoiser import original_timesteps
+from generators.pixel_denoiser import PixelDenoiser, PixelDenoiserParameters
 from generators.registry import register
 
 
 @register("ddim")
-class DDIM(Denoiser):
+class DDIM(PixelDenoiser):
     title = "DDIM"
-    licence = "Apache-2.0"
 
-    class Parameters(base.Parameters):
-        """`None` means: as the checkpoint's own scheduler configuration says, which is what users of diffusers get."""
-
-        steps: int = Field(50, ge=1, le=1000, description="denoising steps")
+    class Parameters(PixelDenoiserParameters):
         eta: float = Field(0.0, ge=0, le=1, description="0 is deterministic, 1 has the variance of DDPM (equation 16)")
         clip_sample: bool | None = None  # clamp the predicted x_0 to [-1, 1] at every step
         set_alpha_to_one: bool | None = None  # the last step ends at alpha 1 rather than at the schedule's first alpha
         official: bool = False  # no clipping and a last alpha of 1, as ermongroup/ddim
-        strength: float = Field(0.5, gt=0, le=1, description="edit: the part of the schedule that the noise reaches")
-
-    @classmethod
-    def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> DDIM:
-        return cls(*load_pixel_unet(checkpoint), device, dtype)
 
     def scheduler(self, settings: Parameters) -> Any:
         from diffusers import DDIMScheduler

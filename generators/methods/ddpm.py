@@ -7,30 +7,20 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
-from generators import base
-from generators.checkpoints import Checkpoint
-from generators.denoiser import Denoiser, original_timesteps
-from generators.networks.diffusion.pixel_unet import load_pixel_unet
+from generators.denoiser import original_timesteps
+from generators.pixel_denoiser import PixelDenoiser, PixelDenoiserParameters
 from generators.registry import register
 
 
 @register("ddpm")
-class DDPM(Denoiser):
+class DDPM(PixelDenoiser):
     title = "DDPM"
-    licence = "Apache-2.0"
 
-    class Parameters(base.Parameters):
-        """`None` means: as the checkpoint's own scheduler configuration says, which is what users of diffusers get."""
-
+    class Parameters(PixelDenoiserParameters):
         steps: int = Field(1000, ge=1, le=1000, description="denoising steps")
         variance_type: Literal["fixed_small", "fixed_large"] | None = None
         clip_sample: bool | None = None  # clamp the predicted x_0 to [-1, 1] at every step
         official: bool = False  # fixed_large and clipping, as ermongroup/ddim and hojonathanho/diffusion sample 256 px
-        strength: float = Field(0.5, gt=0, le=1, description="edit: the part of the schedule that the noise reaches")
-
-    @classmethod
-    def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> DDPM:
-        return cls(*load_pixel_unet(checkpoint), device, dtype)
 
     @property
     def learned_variance(self) -> bool:

@@ -8,36 +8,24 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 
-from generators import base
-from generators.checkpoints import Checkpoint
-from generators.denoiser import Denoiser, Predict, original_timesteps
+from generators.denoiser import Predict, original_timesteps
 from generators.errors import InputError
-from generators.networks.diffusion.pixel_unet import load_pixel_unet
+from generators.pixel_denoiser import PixelDenoiser, PixelDenoiserParameters
 from generators.registry import register
 
 RUNGE_KUTTA_STEPS = 3  # before the fourth-order multistep has the predictions that it needs
 
 
 @register("pndm")
-class PNDM(Denoiser):
+class PNDM(PixelDenoiser):
     title = "PNDM"
-    licence = "Apache-2.0"
 
-    class Parameters(base.Parameters):
-        """`None` means: as the checkpoint's own scheduler configuration says, which is what users of diffusers get."""
-
-        steps: int = Field(50, ge=1, le=1000, description="denoising steps")
+    class Parameters(PixelDenoiserParameters):
         skip_prk_steps: bool | None = None  # begin with multistep at once, rather than with three Runge-Kutta steps of four calls
         set_alpha_to_one: bool | None = None  # the last step ends at alpha 1 rather than at the schedule's first alpha
         official: bool = False  # luping-liu/PNDM: the schedule one step later, ending at its first alpha
         method: Literal["F-PNDM", "S-PNDM", "DDIM"] = "F-PNDM"  # official: fourth order, second order, first order
-        strength: float = Field(0.5, gt=0, le=1, description="edit: the part of the schedule that the noise reaches")
-
-    @classmethod
-    def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> PNDM:
-        return cls(*load_pixel_unet(checkpoint), device, dtype)
 
     def scheduler(self, settings: Parameters) -> Any:
         from diffusers import PNDMScheduler

@@ -14,6 +14,7 @@ from torch import nn
 from ntf_model.data.data import Item
 from ntf_model.errors import InputError
 from ntf_model.networks import clip
+from ntf_model.networks.frozen import FrozenFeatures
 from ntf_model.networks.weights import read_state
 from ntf_model.recipes.baseline import Baseline, BaselineConfig, Batch
 from ntf_model.recipes.transforms import CLIP, BlurJpeg, Preprocess, flip, random_crop, resize_shorter
@@ -44,22 +45,17 @@ class Ojha2023Config(BaselineConfig):
     tower: Tower = Tower()
 
 
-class CLIPClassifier(nn.Module):
+class CLIPClassifier(FrozenFeatures):
     """`model` gives features `[N, embedding]`, not normalised; `fc` one logit. Only `fc` learns."""
 
     def __init__(self, tower: nn.Module):
-        super().__init__()
-        self.model = tower.requires_grad_(False)
-        self.fc = nn.Linear(tower.config.projection_dim, 1)
+        super().__init__(tower, tower.config.projection_dim)
         nn.init.normal_(self.fc.weight, std=0.02)
         nn.init.zeros_(self.fc.bias)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             return self.model(images).image_embeds
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.fc(self.features(images))
 
 
 @register_detector("ojha2023")

@@ -15,8 +15,9 @@ from torch import nn
 
 from ntf_model.data.data import DetectionData, DetectionSplits
 from ntf_model.data.loader import batches_of
-from ntf_model.detector import DetectorConfig, Progress, best_device, silent
+from ntf_model.detector import DetectorConfig, Progress, TrainingRun, best_device
 from ntf_model.errors import InputError
+from ntf_model.networks.frozen import FrozenFeatures
 from ntf_model.networks.weights import load_into
 from ntf_model.recipes.network import NetworkDetector
 from ntf_model.recipes.transforms import IMAGENET, Preprocess
@@ -42,12 +43,8 @@ class ProbeConfig(DetectorConfig):
     strengths: tuple[float, ...] = Field((1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0), min_length=1)
 
 
-class Probe(nn.Module):
+class Probe(FrozenFeatures):
     """`model` gives features; `fc`, with the features' standardisation folded in, one logit."""
-
-    def __init__(self, model: nn.Module, width: int):
-        super().__init__()
-        self.model, self.fc = model.requires_grad_(False), nn.Linear(width, 1)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """`[N, C]`: the model's pooled output where it has one, else its first token."""
@@ -55,9 +52,6 @@ class Probe(nn.Module):
             out = self.model(pixel_values=images)
         pooled = getattr(out, "pooler_output", None)
         return out.last_hidden_state[:, 0] if pooled is None else pooled.flatten(1)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.fc(self.features(images))
 
 
 @register_detector("probe")
@@ -92,26 +86,16 @@ class FeatureProbe(NetworkDetector):
         return Preprocess(crop=self.config.size, stats=self.stats)
 
     @classmethod
-    def fit(
-        cls,
-        splits: DetectionSplits,
-        config: Any = None,
-        output: Path | None = None,
-        *,
-        resume: bool = False,
-        device: str | torch.device | None = None,
-        on_progress: Progress = silent,
-    ) -> Self:
+    def train(cls, splits: DetectionSplits, config: ProbeConfig, run: TrainingRun) -> Self:
         """Every picture goes through the model once, so there is nothing to resume."""
-        config = config or cls.Config()
         with Meter() as meter:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(config.seed)
-                detector = cls(config, cls.build(config), best_device(device), _stats(config))
-            measured = detector._fit_head(splits, on_progress)
-        if output:
-            detector.save_pretrained(output)
-            write_run(output, splits, config, {**measured, "seconds": meter.seconds, "peak_memory": meter.peak_memory})
+                detector = cls(config, cls.build(config), best_device(run.device), _stats(config))
+            measured = detector._fit_head(splits, run.on_progress)
+        if run.output:
+            detector.save_pretrained(run.output)
+            write_run(run.output, splits, config, {**measured, "seconds": meter.seconds, "peak_memory": meter.peak_memory})
         return detector
 
     def _fit_head(self, splits: DetectionSplits, on_progress: Progress) -> dict[str, float]:

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from ntf_model.data.data import REAL, DetectionData, DetectionSplits
-from ntf_model.detector import Progress, silent
+from ntf_model.detector import Progress, TrainingRun, silent
 from ntf_model.errors import InputError, counted
 from ntf_model.judging.bootstrap import Measure, bootstrap_counts, resample, with_interval
 from ntf_model.judging.evaluate import Evaluation, evaluate
@@ -153,7 +153,7 @@ def ablate(
         else:
             detector = _trained(part, settings, folder, device)
             if detector is None:
-                detector = NTFDetector.fit(part, settings, folder, resume=True, device=device, stage1=stage1.get(key))
+                detector = NTFDetector.train(part, settings, TrainingRun(folder, resume=True, device=device), stage1.get(key))
             evaluation = evaluate(detector, splits.test, part.validation, bootstrap=0)
             evaluation.save(folder / EVALUATION_FILE)
         if (folder / STAGE1_FOLDER).is_dir():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import nn
 
 from ntf_model.data.data import DetectionSplits
 from ntf_model.data.loader import keep_decoded
-from ntf_model.detector import Detection, Detector, Progress, best_device, parse_settings, silent
+from ntf_model.detector import Detection, Detector, TrainingRun, best_device, parse_settings
 from ntf_model.judging.metrics import best_threshold
 from ntf_model.networks.weights import load_into, without_prefix
 from ntf_model.ntf.config import NTFConfig, preset
@@ -43,31 +43,20 @@ class NTFDetector(Detector):
         self.trace = None if trace is None else trace.detach().cpu().numpy()
 
     @classmethod
-    def fit(
-        cls,
-        splits: DetectionSplits,
-        config: NTFConfig | None = None,
-        output: Path | None = None,
-        *,
-        resume: bool = False,
-        device: str | torch.device | None = None,
-        on_progress: Progress = silent,
-        stage1: Path | None = None,
-    ) -> NTFDetector:
+    def train(cls, splits: DetectionSplits, config: NTFConfig, run: TrainingRun, stage1: Path | None = None) -> Self:
         """Both stages. `stage1` is the folder `stage1` of an earlier run whose trace is taken over instead of learning it again.
 
-        With `output`: `config.json` and `model.safetensors`, the same for stage 1 under `stage1/`, `run.json`, `metrics.json`,
+        With `run.output`: `config.json` and `model.safetensors`, the same for stage 1 under `stage1/`, `run.json`, `metrics.json`,
         `tensorboard/`, and `checkpoint/` while it runs. Under `accelerate launch` every process calls this.
         """
-        config = config or NTFConfig()
         splits = splits._replace(train=keep_decoded(splits.train), validation=keep_decoded(splits.validation))  # for both stages
-        accelerator = make_accelerator(config.mixed_precision, device)
+        accelerator = make_accelerator(config.mixed_precision, run.device)
         with own_random_numbers(accelerator, config.seed):
-            options: dict[str, Any] = {"resume": resume, "on_progress": on_progress}
+            options: dict[str, Any] = {"resume": run.resume, "on_progress": run.on_progress}
             history: list[dict[str, Any]] = []
             teacher = trace = None
             if config.stage2.from_stage1:
-                teacher, history = _teacher(splits, config, accelerator, output, stage1, options)
+                teacher, history = _teacher(splits, config, accelerator, run.output, stage1, options)
                 trace = find_trace(teacher, splits.train, config, accelerator.device)
             if teacher is not None and config.stage2.student == "teacher":
                 network = DetectionNetwork.from_trace(teacher, config.stage2.freeze_encoder)
@@ -77,14 +66,14 @@ class NTFDetector(Detector):
             torch.manual_seed(config.seed + 1)  # the same stage 2 whether stage 1 was trained, resumed or taken over
             for head in (network.aux, network.classifier):
                 head.apply(lambda layer: layer.reset_parameters() if isinstance(layer, nn.Linear) else None)
-            detection, best = learn_detection(network, trace, splits, config, accelerator, output, **options)
+            detection, best = learn_detection(network, trace, splits, config, accelerator, run.output, **options)
         detector = cls(network, None if trace is None else trace.prototype, config, 0.5, accelerator.device)
         scores = predict_data(network, splits.validation, config, accelerator.device).probability
         detector.threshold = best_threshold(splits.validation.labels, scores)
-        if output and accelerator.is_main_process:
-            detector.save_pretrained(output)
+        if run.output and accelerator.is_main_process:
+            detector.save_pretrained(run.output)
             metrics = {"stage1": history, "stage2": detection, "best": best, "threshold": detector.threshold}
-            write_run(output, splits, config, metrics)
+            write_run(run.output, splits, config, metrics)
         accelerator.wait_for_everyone()
         return detector
 

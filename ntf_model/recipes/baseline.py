@@ -7,7 +7,6 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -20,7 +19,7 @@ from torch import nn
 from ntf_model.data.data import DetectionData, DetectionSplits, Item, ItemDataset, items_of
 from ntf_model.data.loader import read_batches
 from ntf_model.data.sampling import BalancedBatches, Draw
-from ntf_model.detector import DetectorConfig, Progress, silent
+from ntf_model.detector import DetectorConfig, TrainingRun
 from ntf_model.judging.evaluate import score_data
 from ntf_model.recipes.network import NetworkDetector
 from ntf_model.runs import CHECKPOINT_FOLDER, write_run
@@ -84,37 +83,28 @@ class Baseline(NetworkDetector):
         plain_step(optimizer, backward)
 
     @classmethod
-    def fit(
-        cls,
-        splits: DetectionSplits,
-        config: Any = None,
-        output: Path | None = None,
-        *,
-        resume: bool = False,
-        device: str | torch.device | None = None,
-        on_progress: Progress = silent,
-    ) -> Self:
+    def train(cls, splits: DetectionSplits, config: Any, run: TrainingRun) -> Self:
         """Trains with the weights of the epoch that has the highest AP on validation as the outcome.
 
-        `run.json` has the configuration as it was asked for. While the training runs, `checkpoint/` in `output` holds what `resume` goes
-        on from. Works under `accelerate launch` on several devices as it does on one.
+        `run.json` has the configuration as it was asked for. While the training runs, `checkpoint/` in `output` holds what a resumed run
+        goes on from. Works under `accelerate launch` on several devices as it does on one.
         """
-        config = config or cls.Config()
-        accelerator = make_accelerator(config.mixed_precision, device)
+        accelerator = make_accelerator(config.mixed_precision, run.device)
         with own_random_numbers(accelerator, config.seed), Meter() as meter:
             detector = cls(config, cls.build(config), accelerator.device)
             detector.begin(splits.train)
-            state, best = run_stage(detector._stage(splits, accelerator), accelerator, output, resume=resume, on_progress=on_progress)
+            stage = detector._stage(splits, accelerator)
+            state, best = run_stage(stage, accelerator, run.output, resume=run.resume, on_progress=run.on_progress)
         if best:  # there is none without an epoch
             restore_tensors(detector.network, best)
         detector.network.eval()
-        if output and accelerator.is_main_process:
-            detector.save_pretrained(output)
+        if run.output and accelerator.is_main_process:
+            detector.save_pretrained(run.output)
             epochs = [{**entry, "seconds": seconds} for entry, seconds in zip(state.history, state.seconds, strict=True)]
             best_epoch = state.best["epoch"] if state.best else None
             cost = {"seconds": sum(state.seconds), "peak_memory": meter.peak_memory}
-            write_run(output, splits, config, {"epochs": epochs, "best_epoch": best_epoch, **cost})
-            shutil.rmtree(output / CHECKPOINT_FOLDER / cls.name, ignore_errors=True)
+            write_run(run.output, splits, config, {"epochs": epochs, "best_epoch": best_epoch, **cost})
+            shutil.rmtree(run.output / CHECKPOINT_FOLDER / cls.name, ignore_errors=True)
         accelerator.wait_for_everyone()
         return detector
 

@@ -47,20 +47,12 @@ class Source:
     @cached_property
     def finals(self) -> dict[str, list[Row]]:
         """The finished fakes of each subset of the manifest."""
-        finals: dict[str, list[Row]] = {name: [] for name in self.manifest.subsets}
-        for row in self.rows:
-            if row.role == "final" and row.subset in finals:
-                finals[row.subset].append(row)
-        return finals
+        return self._rows_of("final", self.manifest.subsets)
 
     @cached_property
     def reals(self) -> dict[str, list[Row]]:
         """The images of each real source."""
-        reals: dict[str, list[Row]] = {name: [] for name in self.manifest.reals}
-        for row in self.rows:
-            if row.role == "real" and row.subset in reals:
-                reals[row.subset].append(row)
-        return reals
+        return self._rows_of("real", self.manifest.reals)
 
     @cached_property
     def rejected(self) -> dict[str, Counter[str]]:
@@ -99,6 +91,14 @@ class Source:
     def strips(self, groups: int, most: int = 4) -> int:
         """How many strips each of so many groups may show."""
         return max(1, min(most, ALL_STRIPS // max(1, groups)))
+
+    def _rows_of(self, role: str, names: Iterable[str]) -> dict[str, list[Row]]:
+        """The rows of a role, under each of the names of subsets or real sources."""
+        grouped: dict[str, list[Row]] = {name: [] for name in names}
+        for row in self.rows:
+            if row.role == role and row.subset in grouped:
+                grouped[row.subset].append(row)
+        return grouped
 
     def _features(self, role: str, subset: str) -> np.ndarray | None:
         """Features `[N, D]` of the images of a subset, read a batch at a time. None without a network or without images."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from flows import cli
 from flows.data import splits_of_store
 from flows.judging import evaluate_detector, train_detector
 from generators.demo.pictures import held_out_pictures
@@ -21,6 +20,7 @@ from pipelines.catalogue.registering import Registration, add_checkpoint
 from pipelines.manifest.load import load_manifest
 from pipelines.plan.plan import make_plan
 from pipelines.store import Store
+from tests.commands import run_ntf
 from tests.support import simswap_checkpoint, stylegan2_checkpoint, write_manifest
 
 SMALLEST = {"preset": "demo", "stage1": {"epochs": 1}, "stage2": {"epochs": 1}}
@@ -50,21 +50,14 @@ def workspace(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[list[str]], tuple[int, str]]]:
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], tuple[int, str]]:
     """Runs `ntf` with these words in this process; gives the exit code and what was said."""
-    monkeypatch.setenv("COLUMNS", "200")
 
     def run(words: list[str]) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["ntf", *words])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        said = capsys.readouterr()
-        return code, said.out + said.err
+        answer = run_ntf(words, monkeypatch, capsys)
+        return answer.code, answer.out + answer.err
 
-    yield run
+    return run
 
 
 def _fill(folder: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from flows import console
 from generators.training.train import RECIPES
-from tests.flows.conftest import Answer
+from tests.commands import Answer
 from tests.support import write_manifest
 
 Ntf = Callable[..., Answer]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from flows.cli import main
 from pipelines.build.build import run_build
 from pipelines.store import Store
+from tests.commands import run_ntf
 from tests.pipelines.store.conftest import _generators, manifest, store
 from tests.pipelines.store.fakes import edited, planned
 
@@ -26,18 +25,10 @@ def ntf(store: Store, manifest: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     (manifest.parent / "swapper.txt").write_text("9")
     run_build(planned(manifest), store, "cpu")
     monkeypatch.setenv("NTF_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("COLUMNS", "200")
 
     def run(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["ntf", *words])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        printed = capsys.readouterr()
-        return code, printed.out + printed.err
+        answer = run_ntf(words, monkeypatch, capsys)
+        return answer.code, answer.out + answer.err
 
     return run
 

@@ -14,7 +14,7 @@ from pipelines.audit import classify
 from pipelines.make.rows import Picture
 from pipelines.manifest.schema import Codec
 from pipelines.store import Row
-from tests.flows.conftest import Answer
+from tests.commands import Answer
 from tests.support import write_manifest
 
 Ntf = Callable[..., Answer]

@@ -12,7 +12,7 @@ import pytest
 
 from ntf_model.data.data import single_split
 from ntf_model.data.images import read_image
-from tests.flows.conftest import Answer
+from tests.commands import Answer
 from tests.ntf_model.conftest import write_folders
 
 Ntf = Callable[..., Answer]

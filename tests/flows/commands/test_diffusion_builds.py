@@ -18,7 +18,7 @@ from pipelines.catalogue.catalogue import Catalogue
 from pipelines.images import decode, fit
 from pipelines.manifest.load import load_manifest
 from pipelines.store import Row, Store
-from tests.flows.conftest import Answer
+from tests.commands import Answer
 from tests.generators.methods import tiny_diffusion as tiny
 from tests.support import diffface_checkpoints, write_manifest
 

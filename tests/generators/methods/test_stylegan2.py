@@ -17,16 +17,9 @@ from generators.errors import CheckpointError, InputError
 from generators.methods.stylegan2 import StyleGAN2
 from generators.networks.gan import stylegan2, stylegan2_layouts
 from tests.lookalikes import stand_in
+from tests.support import STYLEGAN2_CONFIG
 
-CONFIG = {
-    "z_dim": 12,
-    "c_dim": 0,
-    "w_dim": 16,
-    "img_resolution": 32,
-    "mapping_kwargs": {"num_layers": 2},
-    "channel_base": 256,
-    "channel_max": 16,
-}
+CONFIG = STYLEGAN2_CONFIG | {"z_dim": 12}
 SEEDS = [3, 2**40 + 1, 0, 7, 8, 9, 123456, 5]
 
 

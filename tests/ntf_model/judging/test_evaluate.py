@@ -24,7 +24,7 @@ class Roughness(Detector):
     name, title = "roughness", "Roughness"
 
     @classmethod
-    def fit(cls, splits, config=None, output=None, **options):
+    def train(cls, splits, config, run):
         return cls()
 
     def score(self, images: Sequence[np.ndarray]) -> np.ndarray:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ntf_model.data.data import DetectionSplits
+from ntf_model.detector import TrainingRun
 from ntf_model.errors import InputError
 from ntf_model.judging.metrics import auroc
 from ntf_model.ntf.config import PRESETS, NTFConfig, merge, preset
@@ -139,14 +140,14 @@ def test_a_damaged_checkpoint_is_refused(splits: DetectionSplits, tiny: NTFConfi
 
 
 def test_stage_1_is_taken_over(run: Path, splits: DetectionSplits, tiny: NTFConfig) -> None:
-    taken = NTFDetector.fit(splits, tiny, device="cpu", stage1=run / "stage1")
+    taken = NTFDetector.train(splits, tiny, TrainingRun(device="cpu"), stage1=run / "stage1")
     assert same(weights(taken), weights(NTFDetector.from_pretrained(run, device="cpu")))
     assert load_teacher(run / "stage1").hom[-1].out_features == tiny.projection_dim
 
 
 def test_a_frozen_encoder_stays_as_stage_1_left_it(run: Path, splits: DetectionSplits, tiny: NTFConfig, tmp_path: Path) -> None:
     config = merge(tiny, {"stage2": {"freeze_encoder": True}})
-    frozen = NTFDetector.fit(splits, config, tmp_path, device="cpu", stage1=run / "stage1")
+    frozen = NTFDetector.train(splits, config, TrainingRun(tmp_path, device="cpu"), stage1=run / "stage1")
     teacher = load_teacher(run / "stage1").encoder.state_dict()
     assert same(frozen.network.encoder.state_dict(), teacher)
     loaded = NTFDetector.from_pretrained(tmp_path, device="cpu")
@@ -169,7 +170,8 @@ def test_a_frozen_encoder_stays_as_stage_1_left_it(run: Path, splits: DetectionS
 )
 def test_every_option_trains(run: Path, splits: DetectionSplits, tiny: NTFConfig, stage2: dict) -> None:
     plain = NTFDetector.from_pretrained(run, device="cpu")
-    changed = NTFDetector.fit(splits, merge(tiny, {"stage2": {"epochs": 1, **stage2}}), device="cpu", stage1=run / "stage1")
+    settings = merge(tiny, {"stage2": {"epochs": 1, **stage2}})
+    changed = NTFDetector.train(splits, settings, TrainingRun(device="cpu"), stage1=run / "stage1")
     assert not same(weights(plain), weights(changed))
     assert np.isfinite(changed.distance(some_images(splits))).all()
 

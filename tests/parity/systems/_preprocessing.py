@@ -1,17 +1,40 @@
-"""What the cases of several detectors' preprocessing share."""
+"""What the cases of several systems share: choosing the check of a case, reading a release, and comparing pictures."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from ntf_model.detector import Detector
+from ntf_model.networks.weights import count_parameters, official_state
 from tests.parity.cases import Case
 
 ONE_LEVEL = 1 / 255
+Check = Callable[[Case], None]
+
+
+def check_by_key(checks: Mapping[str, Check], otherwise: Check) -> Check:
+    """A system's check of all its cases: the check of the first key that a case has in its configuration or among its arrays."""
+
+    def check(case: Case) -> None:
+        next((chosen for key, chosen in checks.items() if key in case.config or key in case.arrays), otherwise)(case)
+
+    return check
+
+
+def released_network(case: Case, kind: type[Detector], beside: Mapping[str, Any], name: str = "released.pth") -> Any:
+    """The detector from a file with the case's weights under "model" and what is `beside` them. Its size and keys are the official ones."""
+    weights = case.weights("net")
+    keys = weights.keys()
+    detector = released({"model": weights, **beside}, lambda file: kind.from_released(file, "cpu"), name)
+    assert count_parameters(detector.network) == case.config["params"]
+    assert official_state(detector.network, detector.official).keys() == keys
+    return detector
 
 
 def released(contents: Any, load: Any, name: str = "released.pth") -> Any:

@@ -7,30 +7,13 @@ import re
 import torch
 
 from ntf_model.baselines.wang2020 import Wang2020
-from ntf_model.networks.weights import count_parameters, official_state
 from ntf_model.recipes.transforms import BlurJpeg, blur, center_crop, jpeg, resize_shorter, to_tensor
 from tests.parity.cases import Case
-from tests.parity.systems._preprocessing import compare_pixels, compare_tensor, released
-
-
-def check(case: Case) -> None:
-    if "params" in case.config:
-        check_network(case)
-    elif "options" in case.config:
-        check_transform(case)
-    else:
-        check_augmentation(case)
+from tests.parity.systems._preprocessing import check_by_key, compare_pixels, compare_tensor, released_network
 
 
 def check_network(case: Case) -> None:
-    weights = case.weights("net")
-    detector = released(
-        {"model": weights, "optimizer": {"state": {}, "param_groups": []}, "total_steps": 0},
-        lambda file: Wang2020.from_released(file, "cpu"),
-    )
-    network = detector.network
-    assert count_parameters(network) == case.config["params"]
-    assert official_state(network, detector.official).keys() == weights.keys()
+    network = released_network(case, Wang2020, {"optimizer": {"state": {}, "param_groups": []}, "total_steps": 0}).network
     with torch.inference_mode():
         for name in case.facts["inputs"]:
             images = torch.from_numpy(case.input(name))
@@ -69,3 +52,6 @@ def check_augmentation(case: Case) -> None:
         checked += 1
     assert checked == len(case.arrays) - 1
     assert BlurJpeg().quality == (30, 100)
+
+
+check = check_by_key({"params": check_network, "options": check_transform}, otherwise=check_augmentation)

@@ -13,18 +13,7 @@ from ntf_model.networks import clip
 from ntf_model.networks.weights import count_parameters
 from ntf_model.recipes.transforms import CLIP, Preprocess
 from tests.parity.cases import Case
-from tests.parity.systems._preprocessing import compare_tensor, released
-
-
-def check(case: Case) -> None:
-    if "keys" in case.config:
-        check_layout(case)
-    elif "params" in case.config:
-        check_network(case)
-    elif "tensor" in case.arrays:
-        check_transform(case)
-    else:
-        check_threshold(case)
+from tests.parity.systems._preprocessing import check_by_key, compare_tensor, released
 
 
 def check_network(case: Case) -> None:
@@ -84,3 +73,6 @@ def check_threshold(case: Case) -> None:
         assert threshold == case.arrays[f"{trial}/threshold"]
         for at, name in ((threshold, "thr"), (0.5, "0.5")):
             assert np.allclose(accuracies(labels, scores, at), case.arrays[f"{trial}/racc_facc_acc_at_{name}"], atol=1e-12)
+
+
+check = check_by_key({"keys": check_layout, "params": check_network, "tensor": check_transform}, otherwise=check_threshold)

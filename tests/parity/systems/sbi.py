@@ -13,32 +13,15 @@ from torch import nn
 
 from ntf_model.baselines._sbi_sam import SAM, linear_decay
 from ntf_model.baselines.sbi import SelfBlendedImages
-from ntf_model.networks.weights import count_parameters, official_state
 from ntf_model.recipes.blending import RATIOS, BlendDraw, blend, hull_mask, soft_mask
 from ntf_model.recipes.faces import AROUND_BOX, AROUND_LANDMARKS, TEST_FACTORS, WIDE_FACTORS, box_of, crop_bounds, random_factors
 from tests.parity.cases import Case
-from tests.parity.systems._preprocessing import released
-
-
-def check(case: Case) -> None:
-    if "params" in case.config:
-        check_network(case)
-    elif "rho" in case.config:
-        check_sam(case)
-    elif "hull_mask" in case.arrays:
-        check_blend(case)
-    else:
-        check_crops(case)
+from tests.parity.systems._preprocessing import check_by_key, released_network
 
 
 def check_network(case: Case) -> None:
-    weights = case.weights("net")
-    detector = released(
-        {"model": weights, "optimizer": {}, "epoch": 0}, lambda file: SelfBlendedImages.from_released(file, "cpu"), "FFraw.tar"
-    )
+    detector = released_network(case, SelfBlendedImages, {"optimizer": {}, "epoch": 0}, "FFraw.tar")
     network = detector.network
-    assert count_parameters(network) == case.config["params"]
-    assert official_state(network, detector.official).keys() == weights.keys()
     with torch.inference_mode():
         images = torch.from_numpy(case.input("x"))
         logits = network(images)
@@ -145,3 +128,6 @@ def mlp(weights: dict[str, torch.Tensor]) -> nn.Sequential:
     network = nn.Sequential(*layers)
     network.load_state_dict(weights)
     return network
+
+
+check = check_by_key({"params": check_network, "rho": check_sam, "hull_mask": check_blend}, otherwise=check_crops)

@@ -18,17 +18,9 @@ from generators.images import imagenet_normalise
 from generators.methods.simswap import SimSwap
 from generators.networks.faces.arcface import ArcFace, identity_vectors, load_arcface
 from tests.parity.cases import Case
+from tests.parity.systems._preprocessing import check_by_key
 
 GREY_LEVEL = 1.0
-
-
-def check(case: Case) -> None:
-    if "module" in case.config:
-        check_generator(case)
-    elif "layers" in case.config:
-        check_arcface(case)
-    else:
-        check_pasteback(case)
 
 
 def upsampled(case: Case, size: int) -> torch.Tensor:
@@ -103,3 +95,6 @@ def check_pasteback(case: Case) -> None:
 
 def near(case: Case, name: str, got: np.ndarray) -> None:
     case.compare(name, got, atol=GREY_LEVEL)
+
+
+check = check_by_key({"module": check_generator, "layers": check_arcface}, otherwise=check_pasteback)

@@ -13,14 +13,7 @@ from ntf_model.networks.xception import plain_keys
 from ntf_model.recipes.faces import square_box
 from ntf_model.recipes.transforms import HALF, Preprocess
 from tests.parity.cases import Case
-from tests.parity.systems._preprocessing import compare_pixels, compare_tensor, released
-
-
-def check(case: Case) -> None:
-    if "params" in case.config:
-        check_network(case)
-    else:
-        check_preprocessing(case)
+from tests.parity.systems._preprocessing import check_by_key, compare_pixels, compare_tensor, released
 
 
 def check_network(case: Case) -> None:
@@ -63,3 +56,6 @@ def check_preprocessing(case: Case) -> None:
             minimum = int(match[4]) if match[4] else None
             boxes = [square_box(tuple(face), width, height, float(match[3] or 1.3), minimum) for face in case.arrays["faces_ltrb"]]
             assert np.array_equal(np.array(boxes), case.arrays[name]), f"{case.id} {name}"
+
+
+check = check_by_key({"params": check_network}, otherwise=check_preprocessing)

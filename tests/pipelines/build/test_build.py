@@ -23,16 +23,12 @@ from pipelines.build.shares import run_shards
 from pipelines.errors import CheckFailed
 from pipelines.images import decode
 from pipelines.make import rejections
-from pipelines.manifest.load import load_manifest
-from pipelines.plan.plan import Plan, make_plan
+from pipelines.plan.plan import Plan
 from pipelines.store import Row, Store
+from tests.pipelines.build.conftest import planned
 from tests.support import simswap_checkpoint, write_manifest
 
 ROOT = Path(__file__).parents[3]
-
-
-def planned(path: Path) -> Plan:
-    return make_plan(load_manifest(path))
 
 
 @pytest.fixture
@@ -126,14 +122,10 @@ def test_a_missing_checkpoint_is_named_before_anything_is_written(tmp_path: Path
     assert not (tmp_path / "store").exists()
 
 
-def test_a_truncated_checkpoint_is_named_and_leaves_no_version(tmp_path: Path, manifest_data: dict[str, Any]) -> None:
-    whole = Path(manifest_data["checkpoints"]["sg2"]["file"]).read_bytes()
-    cut = tmp_path / "cut.safetensors"
-    cut.write_bytes(whole[: len(whole) // 2])
-    manifest_data["checkpoints"]["sg2"]["file"] = str(cut)
+def test_a_truncated_checkpoint_is_named_and_leaves_no_version(tmp_path: Path, manifest_of_a_cut_checkpoint: Path) -> None:
     store = Store(tmp_path / "store", "tiny")
     with pytest.raises(InputError, match=r"cut\.safetensors"):
-        run_build(planned(write_manifest(tmp_path / "m.yaml", manifest_data)), store, "cpu")
+        run_build(planned(manifest_of_a_cut_checkpoint), store, "cpu")
     assert not store.exists()
 
 

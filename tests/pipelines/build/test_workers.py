@@ -14,17 +14,12 @@ import pytest
 
 from generators.errors import InputError
 from pipelines.build.build import Build, run_build, status
-from pipelines.manifest.load import load_manifest
-from pipelines.plan.plan import Plan, make_plan
 from pipelines.store import Store
+from tests.pipelines.build.conftest import planned
 from tests.support import write_manifest
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
-
-
-def planned(path: Path) -> Plan:
-    return make_plan(load_manifest(path))
 
 
 def workers_of(process: int) -> list[int]:
@@ -54,14 +49,10 @@ def test_two_workers_make_what_one_makes_even_if_one_is_killed(tmp_path: Path, m
     assert workers_of(os.getpid()) == []
 
 
-def test_wrong_input_ends_the_build_and_its_workers(tmp_path: Path, manifest_data: dict[str, Any]) -> None:
-    whole = Path(manifest_data["checkpoints"]["sg2"]["file"]).read_bytes()
-    cut = tmp_path / "cut.safetensors"
-    cut.write_bytes(whole[: len(whole) // 2])
-    manifest_data["checkpoints"]["sg2"]["file"] = str(cut)
+def test_wrong_input_ends_the_build_and_its_workers(tmp_path: Path, manifest_of_a_cut_checkpoint: Path) -> None:
     store = Store(tmp_path / "store", "tiny")
     with pytest.raises(InputError, match=r"cut\.safetensors"):
-        run_build(planned(write_manifest(tmp_path / "m.yaml", manifest_data)), store, "cpu,cpu")
+        run_build(planned(manifest_of_a_cut_checkpoint), store, "cpu,cpu")
     assert not store.exists()
     assert workers_of(os.getpid()) == []
 
