@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from generators.checkpoints.folders import folder_files
 from generators.errors import CheckpointError
 
 
@@ -36,13 +37,16 @@ class Checkpoint:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file's bytes; for a folder, of the sorted list of its files' relative names and sha256."""
+    """Hex sha256 of a file's bytes; for a folder, that of the files that are read of it, as `sha256_of_listing` makes it."""
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-        listing = "".join(f"{file.relative_to(path).as_posix()} {sha256_of(file)}\n" for file in files)
-        return hashlib.sha256(listing.encode()).hexdigest()
+        return sha256_of_listing({name: sha256_of(path / name) for name in folder_files(path)})
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror}", "Check the path and its permissions") from None
+
+
+def sha256_of_listing(files: Mapping[str, str]) -> str:
+    """The sha256 of a folder: that of the sorted list of its files, relative name and hex sha256 on each line."""
+    return hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in sorted(files.items())).encode()).hexdigest()

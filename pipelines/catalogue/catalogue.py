@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from generators.checkpoints import Checkpoint
 from generators.errors import CheckpointError, InputError
 from pipelines.catalogue.identity import cached_sha256
+from pipelines.catalogue.lock import LOCK_FILE, read_lock
 from pipelines.manifest import yaml_lines
 
 REGISTERED_FILE = "registered.yaml"
@@ -27,7 +28,9 @@ class CheckpointEntry(BaseModel):
     """One checkpoint.
 
     `file` is relative to the checkpoint folder, and may name a folder as diffusers saves one; `package` names a file that ships with this
-    project. `url` or `hub` say where it comes from; `how` says it where neither can (an archive, a form to fill in).
+    project. `ntf fetch` gets it from `url`, then from the `mirrors`, or from the Hub's repository `hub`. With `member`, `url` is a zip
+    archive and `member` the end of the path in it. `how` says what a person does where no program can: on which `page`, and what then.
+    `marks` are names of tensors (or, with a dot at the end, beginnings of names) that such a file has, whatever it is called.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,8 +39,15 @@ class CheckpointEntry(BaseModel):
     file: str | None = None
     package: str | None = None
     url: str | None = None
+    mirrors: tuple[str, ...] = ()
+    member: str | None = None
     hub: str | None = None
+    revision: str | None = None  # of `hub`: a commit. If not given, the newest one at the first fetch, which lock.yaml then holds
+    variant: str | None = None  # of the weights in `hub`, such as fp16
+    page: str | None = None
     how: str | None = None
+    marks: tuple[str, ...] = ()
+    size: int | None = Field(None, gt=0)  # bytes, where they are known
     form: str | None = None
     resolution: int | None = None
     trained_on: str | None = None
@@ -51,14 +61,23 @@ class CheckpointEntry(BaseModel):
     def _one_place(self) -> CheckpointEntry:
         if (self.file is None) == (self.package is None):
             raise ValueError("give either `file` or `package`")
+        if self.member is not None and self.url is None:
+            raise ValueError("`member` needs the `url` of a zip archive")
         return self
+
+    @property
+    def is_fetchable(self) -> bool:
+        """Whether `ntf fetch` can get it. If not, a person must."""
+        return bool(self.url or self.hub)
 
     @property
     def origin(self) -> str:
         """Where a person gets it, in one phrase."""
         if self.hub:
-            return f"hf download {self.hub} --local-dir <checkpoints>/{self.file}"
-        return self.how or self.url or "this project"
+            return f"https://huggingface.co/{self.hub}"
+        if self.url:
+            return f"{self.url}, {self.member} in it" if self.member else self.url
+        return ": ".join(filter(None, (self.page, self.how))) or "this project"
 
 
 @dataclass(frozen=True)
@@ -67,6 +86,8 @@ class Catalogue:
 
     entries: Mapping[str, CheckpointEntry]
     folder: Path
+    locked: Mapping[str, str] = field(default_factory=dict)  # what was fetched: `file` to its sha256
+    _known: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)  # sha256 by name, asked for before
 
     @classmethod
     def shipped(cls, folder: Path | None = None) -> Catalogue:
@@ -74,10 +95,11 @@ class Catalogue:
         `checkpoints` in the current directory."""
         folder = folder or Path(os.environ.get("NTF_CHECKPOINTS", "checkpoints"))
         registered = folder / REGISTERED_FILE
-        return cls({**_shipped_entries(), **(_read_entries(registered) if registered.is_file() else {})}, folder)
+        entries = {**_shipped_entries(), **(_read_entries(registered) if registered.is_file() else {})}
+        return cls(entries, folder, {file: locked.sha256 for file, locked in read_lock(folder).items()})
 
     def joined(self, more: Mapping[str, CheckpointEntry]) -> Catalogue:
-        return Catalogue({**self.entries, **more}, self.folder)
+        return Catalogue({**self.entries, **more}, self.folder, self.locked)
 
     def path(self, name: str) -> Path:
         """Where the checkpoint lies, whether it is there or not."""
@@ -95,13 +117,30 @@ class Catalogue:
         return [part for part in names if not self.path(part).exists()]
 
     def sha256(self, name: str) -> str:
-        """The sha256 of the file, from the cache where the file has not changed. CheckpointError if it is not the one in the catalogue."""
-        sha256 = cached_sha256(self.path(name))
-        stated = self.entries[name].sha256
-        if stated and sha256 != stated:
+        """The sha256 of the file, or of the files of a folder that are read. A catalogue asks for it once, so making images never does.
+
+        CheckpointError if it is not the one that the entry states, or not what was fetched (`lock.yaml`).
+        """
+        if name not in self._known:
+            self._known[name] = self._checked_sha256(name)
+        return self._known[name]
+
+    def stated_sha256(self, name: str) -> str | None:
+        """The sha256 that the checkpoint must have: as its entry says, or as it was when it was fetched; None if neither is known."""
+        return self.entries[name].sha256 or self.locked.get(str(self.entries[name].file))
+
+    def _checked_sha256(self, name: str) -> str:
+        sha256, entry, path = cached_sha256(self.path(name)), self.entries[name], self.path(name)
+        if entry.sha256 and sha256 != entry.sha256:
             raise CheckpointError(
-                f"{self.path(name)} is not the checkpoint {name}: its sha256 begins {sha256[:12]}, the catalogue says {stated[:12]}",
+                f"{path} is not the checkpoint {name}: its sha256 begins {sha256[:12]}, the catalogue says {entry.sha256[:12]}",
                 "Fetch it again, or list it under a name of its own",
+            )
+        locked = self.locked.get(str(entry.file))
+        if locked and sha256 != locked:
+            raise CheckpointError(
+                f"{path} is not what was fetched: its sha256 begins {sha256[:12]}, {LOCK_FILE} says {locked[:12]}",
+                f"Remove it and fetch it again, or take its lines out of {self.folder / LOCK_FILE} if it was changed on purpose",
             )
         return sha256
 

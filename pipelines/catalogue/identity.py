@@ -4,39 +4,62 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from generators.checkpoints import sha256_of
+from generators.checkpoints import sha256_of, sha256_of_listing
+from generators.checkpoints.folders import folder_files
 from generators.errors import CheckpointError
 from pipelines.files import cache_folder, write_cache
 
 
 def cached_sha256(path: Path) -> str:
-    """`sha256_of(path)`, remembered by size and modification time: a 4 GB checkpoint is read once, not at every plan."""
-    return sha256_of(path) if path.is_dir() else cached_sha256s([path])[0]
+    """`sha256_of(path)`, of a file or a folder, remembered by size and modification time: a 4 GB checkpoint is read once, not at every
+    plan. Of a folder only the files that are read count, so a README or the notes of a download change nothing."""
+    if not path.is_dir():
+        return cached_sha256s([path])[0]
+    names = folder_files(path)
+    return sha256_of_listing(dict(zip(names, cached_sha256s([path / name for name in names]), strict=True)))
+
+
+def remember(sums: Mapping[Path, str]) -> None:
+    """Notes the sha256 of files that was taken while they were written, so that they are not read again for it."""
+    _note({os.path.abspath(path): [*_stamp(path.stat()), digest] for path, digest in sums.items()})
 
 
 def cached_sha256s(paths: Sequence[Path]) -> list[str]:
     """`cached_sha256` of many files, with the cache read and written once for all of them. CheckpointError if one cannot be read."""
-    cache_file = cache_folder() / "sha256.json"
-    known, fresh = _read_cache(cache_file), False
+    known = _read_cache(_cache_file())
+    fresh: dict[str, list[Any]] = {}
     sums = []
     for path in paths:
         try:
             status = path.stat()
         except OSError as error:
             raise CheckpointError(f"cannot read {path}: {error.strerror}", "Run `ntf plan` to see where it comes from") from None
-        key, stamp = os.path.abspath(path), [status.st_size, status.st_mtime_ns]
-        if known.get(key, [None])[:2] != stamp:
-            known[key] = [*stamp, sha256_of(path)]
-            fresh = True
-        sums.append(known[key][2])
+        key, stamp = os.path.abspath(path), _stamp(status)
+        noted = fresh.get(key) or known.get(key) or [None]
+        if noted[:2] != stamp:
+            noted = fresh[key] = [*stamp, sha256_of(path)]
+        sums.append(noted[2])
     if fresh:
-        write_cache(cache_file, known)
+        _note(fresh)
     return sums
+
+
+def _note(entries: Mapping[str, list[Any]]) -> None:
+    """Adds to the cache as it is now: another process may have added to it since it was read."""
+    write_cache(_cache_file(), {**_read_cache(_cache_file()), **entries})
+
+
+def _cache_file() -> Path:
+    return cache_folder() / "sha256.json"
+
+
+def _stamp(status: os.stat_result) -> list[int]:
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _read_cache(file: Path) -> dict[str, list[Any]]:
