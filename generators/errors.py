@@ -1,18 +1,10 @@
-"""The error that a person can fix."""
+"""The errors that a person can fix."""
 
 from __future__ import annotations
 
+from foreign.errors import InputError
 
-class InputError(ValueError):
-    """Something given to us is wrong: a file, a key, a value.
-
-    `message` is one line that names the thing and says what is wrong with it. `fix` says what to do about it. The command line prints both
-    and ends with exit code 2, without a traceback.
-    """
-
-    def __init__(self, message: str, fix: str = ""):
-        super().__init__(f"{message}. {fix}" if fix else message)
-        self.message, self.fix = message, fix
+__all__ = ["CheckpointError", "InputError"]
 
 
 class CheckpointError(InputError):

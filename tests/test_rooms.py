@@ -16,10 +16,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "manifests": set(),
-    "generators": set(),
-    "ntf_model": set(),
-    "pipelines": {"generators"},
-    "flows": {"generators", "pipelines", "ntf_model", "manifests"},
+    "foreign": set(),
+    "generators": {"foreign"},
+    "ntf_model": {"foreign"},
+    "pipelines": {"foreign", "generators"},
+    "flows": {"foreign", "generators", "pipelines", "ntf_model", "manifests"},
 }
 
 

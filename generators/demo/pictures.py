@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from foreign.pictures import SUFFIXES, read_image
 from generators.errors import InputError
 from generators.seeding import numpy_rng
 
@@ -94,21 +95,17 @@ def held_out_pictures(collection: Collection) -> list[Picture]:
 
 
 def pictures_in(folder: Path, size: int) -> list[Picture]:
-    """The images of a user's folder (PNG, JPEG, WebP; subfolders too, sorted by path), the short side of each reduced to `size` pixels.
+    """The images of a user's folder (subfolders too, sorted by path), the short side of each reduced to `size` pixels.
 
     The photograph is the path inside the folder, the identity the subfolder if there is one. Raises InputError if there are none, or
     naming the first that cannot be read or is smaller than `size`.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp"})
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
-        raise InputError(f"there are no PNG, JPEG or WebP images in {folder}", "Give a folder of images to learn from")
+        raise InputError(f"there are no images in {folder}", "Give a folder of images to learn from")
     pictures = []
     for path in paths:
-        try:
-            with Image.open(path) as opened:
-                image = opened.convert("RGB")
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise InputError(f"{path} is not an image that can be read ({error})", "Fix or remove it") from None
+        image = Image.fromarray(read_image(path))
         if min(image.size) < size:
             raise InputError(
                 f"{path} is {image.width} x {image.height} px, smaller than {size} px", "Remove it, or train at a smaller size"

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ntf_model.errors import InputError
+from foreign import pictures
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"})
-MAX_PIXELS = 100_000_000  # a 10,000 px square; beyond it a file is taken for a decompression bomb
+IMAGE_SUFFIXES = pictures.SUFFIXES
 
 
 def read_image(source: Path | bytes, name: str = "") -> np.ndarray:
-    """A picture as `uint8` RGB `[H, W, 3]`, turned upright as its EXIF says; the first frame of an animation; alpha is dropped.
+    """A picture as `uint8` RGB `[H, W, 3]`, by the one decoder of the project (`foreign.pictures.decode_fully` says how).
 
     `source` is a file or its bytes; `name` is what an error calls it. Raises InputError if it is not a whole, readable picture.
     """
-    name = name or (str(source) if isinstance(source, Path) else "the picture")
-    try:
-        with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise InputError(
-                    f"{name} has {picture.width} x {picture.height} pixels, more than is read", "Scale it down or leave it out"
-                )
-            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    except FileNotFoundError:
-        raise InputError(f"there is no file {name}", "Check the path") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{name} cannot be read as a picture ({_reason(error)})", "Replace it or leave it out") from None
+    data = pictures.read_bytes(source) if isinstance(source, Path) else source
+    return pictures.decode(data, name or (str(source) if isinstance(source, Path) else "the picture"))
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -75,9 +60,3 @@ def jpeg_compress(image: np.ndarray, quality: int) -> np.ndarray:
     _, encoded = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
     decoded: Any = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     return np.ascontiguousarray(decoded[..., ::-1])
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "its format is unknown"
-    return str(error).strip().split("\n", 1)[0] or type(error).__name__

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from foreign.pictures import decode_pil
 from ntf_model.data.data import FAKE, REAL, SPLIT_FOLDERS, DetectionData, DetectionSplits, Item, from_folders
 from ntf_model.data.images import IMAGE_SUFFIXES, read_image
 from ntf_model.errors import InputError
@@ -109,6 +110,10 @@ def from_huggingface(name: str, *, revision: str | None = None, **columns: Any) 
         raise InputError(
             f"the dataset {name} cannot be read ({str(error).splitlines()[0]})", "Check its name, or download it first"
         ) from None
+    # Left as bytes for our own decoder: the library would try every format that Pillow knows.
+    for split, rows in loaded.items():
+        for column in [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]:
+            loaded[split] = loaded[split].cast_column(column, datasets.Image(decode=False))
     return from_rows(loaded, **columns)
 
 
@@ -231,7 +236,7 @@ def _picture(value: Any, name: str) -> np.ndarray:
     if isinstance(value, bytes):
         return read_image(value, name)
     if isinstance(value, Image.Image):
-        return np.asarray(value.convert("RGB"))
+        return decode_pil(value, name)
     if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3 and value.shape[2] == 3:
         return value
     raise InputError(f"{name} is no picture but {type(value).__name__}", "The image column must hold pictures")

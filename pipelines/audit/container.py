@@ -5,19 +5,18 @@ They are read from the file's own structure. No pixel is decoded.
 
 from __future__ import annotations
 
-import io
 import struct
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from generators.errors import InputError
+from foreign.errors import InputError
+from foreign.pictures import FORMAT_NAMES, opened
+from foreign.text import reason
 from pipelines.audit.families import DIMENSIONS, ENCODER, FILE_FAMILIES, FORMAT, METADATA, SIZE, Family
 from pipelines.audit.jpeg import read_jpeg
 from pipelines.audit.metadata import metadata
 from pipelines.audit.png import Png, read_png
-from pipelines.images import FORMATS
 
 WEBP_METADATA = {b"EXIF": "exif", b"XMP ": "xmp", b"ICCP": "icc"}
 
@@ -35,9 +34,9 @@ class Container:
 def read_container(data: bytes, name: str, suffix: str = "") -> Container:
     """The features of an encoded image. `suffix` is the ending of the file's name, if it is a file. InputError if it is no image."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            form, mode, (width, height) = opened.format, opened.mode, opened.size
-            compression = str(opened.info.get("compression", "")) if form == "TIFF" else None
+        with opened(data, name) as picture:
+            form, mode, (width, height) = picture.format, picture.mode, picture.size
+            compression = str(picture.info.get("compression", "")) if form == "TIFF" else None
         png = read_png(data, height) if form == "PNG" else None
         if png is not None:
             own = {METADATA: png.metadata, ENCODER: png.encoder}
@@ -47,8 +46,10 @@ def read_container(data: bytes, name: str, suffix: str = "") -> Container:
             own = _read_webp(data, width * height)
         else:
             own = {ENCODER: {"compression": compression}}
-    except Exception as error:  # PIL's decoders raise whatever they like
-        raise InputError(f"{name} is not an image that can be read ({error})", f"Use {', '.join(FORMATS)}, or remove it") from None
+    except InputError:
+        raise
+    except Exception as error:  # damaged structure, which is told by struct, zlib or an index that is not there
+        raise InputError(f"{name} is not an image that can be read ({reason(error)})", f"Use {FORMAT_NAMES}, or remove it") from None
     dimensions: Family = {"width": width, "height": height, "pixels": width * height, "aspect": width / height}
     dimensions["whole_blocks"] = float(width % 8 == 0) + 2 * float(height % 8 == 0)
     common: dict[str, Family] = {DIMENSIONS: dimensions, FORMAT: {"format": form, "mode": mode, "suffix": suffix.lower()}}

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
-from generators.errors import InputError
+from foreign.pictures import opened, orientation_of
 from generators.seeding import numpy_rng
-from pipelines.images import FORMATS, decode, fit
+from pipelines.images import decode, fit, read_bytes
 from pipelines.manifest.schema import Parity, Recompression
 
 CHROMA = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
@@ -61,18 +61,15 @@ class History:
 @lru_cache(maxsize=4096)
 def read_history(file: Path) -> History:
     """The past of an image file, from its header. InputError if it is no image."""
-    try:
-        with Image.open(file, formats=FORMATS) as opened:
-            width, height = opened.size
-            if opened.getexif().get(0x0112, 1) >= 5:  # lying on its side
-                width, height = height, width
-            if not isinstance(opened, JpegImagePlugin.JpegImageFile):
-                return History(height, width)
-            tables = tuple(tuple(min(255, step) for step in opened.quantization[number]) for number in sorted(opened.quantization))
-            sampling = JpegImagePlugin.get_sampling(opened)
-            return History(height, width, tables, sampling if sampling in CHROMA else 0)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{file} is not an image that can be read ({error})", f"Use {', '.join(FORMATS)}, or remove it") from None
+    with opened(read_bytes(file), str(file)) as picture:
+        width, height = picture.size
+        if orientation_of(picture) >= 5:  # lying on its side
+            width, height = height, width
+        if not isinstance(picture, JpegImagePlugin.JpegImageFile):
+            return History(height, width)
+        tables = tuple(tuple(min(255, step) for step in picture.quantization[number]) for number in sorted(picture.quantization))
+        sampling = JpegImagePlugin.get_sampling(picture)
+        return History(height, width, tables, sampling if sampling in CHROMA else 0)
 
 
 def quality_of(luma: tuple[int, ...]) -> int:

@@ -22,7 +22,7 @@ from tests.docs.examples import loaded
 from tests.docs.markdown import PAGES, ROOT, Block, blocks, links, names
 from tests.support import write_manifest
 
-FOLDERS = ("manifests", "generators", "pipelines", "ntf_model", "flows", "tests", "benchmarks", "docs", "deploy", ".ci")
+FOLDERS = ("manifests", "foreign", "generators", "pipelines", "ntf_model", "flows", "tests", "benchmarks", "docs", "deploy", ".ci")
 # Names that stand for something: a file that the reader will write, or any of many.
 STANDS_FOR = {
     "generators/methods/NAME.py",

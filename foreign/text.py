@@ -1,0 +1,34 @@
+"""Names, keys and messages of strangers, as one line that a terminal can be shown."""
+
+from __future__ import annotations
+
+import unicodedata
+
+# Cc: control characters (escape sequences begin with one). Cf: invisible marks, such as those that turn the direction of writing.
+# Cs, Co, Cn: halves of characters, private and unassigned ones. Zl, Zp: line and paragraph separators.
+HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+LONGEST = 300
+
+
+def visible(text: object, longest: int = LONGEST) -> str:
+    r"""`text` on one line: what does not show as a letter is written as `\x1b` or `\u202e`, and a long text loses its middle.
+
+    >>> visible("a\x1b[2Jb"), visible("a" * 400, 20)
+    ('a\\x1b[2Jb', 'aaaaaaaa...aaaaaaaaa')
+    """
+    line = str(text)
+    if len(line) > longest:
+        kept = longest - 3
+        line = line[: kept // 2] + "..." + line[len(line) - (kept - kept // 2) :]
+    if line.isascii() and line.isprintable():
+        return line
+    return "".join(letter if unicodedata.category(letter) not in HIDDEN else _escaped(letter) for letter in line)
+
+
+def reason(error: BaseException) -> str:
+    """What an exception of a library says, on one line of at most 200 characters; its type where it says nothing."""
+    return visible(" ".join(str(error).split()), 200) or type(error).__name__
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
