@@ -27,6 +27,7 @@ from generators.images import check_images
 
 Family = Literal["GAN", "DM"]
 StepKind = Literal["sample", "prompt", "swap", "edit"]
+EditInput = Literal["square", "picture", "faces"]
 
 
 class Parameters(BaseModel):
@@ -156,6 +157,14 @@ class Generator(ABC):
     def edit(self, images: np.ndarray, seeds: Sequence[int], **parameters: Any) -> np.ndarray:
         """Each image reworked: `uint8` RGB `[N, H, W, 3]` in and out."""
         return self.run(EditRequest(seeds, images), **parameters).images
+
+    def edit_input(self, settings: Any) -> EditInput:
+        """What an edit with these parsed parameters is to be given.
+
+        "square": the image brought to `resolution`. "picture": the image at its own size. "faces": its faces, cut out and pasted back by
+        the methods of `generators.restorer.Restorer`.
+        """
+        return "square"
 
     def embed_faces(self, faces: np.ndarray) -> np.ndarray:
         """Unit identity vectors, float32 `[N, D]`, of `uint8` `[N, H, W, 3]` faces at `crop`, from a swapper's own identity network.

@@ -1,16 +1,20 @@
-"""Face parsing: which part of a face each pixel shows (`generators.networks.faces.bisenet.CLASSES`)."""
+"""Face parsing: which part of a face each pixel shows (`generators.networks.faces.bisenet.CLASSES`), and for restored faces
+(`generators.networks.faces.parsenet.FACE_LABELS`)."""
 
 from __future__ import annotations
 
 from typing import Literal
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from generators.checkpoints import Checkpoint, read
 from generators.images import imagenet_normalise, to_float
+from generators.networks.faces import parsenet
 from generators.networks.faces.bisenet import BiSeNet
+from generators.networks.faces.parsenet import ParseNet
 
 INPUT_SIZE = 512  # what the released network was trained at
 
@@ -42,3 +46,28 @@ class FaceParser:
             smooth = {"align_corners": False, "antialias": True} if resize == "bilinear" else {}
             pixels = F.interpolate(pixels, (INPUT_SIZE, INPUT_SIZE), mode=resize, **smooth)
         return self.network(pixels).argmax(1).to(torch.uint8).cpu().numpy()
+
+
+class RestorationParser:
+    """ParseNet from a released `parsing_parsenet.pth`: the parser of GFPGAN and CodeFormer, whose labels differ from BiSeNet's."""
+
+    def __init__(self, network: ParseNet, device: torch.device):
+        self.network = network.eval().requires_grad_(False).to(device)
+        self.device = device
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu") -> RestorationParser:
+        """Raises CheckpointError if the file is not a ParseNet."""
+        return cls(ParseNet.from_state(read(checkpoint.path).tensors, checkpoint.path.name), torch.device(device))
+
+    @staticmethod
+    def pixels(faces: np.ndarray) -> torch.Tensor:
+        """Faces `uint8` RGB `[N, H, W, 3]` as the network takes them: float32 `[N, 3, 512, 512]` in [-1, 1]."""
+        size = (parsenet.INPUT_SIZE, parsenet.INPUT_SIZE)
+        return to_float(np.stack([cv2.resize(face, size, interpolation=cv2.INTER_LINEAR) for face in faces]))
+
+    @torch.inference_mode()
+    def labels(self, faces: np.ndarray) -> np.ndarray:
+        """Label maps `uint8` `[N, 512, 512]` of aligned faces `uint8` `[N, H, W, 3]`."""
+        maps = [self.network(self.pixels(face[None]).to(self.device)).argmax(1)[0].to(torch.uint8).cpu().numpy() for face in faces]
+        return np.stack(maps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -32,6 +33,11 @@ def load_exactly(network: Network, state: Mapping[str, torch.Tensor], source: st
         )
     network.load_state_dict(dict(state), strict=False)
     return network
+
+
+def count(state: Mapping[str, torch.Tensor], pattern: str) -> int:
+    """How many different numbers the keys have where `pattern` captures one."""
+    return len({match[1] for key in state if (match := re.match(pattern, key))})
 
 
 def fold_batch_norm(network: nn.Module, pairs: Mapping[str, str]) -> None:

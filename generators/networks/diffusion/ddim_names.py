@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from generators.errors import CheckpointError
+from generators.networks.state import count
 
 BLOCK_PARTS = {"temb_proj": "time_emb_proj", "nin_shortcut": "conv_shortcut"}
 ATTENTION_PARTS = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
@@ -81,8 +82,3 @@ def unet_config(state: Mapping[str, torch.Tensor], size: int | None, source: str
         "norm_eps": 1e-6,
         "downsample_padding": 0,
     }
-
-
-def count(state: Mapping[str, torch.Tensor], pattern: str) -> int:
-    """How many different numbers the keys have where `pattern` captures one."""
-    return len({match[1] for key in state if (match := re.match(pattern, key))})

@@ -14,7 +14,7 @@ from torch import nn
 from generators.checkpoints import Checkpoint, Contents
 from generators.errors import CheckpointError
 from generators.networks.diffusion import ddim_names, openai_names
-from generators.networks.state import load_exactly
+from generators.networks.state import count, load_exactly
 
 UNET, FIRST, TEXT, EMA = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.", "model_ema."
 KL_SCALE = 0.18215  # of every released KL model; a VQ model's latents are not scaled
@@ -92,14 +92,14 @@ def build_first_stage(state: Mapping[str, torch.Tensor], scale_factor: float, so
     """VQModel or AutoencoderKL with the weights of `state`; a VQ model has a codebook."""
     from diffusers import AutoencoderKL, VQModel
 
-    levels = ddim_names.count(state, r"encoder\.down\.(\d+)\.")
+    levels = count(state, r"encoder\.down\.(\d+)\.")
     attended = [f"encoder.down.{level}.attn.0.q.weight" in state for level in range(levels)]
     config: dict[str, Any] = {
         "in_channels": state["encoder.conv_in.weight"].shape[1],
         "out_channels": len(state["decoder.conv_out.weight"]),
         "latent_channels": state["decoder.conv_in.weight"].shape[1],
         "block_out_channels": [len(state[f"encoder.down.{level}.block.0.conv1.weight"]) for level in range(levels)],
-        "layers_per_block": ddim_names.count(state, r"encoder\.down\.0\.block\.(\d+)\."),
+        "layers_per_block": count(state, r"encoder\.down\.0\.block\.(\d+)\."),
         "down_block_types": ["AttnDownEncoderBlock2D" if attention else "DownEncoderBlock2D" for attention in attended],
         "up_block_types": ["AttnUpDecoderBlock2D" if attention else "UpDecoderBlock2D" for attention in reversed(attended)],
         "scaling_factor": scale_factor,
@@ -122,7 +122,7 @@ def build_text_encoder(state: Mapping[str, torch.Tensor], source: str) -> nn.Mod
     config = LDMBertConfig(
         vocab_size=vocabulary,
         max_position_embeddings=len(state["pos_emb.emb.weight"]),
-        encoder_layers=ddim_names.count(state, r"attn_layers\.layers\.(\d+)\.") // 2,
+        encoder_layers=count(state, r"attn_layers\.layers\.(\d+)\.") // 2,
         encoder_ffn_dim=len(state["attn_layers.layers.1.1.net.0.0.weight"]),
         encoder_attention_heads=len(state["attn_layers.layers.0.1.to_q.weight"]) // BERT_HEAD_CHANNELS,
         head_dim=BERT_HEAD_CHANNELS,
@@ -150,7 +150,7 @@ def build_clip(state: Mapping[str, torch.Tensor], source: str) -> nn.Module:
         max_position_embeddings=len(own["embeddings.position_embedding.weight"]),
         hidden_size=width,
         intermediate_size=len(own["encoder.layers.0.mlp.fc1.bias"]),
-        num_hidden_layers=ddim_names.count(own, r"encoder\.layers\.(\d+)\."),
+        num_hidden_layers=count(own, r"encoder\.layers\.(\d+)\."),
         num_attention_heads=max(1, width // CLIP_HEAD_CHANNELS),
         bos_token_id=vocabulary - 2,
         eos_token_id=vocabulary - 1,

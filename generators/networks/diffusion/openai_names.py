@@ -16,8 +16,7 @@ import torch
 from torch import nn
 
 from generators.errors import CheckpointError
-from generators.networks.diffusion.ddim_names import count
-from generators.networks.state import load_exactly
+from generators.networks.state import count, load_exactly
 
 RESIDUAL = {
     "in_layers.0": "norm1",

@@ -1,0 +1,1 @@
+"""Networks that restore pictures and faces: Real-ESRGAN, GFPGAN and CodeFormer."""
