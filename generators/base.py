@@ -158,7 +158,8 @@ class Generator(ABC):
         """Each image reworked: `uint8` RGB `[N, H, W, 3]` in and out."""
         return self.run(EditRequest(seeds, images), **parameters).images
 
-    def edit_input(self, settings: Any) -> EditInput:
+    @classmethod
+    def edit_input(cls, settings: Any) -> EditInput:
         """What an edit with these parsed parameters is to be given.
 
         "square": the image brought to `resolution`. "picture": the image at its own size. "faces": its faces, cut out and pasted back by

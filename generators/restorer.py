@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from generators.base import EditInput, Generator
 from generators.checkpoints import Checkpoint, Contents
 from generators.errors import InputError
 from generators.faces.parsing import RestorationParser
-from generators.faces.restoring import FACEXLIB, PasteStyle, cut_face, face_matrix, large_enough, paste_faces, prepared
+from generators.faces.restoring import FACEXLIB, PasteStyle, cut_face, face_matrix, paste_faces, prepared
 
 Region = Literal["face", "picture"]
 Mask = Literal["parsing", "square"]
@@ -40,7 +40,7 @@ class Restorer(Generator):
 
     family = "GAN"
     kinds = ("edit",)
-    components = ("parsing",)
+    components: ClassVar[tuple[str, ...]] = ("parsing",)
     paste_style: ClassVar[PasteStyle] = FACEXLIB
     device: torch.device
     checkpoint: Checkpoint
@@ -48,7 +48,8 @@ class Restorer(Generator):
     class Parameters(RestorationParameters):
         pass
 
-    def edit_input(self, settings: RestorationParameters) -> EditInput:
+    @classmethod
+    def edit_input(cls, settings: Any) -> EditInput:
         return "faces" if settings.region == "face" else "square"
 
     @cached_property
@@ -66,8 +67,8 @@ class Restorer(Generator):
         return prepared(picture, self.paste_style)
 
     def cut(self, picture: np.ndarray, landmarks: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The aligned faces `[resolution, resolution, 3]` and their matrices. Faces that are too small are left out."""
-        matrices = [face_matrix(points, self.resolution) for points in landmarks if large_enough(points)]
+        """The aligned faces `[resolution, resolution, 3]` and their matrices."""
+        matrices = [face_matrix(points, self.resolution) for points in landmarks]
         return [cut_face(picture, matrix, self.resolution) for matrix in matrices], matrices
 
     def paste(
@@ -85,4 +86,3 @@ def released_state(contents: Contents) -> Mapping[str, torch.Tensor]:
         if state:
             return state
     return contents.tensors
-

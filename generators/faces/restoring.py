@@ -27,7 +27,7 @@ PARSING_MARGIN = 10  # pixels at the label map's edge that never count as face
 class PasteStyle:
     """What differs between the two tools.
 
-    `min_side`: a picture whose shorter side is smaller is enlarged to it first. `interpolation`: how the picture is enlarged under the faces.
+    `min_side`: a picture whose shorter side is smaller is enlarged to it first. `interpolation`: how the picture is enlarged.
     `square`: whether the mask of the crop's square counts beside that of parsing; then the smaller of both counts.
     """
 

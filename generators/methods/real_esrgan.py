@@ -7,6 +7,8 @@ then `denoise_strength` mixes the two. Option `activation` ("leakyrelu" or "relu
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import torch
@@ -78,7 +80,8 @@ class RealESRGAN(Restorer):
         """Of faces. A whole picture may have any size."""
         return FACE_SIZE
 
-    def edit_input(self, settings: Parameters) -> EditInput:
+    @classmethod
+    def edit_input(cls, settings: Any) -> EditInput:
         return "faces" if settings.region == "face" else "picture"
 
     def _edit(self, images: np.ndarray, seeds: list[int], settings: Parameters) -> np.ndarray:
@@ -115,7 +118,9 @@ def _network(checkpoint: Checkpoint) -> Network:
         return RRDBNet.from_state(state, source)
     if "body.0.weight" in state:
         return SRVGGNetCompact.from_state(state, source, checkpoint.option("activation", "leakyrelu"))
-    raise CheckpointError(f"{source} is no network of Real-ESRGAN's", "It should have conv_first.weight or body.0.weight; a discriminator has neither")
+    raise CheckpointError(
+        f"{source} is no network of Real-ESRGAN's", "It should have conv_first.weight or body.0.weight; a discriminator has neither"
+    )
 
 
 def _shapes(network: Network) -> dict[str, torch.Size]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from generators.base import Result
+from pipelines.make import rejections
 
 
 @dataclass(frozen=True)
@@ -15,3 +19,10 @@ class Output:
     picture: np.ndarray | None
     reason: str | None = None
     measures: dict[str, Any] = field(default_factory=dict)
+
+
+def judged(result: Result) -> Iterator[Output]:
+    """The images of a result, in order, with what was measured; a rejection for those that the generator or a check refuses."""
+    for place, pixels in enumerate(result.images):
+        reason = result.rejected.get(place) or rejections.reason_against(pixels)
+        yield Output(None, reason) if reason else Output(pixels, None, {name: values[place] for name, values in result.columns.items()})

@@ -28,13 +28,13 @@ def share_covered(matrix: np.ndarray, size: int, shape: tuple[int, ...]) -> floa
 
 
 def in_stored_pixels(measures: Mapping[str, Any], shape: tuple[int, int] | None, size: int | None) -> dict[str, Any]:
-    """The measures of a swap with all places in pixels of the stored picture.
+    """The measures of a swap or of restored faces with all places in pixels of the stored picture.
 
     The picture of `shape` (height, width; None for a rejection) is stored as its middle square, brought to `size`, or as it is if that is
     None.
-    Measures without a `crop` come back as they are.
+    Measures without a `crop` or `restored_faces` come back as they are.
     """
-    if "crop" not in measures:
+    if "crop" not in measures and "restored_faces" not in measures:
         return dict(measures)
     height, width = shape or (0, 0)
     side = min(height, width)
@@ -42,6 +42,8 @@ def in_stored_pixels(measures: Mapping[str, Any], shape: tuple[int, int] | None,
     left, top = ((width - side) // 2, (height - side) // 2) if size else (0, 0)
     # Pixel centres lie at whole numbers: x becomes (x - left + 0.5) * scale - 0.5.
     shift = np.array([(0.5 - left) * scale - 0.5, (0.5 - top) * scale - 0.5])
+    if "restored_faces" in measures:
+        return {**measures, "restored_faces": [_moved(face, scale, shift) for face in measures["restored_faces"]]}
     matrix = np.array(measures["crop"])
     linear = matrix[:, :2] / scale
     return {

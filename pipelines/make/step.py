@@ -7,12 +7,13 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from generators.base import EditRequest, PromptRequest, Request, SampleRequest
+from generators.base import PromptRequest, Request, SampleRequest
 from generators.seeding import derive_seed
 from pipelines.images import fit
 from pipelines.make import rejections
+from pipelines.make.edits import edit
 from pipelines.make.models import Models
-from pipelines.make.output import Output
+from pipelines.make.output import Output, judged
 from pipelines.make.past import recompressed, with_history
 from pipelines.make.places import in_stored_pixels
 from pipelines.make.rows import Job, Picture, fake_row, rejection
@@ -56,16 +57,11 @@ class Steps:
         seeds = [job.seed for job in jobs]
         request: Request = SampleRequest(seeds)
         if step.kind == "edit":
-            request = EditRequest(seeds, np.stack([fit(_target(job)(), generator.resolution) for job in jobs]))
-        elif step.kind == "prompt":
+            yield from edit(generator, [_target(job) for job in jobs], seeds, step.parameters, lambda: self._faces.detector)
+            return
+        if step.kind == "prompt":
             request = PromptRequest(seeds, [job.prompt or "" for job in jobs])
-        result = generator.run(request, **step.parameters)
-        for place, pixels in enumerate(result.images):
-            reason = result.rejected.get(place) or rejections.reason_against(pixels)
-            if reason:
-                yield Output(None, reason)
-            else:
-                yield Output(pixels, None, {name: values[place] for name, values in result.columns.items()})
+        yield from judged(generator.run(request, **step.parameters))
 
     def _picture(self, shard: Shard, job: Job, output: Output) -> Picture:
         """An output as it is stored. An intermediate image stays as it was made; a final image gets its past and the dataset's size."""

@@ -16,7 +16,7 @@ import torch
 
 from generators.base import Crop, Generator, SwapRequest
 from generators.faces.align import ALIGNED, align
-from generators.faces.detect import Face, load_detector
+from generators.faces.detect import Detector, Face, load_detector
 from generators.faces.identity import ArcFaceIdentity, IdentityNetwork, OnnxIdentity, similarity
 from generators.faces.masks import face_mask
 from generators.faces.parsing import FaceParser
@@ -88,6 +88,11 @@ class FaceSwaps:
         self._detector.padding = settings.padding
         self._identity = _load_identity(settings.identity, catalogue, device)
         self._parser = FaceParser.load(catalogue.checkpoint(settings.parsing), device) if settings.parsing else None
+
+    @property
+    def detector(self) -> Detector:
+        """What finds the faces, for steps that restore them."""
+        return self._detector
 
     def swap(self, generator: Generator, pairs: Sequence[Pair], parameters: Mapping[str, Any]) -> Iterator[Output]:
         """One swap for each pair, in order, as large as its target. Its measures are what the generator measured, and:

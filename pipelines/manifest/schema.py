@@ -71,6 +71,14 @@ class ChainStep(Strict):
         rest = {key: value for key, value in data.items() if key not in own and key != kinds[0]}
         return {"kind": kinds[0], "generator": data[kinds[0]], "parameters": rest, **{key: data[key] for key in own if key in data}}
 
+    @property
+    def uses_faces(self) -> bool:
+        """Whether the step finds faces with the networks that the manifest names under `faces`."""
+        if self.kind != "edit":
+            return self.kind == "swap"
+        method = registry.get(self.generator)
+        return method.edit_input(method.parse_parameters(self.parameters)) == "faces"
+
     def settings(self) -> dict[str, Any]:
         """All parameters with defaults filled in, as plain data. They are part of the shard's key."""
         return registry.get(self.generator).parse_parameters(self.parameters).model_dump(mode="json")

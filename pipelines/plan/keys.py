@@ -58,12 +58,12 @@ def step_ingredients(step: ChainStep, manifest: Manifest, catalogue: Catalogue) 
         "kind": step.kind,
         "parameters": step.settings(),
         "prompts": prompts_of(step) if step.prompts is not None else None,
-        **({"faces": face_settings(manifest.faces, catalogue)} if step.kind == "swap" else {}),
+        **({"faces": face_settings(manifest.faces, catalogue)} if step.uses_faces else {}),
     }
 
 
 def face_settings(settings: Faces, catalogue: Catalogue) -> dict[str, Any]:
-    """All that decides what a swapper is given and what becomes of its output, for the key of every shard of swaps.
+    """All that decides what a swapper is given and what becomes of its output, for the key of every shard of swaps and of restored faces.
 
     Whether a swapper needs aligning at all is known only once it is loaded, so swaps of "aligned" pictures have it in their keys too.
     """

@@ -67,5 +67,5 @@ def open_pools(manifest: Manifest) -> tuple[dict[str, RealPool], dict[str, Missi
 
 
 def _own_checkpoints(step: ChainStep, manifest: Manifest) -> list[str]:
-    """The checkpoint of a step, and the face networks that a swap needs."""
-    return [step.checkpoint, *(network for _, network in manifest.faces.networks if step.kind == "swap")]
+    """The checkpoint of a step, and the face networks that a step with faces needs."""
+    return [step.checkpoint, *(network for _, network in manifest.faces.networks if step.uses_faces)]

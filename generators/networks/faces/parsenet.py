@@ -6,6 +6,7 @@ Tensors carry the names of the released `parsing_parsenet.pth`, a bare state dic
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -74,7 +75,7 @@ class ParseNet(nn.Module):
 
     def __init__(self, widths: list[int], depth: int, classes: int):
         super().__init__()
-        steps = list(zip(widths, widths[1:], strict=False))
+        steps = list(pairwise(widths))
         self.encoder = nn.Sequential(ConvLayer(3, widths[0]), *(ResidualBlock(*step, "down") for step in steps))
         self.body = nn.Sequential(*(ResidualBlock(widths[-1], widths[-1], None) for _ in range(depth)))
         self.decoder = nn.Sequential(*(ResidualBlock(after, before, "up") for before, after in reversed(steps)))

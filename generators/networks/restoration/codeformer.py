@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from generators.errors import CheckpointError
@@ -25,7 +24,9 @@ STATISTICS_EPS = 1e-5
 class CodeFormer(nn.Module):
     """`forward(faces)`: aligned RGB faces `[N, 3, S, S]` in [-1, 1] to restored ones, nominally in [-1, 1], with S = `size`."""
 
-    def __init__(self, encoder: nn.Module, generator: nn.Module, codes: tuple[int, int], dim_embd: int, n_head: int, n_layers: int, tokens: int):
+    def __init__(
+        self, encoder: nn.Module, generator: nn.Module, codes: tuple[int, int], dim_embd: int, n_head: int, n_layers: int, tokens: int
+    ):
         super().__init__()
         self.encoder, self.generator = encoder, generator
         self.quantize = nn.Module()
@@ -76,10 +77,14 @@ class CodeFormer(nn.Module):
     def from_state(cls, state: Mapping[str, torch.Tensor], source: str = "the checkpoint", n_head: int = 8) -> CodeFormer:
         """The network of a state dict, all sizes read off it but the number of attention heads. Raises CheckpointError."""
         if "position_emb" not in state or "encoder.blocks.0.weight" not in state:
-            raise CheckpointError(f"{source} is no CodeFormer", "It should have position_emb and encoder.blocks.0.weight, as codeformer.pth has")
+            raise CheckpointError(
+                f"{source} is no CodeFormer", "It should have position_emb and encoder.blocks.0.weight, as codeformer.pth has"
+            )
         tokens, dim_embd = state["position_emb"].shape
         if dim_embd % n_head:
-            raise CheckpointError(f"{source}: a transformer of width {dim_embd} cannot have {n_head} heads", "Give its number as the option `n_head`")
+            raise CheckpointError(
+                f"{source}: a transformer of width {dim_embd} cannot have {n_head} heads", "Give its number as the option `n_head`"
+            )
         tensors = dict(state)
         try:
             with torch.device("meta"):
@@ -115,8 +120,8 @@ def _encoder_places(blocks: list[nn.Module], size: int) -> dict[int, int]:
 
 
 def _generator_places(blocks: list[nn.Module], side: int) -> dict[int, int]:
-    """By block of the generator: the side at which a fusion follows. It is the first residual block of each size, and at the smallest, where
-    the middle comes first, the last one."""
+    """By block of the generator: the side at which a fusion follows. It is the first residual block of each size, and at the smallest,
+    where the middle comes first, the last one."""
     places: dict[int, int] = {}
     for place, block in enumerate(blocks):
         if isinstance(block, Upsample):

@@ -86,7 +86,9 @@ def build_blocks(state: Mapping[str, torch.Tensor], side: str, resample: type[Do
     Raises KeyError with the name of a tensor that is not there.
     """
     module = nn.Module()
-    module.blocks = nn.ModuleList(_block(state, f"{side}.blocks.{place}", resample) for place in range(count(state, rf"{side}\.blocks\.(\d+)\.")))
+    module.blocks = nn.ModuleList(
+        _block(state, f"{side}.blocks.{place}", resample) for place in range(count(state, rf"{side}\.blocks\.(\d+)\."))
+    )
     return module
 
 

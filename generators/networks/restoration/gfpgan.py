@@ -7,6 +7,7 @@ decoder, and its features at each size steer that decoder. Tensors carry the nam
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -60,12 +61,12 @@ class GFPGAN(nn.Module):
         self.input_is_latent = input_is_latent
         falling = list(reversed(widths))
         self.conv_body_first = nn.Conv2d(3, falling[0], 1)
-        self.conv_body_down = nn.ModuleList(ResidualBlock(*pair, 0.5) for pair in zip(falling, falling[1:], strict=False))
+        self.conv_body_down = nn.ModuleList(ResidualBlock(*pair, 0.5) for pair in pairwise(falling))
         self.final_conv = nn.Conv2d(widths[0], widths[0], 3, padding=1)
         self.stylegan_decoder = Decoder(decoder_widths, num_style_feat, num_mlp, sft_half)
         styles = self.stylegan_decoder.style_count if different_w else 1
         self.final_linear = nn.Linear(widths[0] * 16, styles * num_style_feat)
-        self.conv_body_up = nn.ModuleList(ResidualBlock(*pair, 2) for pair in zip(widths, widths[1:], strict=False))
+        self.conv_body_up = nn.ModuleList(ResidualBlock(*pair, 2) for pair in pairwise(widths))
         steered = [width if sft_half else 2 * width for width in widths[1:]]
         self.condition_scale = nn.ModuleList(_condition(*pair) for pair in zip(widths[1:], steered, strict=True))
         self.condition_shift = nn.ModuleList(_condition(*pair) for pair in zip(widths[1:], steered, strict=True))
@@ -73,9 +74,7 @@ class GFPGAN(nn.Module):
 
     def forward(self, faces: torch.Tensor, noise: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
         styles, features = self.read(faces)
-        conditions = [
-            (scale(x), shift(x)) for x, scale, shift in zip(features, self.condition_scale, self.condition_shift, strict=True)
-        ]
+        conditions = [(scale(x), shift(x)) for x, scale, shift in zip(features, self.condition_scale, self.condition_shift, strict=True)]
         return self.stylegan_decoder(styles, conditions, noise)
 
     def read(self, faces: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -104,7 +103,9 @@ class GFPGAN(nn.Module):
         """The network of a state dict, all sizes read off it. Raises CheckpointError if it is another network."""
         for key, name in OTHER_NETWORKS.items():
             if key in state:
-                raise CheckpointError(f"{source} holds {name}, which is another network", "Use GFPGANv1.3.pth, GFPGANv1.4.pth or GFPGANCleanv1-NoCE-C2.pth")
+                raise CheckpointError(
+                    f"{source} holds {name}, which is another network", "Use GFPGANv1.3.pth, GFPGANv1.4.pth or GFPGANCleanv1-NoCE-C2.pth"
+                )
         sizes = count(state, r"conv_body_down\.(\d+)\.")
         try:
             widths = [len(state["conv_body_first.bias"])]
@@ -117,7 +118,9 @@ class GFPGAN(nn.Module):
             different_w = len(state["final_linear.bias"]) > num_style_feat
             sft_half = len(state["condition_scale.0.2.bias"]) < decoder_widths[1]
         except (KeyError, IndexError):
-            raise CheckpointError(f"{source} is no GFPGAN", "It should have conv_body_down.0.* and stylegan_decoder.*, as GFPGANv1.4.pth has") from None
+            raise CheckpointError(
+                f"{source} is no GFPGAN", "It should have conv_body_down.0.* and stylegan_decoder.*, as GFPGANv1.4.pth has"
+            ) from None
         num_mlp = count(state, rf"{decoder}\.style_mlp\.(\d+)\.")
         with torch.device("meta"):
             network = cls(widths, decoder_widths, num_style_feat, num_mlp, different_w, sft_half, input_is_latent)

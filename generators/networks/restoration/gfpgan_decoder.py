@@ -7,6 +7,7 @@ after the first convolution of each size, channels are scaled and shifted by map
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import sqrt
 
 import torch
@@ -104,7 +105,7 @@ class Decoder(nn.Module):
         self.to_rgb1 = ToRGB(widths[0], num_style_feat)
         self.style_convs = nn.ModuleList()
         self.to_rgbs = nn.ModuleList()
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             self.style_convs.append(StyleConv(before, after, num_style_feat, enlarging=True))
             self.style_convs.append(StyleConv(after, after, num_style_feat, enlarging=False))
             self.to_rgbs.append(ToRGB(after, num_style_feat))

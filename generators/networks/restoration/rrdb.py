@@ -54,7 +54,9 @@ class RRDBNet(nn.Module):
     H and W must be multiples of `multiple`.
     """
 
-    def __init__(self, scale: int = 4, num_feat: int = 64, num_block: int = 23, num_grow_ch: int = 32, num_in_ch: int = 3, num_out_ch: int = 3):
+    def __init__(
+        self, scale: int = 4, num_feat: int = 64, num_block: int = 23, num_grow_ch: int = 32, num_in_ch: int = 3, num_out_ch: int = 3
+    ):
         super().__init__()
         self.scale = scale
         self.multiple = SCALES[scale]

@@ -41,15 +41,21 @@ class SRVGGNetCompact(nn.Module):
         return F.pixel_shuffle(features, self.scale) + F.interpolate(x, scale_factor=self.scale, mode="nearest")
 
     @classmethod
-    def from_state(cls, state: Mapping[str, torch.Tensor], source: str = "the checkpoint", activation: str = "leakyrelu") -> SRVGGNetCompact:
+    def from_state(
+        cls, state: Mapping[str, torch.Tensor], source: str = "the checkpoint", activation: str = "leakyrelu"
+    ) -> SRVGGNetCompact:
         """The network of a state dict; widths, depth and scale are read off it. Raises CheckpointError if it is no SRVGGNetCompact.
 
         `activation` is used where the file has no weights for one.
         """
-        places = sorted(int(key.split(".")[1]) for key in state if key.startswith("body.") and key.endswith(".weight") and key.count(".") == 2)
+        places = sorted(
+            int(key.split(".")[1]) for key in state if key.startswith("body.") and key.endswith(".weight") and key.count(".") == 2
+        )
         first = state.get("body.0.weight")
         if first is None or first.ndim != 4 or len(places) < 2 or places[-1] % 2:
-            raise CheckpointError(f"{source} is no SRVGGNetCompact", "It should have body.0.weight to body.N.weight, as realesr-general-x4v3 has")
+            raise CheckpointError(
+                f"{source} is no SRVGGNetCompact", "It should have body.0.weight to body.N.weight, as realesr-general-x4v3 has"
+            )
         scale = math.isqrt(len(state[f"body.{places[-1]}.weight"]) // first.shape[1])
         kind = "prelu" if "body.1.weight" in state else activation
         with torch.device("meta"):
