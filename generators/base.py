@@ -19,18 +19,19 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from generators.checkpoints import Checkpoint
 from generators.errors import InputError
 from generators.images import check_images
+from generators.numbers import StrictNumbers
 
 Family = Literal["GAN", "DM"]
 StepKind = Literal["sample", "prompt", "swap", "edit"]
 EditInput = Literal["square", "picture", "faces"]
 
 
-class Parameters(BaseModel):
+class Parameters(StrictNumbers):
     """What a manifest may say about a step, beyond its generator and checkpoint. Everything here decides pixels."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

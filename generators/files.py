@@ -19,6 +19,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
+MODE = 0o666 & ~_UMASK  # of a new file
 LEFTOVER_SECONDS = 3600  # a partial that nobody has touched for so long, and whose process is gone, was left behind by a kill
 
 
@@ -31,6 +34,7 @@ def whole_file(file: Path) -> Iterator[Path]:
     partial = _partial(file)
     try:
         yield partial
+        partial.chmod(MODE)  # some writers (safetensors) make files that nobody else can read
         _sync(partial)
         partial.replace(file)
         _sync(file.parent)

@@ -16,6 +16,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
+MODE = 0o666 & ~_UMASK  # of a new file
+
 
 @contextmanager
 def written_whole(file: Path) -> Iterator[Path]:
@@ -29,6 +33,7 @@ def written_whole(file: Path) -> Iterator[Path]:
     partial = file.with_name(f".partial-{uuid.uuid4().hex}-{file.name}")
     try:
         yield partial
+        partial.chmod(MODE)  # safetensors makes files that nobody else can read
         _sync(partial)
         partial.replace(file)
     except BaseException:

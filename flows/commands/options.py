@@ -56,7 +56,7 @@ def settings_of(pairs: list[str], option: str = "--set") -> dict[str, Any]:
 
     Raises InputError for a pair without `=`.
     """
-    import yaml
+    from pipelines.manifest.yaml_lines import parse
 
     settings: dict[str, Any] = {}
     for pair in pairs:
@@ -67,5 +67,8 @@ def settings_of(pairs: list[str], option: str = "--set") -> dict[str, Any]:
         group = settings
         for key in groups:
             group = group.setdefault(key, {})
-        group[last] = yaml.safe_load(value)
+        data, _, problems = parse(value, f"{option} {name}")
+        if problems:
+            raise problems[0]
+        group[last] = data
     return settings

@@ -95,6 +95,19 @@ def tag(
     console.out.print(f"tagged {f'version {version}' if version else 'the newest version'} of {dataset} as {name}")
 
 
+@app.command(epilog="Examples: `ntf store untag demo first-release` · `ntf store untag demo before-refresh --store /data/store`")
+def untag(
+    dataset: DatasetArgument,
+    name: Annotated[str, typer.Argument(help="The tag to remove.")],
+    store: StoreOption = Path("store"),
+) -> None:
+    """Removes a tag. The version that had it stays, and `ntf store gc` may remove it later."""
+    from pipelines.store import Store
+
+    number = Store(store, dataset).untag(name)
+    console.out.print(f"removed the tag {name} from version {number} of {dataset}")
+
+
 @app.command(epilog="Examples: `ntf store digest demo` · `ntf store digest demo --version 2`")
 def digest(dataset: DatasetArgument, store: StoreOption = Path("store"), version: VersionOption = None) -> None:
     """Prints the digest of a version, which is computed from its rows. The same dataset has the same digest on every machine."""

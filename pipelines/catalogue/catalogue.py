@@ -13,10 +13,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from generators.checkpoints import Checkpoint
 from generators.errors import CheckpointError, InputError
+from generators.numbers import StrictNumbers
 from pipelines.catalogue.identity import cached_sha256
 from pipelines.catalogue.lock import LOCK_FILE, read_lock
 from pipelines.manifest import yaml_lines
@@ -24,7 +25,7 @@ from pipelines.manifest import yaml_lines
 REGISTERED_FILE = "registered.yaml"
 
 
-class CheckpointEntry(BaseModel):
+class CheckpointEntry(StrictNumbers):
     """One checkpoint.
 
     `file` is relative to the checkpoint folder, and may name a folder as diffusers saves one; `package` names a file that ships with this

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,7 @@ from pipelines.manifest.schema import (
     RealSource,
     Splits,
 )
-from pipelines.manifest.yaml_lines import KeyPath, line_of
-from pipelines.manifest.yaml_lines import load as load_with_lines
+from pipelines.manifest.yaml_lines import KeyPath, Misread, line_of, read
 
 # What stands under a key of the manifest, so that a misspelt key in it can be told from those that it has.
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -40,6 +40,33 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "audit": AuditPolicy,
     "detector": DetectorPolicy,
 }
+PLACEHOLDERS: dict[str, Any] = {"dataset": "unnamed", "size": 32}  # for looking at the rest of a manifest where these are wrong
+
+
+@dataclass(frozen=True)
+class Known:
+    """The names that the file gives to real sources and checkpoints, those that are themselves wrong included."""
+
+    reals: Collection[str]
+    checkpoints: Collection[str]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A manifest that was read: everything that is wrong with it, what is to be fixed first coming first, and the line of each key.
+
+    `manifest` is what can be understood of it; None if that is too little to go on with.
+    """
+
+    path: Path
+    manifest: Manifest | None
+    problems: tuple[Misread, ...]
+    lines: Mapping[KeyPath, int]
+
+    def problem(self, message: str, fix: str, at: KeyPath) -> Misread:
+        """The error for something that is wrong at a key path."""
+        line = line_of(self.lines, _as_written(at, self.lines))
+        return Misread(f"{self.path}, line {line}: {message}", fix, at, line)
 
 
 def load_manifest(path: Path, catalogue: Catalogue | None = None) -> Manifest:
@@ -48,17 +75,63 @@ def load_manifest(path: Path, catalogue: Catalogue | None = None) -> Manifest:
     Paths in the manifest are relative to its folder. `catalogue` is where checkpoints that the manifest does not describe itself are looked
     up; by default the one that ships with the project.
     """
-    data, lines = load_with_lines(path)
+    checked = check_manifest(path, catalogue)
+    if checked.problems:
+        raise checked.problems[0]
+    assert checked.manifest is not None
+    return checked.manifest
+
+
+def check_manifest(path: Path, catalogue: Catalogue | None = None) -> Checked:
+    """Reads a manifest and finds everything that is wrong with it. Raises InputError if the file is no YAML mapping at all."""
+    data, lines, misread = read(path)
     if not isinstance(data, Mapping):
         raise InputError(f"{path} is empty or no mapping", "A manifest begins with `dataset: NAME`")
-    try:
-        manifest = Manifest.model_validate(_absolute_paths(data, path.parent))
-    except ValidationError as error:
-        raise _explain(error, path, lines) from None
-    catalogue = (catalogue or Catalogue.shipped()).joined(manifest.checkpoints)
-    for problem, fix, at in _impossible(manifest, catalogue):
-        raise InputError(f"{path}, line {line_of(lines, _as_written(at, lines))}: {problem}", fix)
-    return manifest
+    data = _absolute_paths(data, path.parent)
+    manifest, problems = None, list(misread)
+    rest: dict[str, Any] | None = data
+    while rest is not None and manifest is None:
+        try:
+            manifest = Manifest.model_validate(rest)
+        except ValidationError as error:
+            entries = error.errors()
+            problems += _explained(entries, path, lines, {problem.at for problem in problems})
+            rest = _without(rest, [entry["loc"] for entry in entries])
+    checked = Checked(path, manifest, tuple(problems), lines)
+    if manifest is not None:
+        catalogue = (catalogue or Catalogue.shipped()).joined(manifest.checkpoints)
+        known = Known({**_section(data, "reals")}.keys(), catalogue.entries.keys() | _section(data, "checkpoints").keys())
+        wrong = {problem.at for problem in problems}
+        for problem, fix, at in _impossible(manifest, catalogue, known):
+            if not _stands_under(_as_written(at, lines), wrong):
+                checked = replace(checked, problems=(*checked.problems, checked.problem(problem, fix, at)))
+    return checked
+
+
+def _section(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = data.get(name)
+    return section if isinstance(section, Mapping) else {}
+
+
+def _without(data: Mapping[str, Any], wrong: Sequence[KeyPath]) -> dict[str, Any] | None:
+    """The data without what is wrong, for looking at the rest: whole subsets, real sources and checkpoints go, and other sections whole.
+
+    None if that is no manifest any more, or nothing would go.
+    """
+    out = {**PLACEHOLDERS, **data}
+    for at in wrong:
+        section = str(at[0]) if at else ""
+        if len(at) > 1 and section in ("subsets", "reals", "checkpoints") and isinstance(out.get(section), Mapping):
+            out[section] = {name: entry for name, entry in out[section].items() if name != at[1]}
+        elif section in PLACEHOLDERS:
+            out[section] = PLACEHOLDERS[section]
+        else:
+            out.pop(section, None)
+    return out if out != data and out.get("subsets") and "reals" in out else None
+
+
+def _stands_under(at: KeyPath, places: Collection[KeyPath]) -> bool:
+    return any(at[:length] in places for length in range(1, len(at) + 1))
 
 
 def _absolute_paths(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -88,12 +161,12 @@ def _resolve_prompts(subset: Any, folder: Path) -> Any:
     return subset
 
 
-def _impossible(manifest: Manifest, catalogue: Catalogue) -> Iterator[tuple[str, str, KeyPath]]:
+def _impossible(manifest: Manifest, catalogue: Catalogue, known: Known) -> Iterator[tuple[str, str, KeyPath]]:
     """What pydantic cannot see: names that lead nowhere and chains that cannot be run. Problem, fix, key path."""
     for key, network in manifest.faces.networks:
-        if network not in catalogue.entries:
-            known = {*catalogue.entries, *([CASCADE] if key == "detector" else [])}
-            yield f"faces: there is no checkpoint {network!r} for the {key}", _suggest(network, known), ("faces", key)
+        if network not in known.checkpoints:
+            fitting = {*known.checkpoints, *([CASCADE] if key == "detector" else [])}
+            yield f"faces: there is no checkpoint {network!r} for the {key}", _suggest(network, fitting), ("faces", key)
     if manifest.parity.reconstruct is not None:
         generator, _, checkpoint = manifest.parity.reconstruct.partition("/")
         able = [name for name in registry.names() if registry.get(name).reconstruction is not None]
@@ -103,19 +176,19 @@ def _impossible(manifest: Manifest, catalogue: Catalogue) -> Iterator[tuple[str,
                 f"Those have one: {', '.join(able)}",
                 ("parity", "reconstruct"),
             )
-        elif checkpoint not in catalogue.entries:
-            yield f"parity: there is no checkpoint {checkpoint!r}", _suggest(checkpoint, catalogue.entries), ("parity", "reconstruct")
+        elif checkpoint not in known.checkpoints:
+            yield f"parity: there is no checkpoint {checkpoint!r}", _suggest(checkpoint, known.checkpoints), ("parity", "reconstruct")
     for name, subset in manifest.subsets.items():
         for number, part in enumerate(subset.parts):
             at: KeyPath = ("subsets", name, "parts", number)
-            if part.real not in manifest.reals:
-                yield f"subset {name}: there is no real source {part.real!r}", _suggest(part.real, manifest.reals), (*at, "real")
+            if part.real not in known.reals:
+                yield f"subset {name}: there is no real source {part.real!r}", _suggest(part.real, known.reals), (*at, "real")
             for position, step in enumerate(part.chain):
-                yield from _impossible_step(step, position, manifest, catalogue, name, (*at, "chain", position))
+                yield from _impossible_step(step, position, known, catalogue, name, (*at, "chain", position))
 
 
 def _impossible_step(
-    step: ChainStep, position: int, manifest: Manifest, catalogue: Catalogue, subset: str, at: KeyPath
+    step: ChainStep, position: int, known: Known, catalogue: Catalogue, subset: str, at: KeyPath
 ) -> Iterator[tuple[str, str, KeyPath]]:
     if step.generator not in registry.names():
         yield f"subset {subset}: there is no generator {step.generator!r}", _suggest(step.generator, registry.names()), (*at, step.kind)
@@ -123,13 +196,15 @@ def _impossible_step(
     method = registry.get(step.generator)
     if step.kind not in method.kinds:
         yield f"subset {subset}: {step.generator} cannot {step.kind}", f"It can {' or '.join(method.kinds)}", (*at, step.kind)
-    if step.checkpoint not in catalogue.entries:
+    if step.checkpoint not in known.checkpoints:
         yield (
             f"subset {subset}: there is no checkpoint {step.checkpoint!r}",
-            _suggest(step.checkpoint, catalogue.entries),
+            _suggest(step.checkpoint, known.checkpoints),
             (*at, "checkpoint"),
         )
-    elif (owner := catalogue.entries[step.checkpoint].generators) and step.generator not in owner:
+    elif step.checkpoint in catalogue.entries and (
+        (owner := catalogue.entries[step.checkpoint].generators) and step.generator not in owner
+    ):
         yield (
             f"subset {subset}: {step.checkpoint} is a checkpoint of {', '.join(owner)}, not of {step.generator}",
             "Name another",
@@ -154,8 +229,8 @@ def _impossible_step(
         yield f"subset {subset}: a prompt step needs `prompts`, and no other step takes them", "Add or remove them", at
     for role in ("source", "target"):
         named = getattr(step, role)
-        if named is not None and named not in manifest.reals:
-            yield f"subset {subset}: there is no real source {named!r}", _suggest(named, manifest.reals), (*at, role)
+        if named is not None and named not in known.reals:
+            yield f"subset {subset}: there is no real source {named!r}", _suggest(named, known.reals), (*at, role)
 
 
 def _suggest(wrong: str, known: Any) -> str:
@@ -163,23 +238,56 @@ def _suggest(wrong: str, known: Any) -> str:
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(sorted(known)) or 'none'}"
 
 
-def _explain(error: ValidationError, path: Path, lines: dict[KeyPath, int]) -> InputError:
-    """pydantic's first complaint as one line that names the file, the line and the key, with the fix."""
-    # A misspelt key is two errors, an unknown key and a missing one: the one to fix is the first.
-    first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
-    at = _as_written(tuple(key for key in first["loc"] if key != "[key]"), lines)
-    place = f"{path}, line {line_of(lines, at)}"
-    title = ".".join(map(str, at))
-    if first["type"] == "extra_forbidden":
+def _explained(entries: Sequence[Any], path: Path, lines: Mapping[KeyPath, int], wrong: Collection[KeyPath]) -> list[Misread]:
+    """pydantic's complaints, each as one line that names the file, the line and the key, with the fix.
+
+    What stands under a key path of `wrong` has been said already. A value that fits none of several types is several complaints of
+    pydantic's, and a misspelt key is two, an unknown key and a missing one: the first of them is the one to fix.
+    """
+    # A list whose only item is wrong is too short for pydantic as well.
+    hollow = {
+        entry["loc"]
+        for entry in entries
+        if entry["type"] == "too_short"
+        and any(other is not entry and other["loc"][: len(entry["loc"])] == entry["loc"] for other in entries)
+    }
+    ordered = sorted(
+        (entry for entry in entries if entry["type"] != "too_short" or entry["loc"] not in hollow),
+        key=lambda entry: entry["type"] != "extra_forbidden",
+    )
+    said, problems = set(wrong), []
+    misspelt = {entry["loc"] for entry in ordered if entry["type"] == "extra_forbidden"}
+    for entry in ordered:
+        at = _as_written(tuple(key for key in entry["loc"] if key != "[key]"), lines)
+        place = next(at[:length] for length in range(len(at), -1, -1) if at[:length] in lines or not length)
+        absent = entry["type"] == "missing" or place != at
+        if _stands_under(at if absent else place, said) or (
+            entry["type"] == "missing" and any(loc[:-1] == entry["loc"][:-1] and _are_close(loc[-1], entry["loc"][-1]) for loc in misspelt)
+        ):
+            continue
+        said.add(at if entry["type"] == "missing" else place or at)
+        problems.append(_explain(entry, at if absent and entry["type"] == "missing" else place or at, path, lines))
+    return problems
+
+
+def _are_close(written: Any, right: Any) -> bool:
+    return bool(difflib.get_close_matches(str(written), [str(right)]))
+
+
+def _explain(entry: Any, at: KeyPath, path: Path, lines: Mapping[KeyPath, int]) -> Misread:
+    line = line_of(lines, at)
+    place = f"{path}, line {line}"
+    title = ".".join(map(str, at)) or "the manifest"
+    if entry["type"] == "extra_forbidden":
         model = Manifest if len(at) == 1 else SECTIONS.get(str(at[0]))
-        return InputError(f"{place}: unknown key {title}", _suggest(str(at[-1]), model.model_fields) if model else "")
-    message = first["msg"].removeprefix("Value error, ")
-    value = first.get("input")
-    fix = "Add it" if first["type"] == "missing" else "" if isinstance(value, Mapping) else f"Found {value!r}"
-    return InputError(f"{place}: {title}: {message[:1].lower()}{message[1:]}", fix)
+        return Misread(f"{place}: unknown key {title}", _suggest(str(at[-1]), model.model_fields) if model else "", at, line)
+    message = entry["msg"].removeprefix("Value error, ")
+    value = entry.get("input")
+    fix = "Add it" if entry["type"] == "missing" else "" if isinstance(value, Mapping) else f"Found {value!r}"
+    return Misread(f"{place}: {title}: {message[:1].lower()}{message[1:]}", fix, at, line)
 
 
-def _as_written(at: KeyPath, lines: dict[KeyPath, int]) -> KeyPath:
+def _as_written(at: KeyPath, lines: Mapping[KeyPath, int]) -> KeyPath:
     """A key path as the file has it: a subset with one part can be written without `parts`."""
     without = at[:1] == ("subsets",) and at[2:3] == ("parts",) and at[:3] not in lines
     return (*at[:2], *at[4:]) if without else at

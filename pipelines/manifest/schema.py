@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from generators import registry
 from generators.base import StepKind
+from generators.numbers import StrictNumbers
 from pipelines.catalogue.catalogue import CheckpointEntry
 
 STEP_KINDS: tuple[StepKind, ...] = ("sample", "prompt", "swap", "edit")
@@ -19,7 +20,7 @@ RECONSTRUCTION = "Reconstruction"  # the subset that `parity.reconstruct` adds
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
-class Strict(BaseModel):
+class Strict(StrictNumbers):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import filelock
 import lance
@@ -31,6 +33,7 @@ from pipelines.store.schema import LIGHT_COLUMNS, SCHEMA, SCHEMA_VERSION, Row, f
 from pipelines.store.upgrade import UPGRADED, read_batches, read_file, read_rows, schema_version, upgrade
 
 BATCH_ROWS = 4096
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 OWN_PROPERTIES = ("digest", "schema", UPGRADED)  # of a version alone: not to be taken over by one that is made from it
 
 
@@ -86,7 +89,7 @@ class Store:
             raise InputError(f"there is no dataset {self.name!r} in {self.root.location}", "Build one with `ntf build`")
         try:
             dataset = lance.dataset(self.uri, version=_number_or_tag(version))
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, OverflowError) as error:
             raise InputError(f"{self.name} has no version {version!r}", "`ntf store log` lists them") from error
         stored = schema_version(dataset.schema)
         if stored > SCHEMA_VERSION:
@@ -163,7 +166,7 @@ class Store:
 
     def _version(self, dataset: lance.LanceDataset, entry: Any) -> Version:
         number = entry["version"]
-        tags = sorted(tag for tag, facts in dataset.tags.list().items() if facts["version"] == number)
+        tags = sorted(tag for tag, facts in self._tags(dataset).items() if facts["version"] == number)
         transaction = dataset.read_transaction(number)
         properties = dict((transaction.transaction_properties if transaction else None) or {})
         return Version(number, entry["timestamp"], tuple(tags), int(entry["metadata"].get("total_rows", 0)), properties)
@@ -274,12 +277,46 @@ class Store:
 
     def tag(self, name: str, version: int | str | None = None) -> None:
         """Names a version. InputError if the name is taken or is no name."""
+        if not TAG.fullmatch(name) or ".." in name or name.endswith((".", ".lock")) or name.isdigit():
+            # A tag with a letter outside ASCII makes Lance look for a file that is not there, in every later command.
+            reason = (
+                "a number is the number of a version"
+                if name.isdigit()
+                else "a tag has letters A to Z, digits, `_`, and within it `-` and `.`"
+            )
+            raise InputError(f"cannot tag a version as {name!r}: {reason}", "Choose another name, such as first-release")
         dataset = self.dataset(version)
+        if name in self._tags(dataset):
+            raise InputError(f"cannot tag version {dataset.version} as {name!r}: it is taken", "Choose another name, or `ntf store untag`")
         try:
             dataset.tags.create(name, dataset.version)
         except (ValueError, OSError) as error:
-            reason = "it is taken" if name in dataset.tags.list() else str(error).split("\n", 1)[0]
+            reason = str(error).split("\n", 1)[0]
             raise InputError(f"cannot tag version {dataset.version} as {name!r}: {reason}", "Choose another name") from None
+
+    def untag(self, name: str) -> int:
+        """Takes a name from the version that has it. Returns the number of the version. InputError if there is no such tag."""
+        dataset = self.dataset()
+        refs, file = self.place.child("_refs").child("tags"), f"{quote(name)}.json"
+        if not name.isascii() and (data := refs.read(file)) is not None:
+            refs.remove(file)  # of a release that let such a tag pass; Lance itself cannot name it
+            return int(json.loads(data)["version"])
+        known = self._tags(dataset)
+        if name not in known:
+            raise InputError(f"{self.name} has no tag {name!r}", f"Its tags: {', '.join(sorted(known)) or 'none'}")
+        with self._explained():
+            dataset.tags.delete(name)
+        return int(known[name]["version"])
+
+    def _tags(self, dataset: lance.LanceDataset) -> dict[str, Any]:
+        """The tags of a dataset by name. InputError if one of them keeps Lance from listing them."""
+        try:
+            return dict(dataset.tags.list())
+        except (ValueError, OSError):
+            files = self.place.child("_refs").child("tags").sizes()
+            wrong = [name for name in (unquote(file.removesuffix(".json")) for file in files) if not name.isascii()]
+            fix = f"`ntf store untag {self.name} {wrong[0]}`" if wrong else "Look into its folder _refs/tags"
+            raise InputError(f"the tags of {self.name} cannot be read", fix) from None
 
     def _upgraded(self) -> lance.LanceDataset | None:
         """The newest version for writing upon, in the schema of today: see `upgrade`. None if there is no version yet."""
@@ -355,4 +392,4 @@ def _among(ids: Collection[str]) -> str:
 
 
 def _number_or_tag(version: int | str | None) -> int | str | None:
-    return int(version) if isinstance(version, str) and version.isdigit() else version
+    return int(version) if isinstance(version, str) and version.isascii() and version.isdigit() else version

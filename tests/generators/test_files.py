@@ -120,3 +120,13 @@ def test_a_folder_with_something_in_it_is_not_replaced(tmp_path: Path) -> None:
         (partial / "file").write_text("other")
     assert (tmp_path / "mine" / "file").read_text() == "mine"
     assert names(tmp_path) == {"mine"}
+
+
+def test_weights_can_be_read_by_whoever_can_read_their_neighbours(tmp_path: Path) -> None:
+    import torch
+
+    from generators.checkpoints import write_safetensors
+
+    (tmp_path / "neighbour").touch()
+    write_safetensors(tmp_path / "model.safetensors", {"weight": torch.zeros(2)}, {})
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "neighbour").stat().st_mode

@@ -57,3 +57,9 @@ def test_pictures_and_tensors_are_read_back(tmp_path: Path) -> None:
 
 def test_numbers_and_nouns_agree() -> None:
     assert [counted(1, "picture"), counted(0, "picture"), counted(2, "process")] == ["1 picture", "0 pictures", "2 processes"]
+
+
+def test_weights_can_be_read_by_whoever_can_read_their_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "neighbour").touch()
+    files.write_tensors(tmp_path / "model.safetensors", {"weight": torch.zeros(2)})
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "neighbour").stat().st_mode

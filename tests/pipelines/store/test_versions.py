@@ -70,3 +70,38 @@ def test_cleaning_keeps_tagged_versions_waiting_shards_and_live_builders(store: 
     assert store.digest("first") == store.version("first").digest
     assert [version.number for version in store.log()] == [1, 3]
     assert len(store.shard("f" * 64)) == 2
+
+
+@pytest.mark.parametrize("name", ["ünï", "12", "٣", "a/b", "", "-x", ".x", "a..b", "x.lock", "a b", "x" * 200])
+def test_a_name_that_is_no_tag_is_refused_before_anything_is_written(store: Store, name: str) -> None:
+    with pytest.raises(InputError, match="cannot tag"):
+        store.tag(name)
+    assert [version.tags for version in store.log()][-1] == ()
+
+
+def test_a_tag_is_taken_once_and_can_be_removed(store: Store) -> None:
+    store.tag("first-release")
+    with pytest.raises(InputError, match="it is taken"):
+        store.tag("first-release")
+    with pytest.raises(InputError, match="Its tags: first-release"):
+        store.untag("second")
+    number = store.version("first-release").number
+    assert store.untag("first-release") == number
+    with pytest.raises(InputError, match="no version 'first-release'"):
+        store.version("first-release")
+    store.tag("first-release")
+
+
+def test_a_tag_of_an_older_release_that_locks_the_store_can_be_removed(store: Store) -> None:
+    dataset = store.dataset()
+    dataset.tags.create("ünï", dataset.version)
+    with pytest.raises(InputError, match=r"ntf store untag \S+ ünï"):
+        store.log()
+    assert store.untag("ünï") == dataset.version
+    assert store.log()
+
+
+@pytest.mark.parametrize("version", ["²", "9" * 30, "ünï", "a/b", "-1"])
+def test_a_version_that_is_none_is_one_line(store: Store, version: str) -> None:
+    with pytest.raises(InputError, match="has no version"):
+        store.dataset(version)
