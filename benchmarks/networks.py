@@ -105,7 +105,7 @@ def stable_diffusion(device: torch.device, dtype: torch.dtype) -> Generator:
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    return registry.get("stable_diffusion")(pipeline.to(dtype=dtype), None, 512, device)
+    return registry.get("stable_diffusion")(pipeline.to(device, dtype), None, 512, device)
 
 
 def diffface(width: int = 256) -> Callable[[torch.device, torch.dtype], Generator]:

@@ -1,10 +1,10 @@
-"""What every generator is: a class with a name, parameters that decide pixels, and one of four ways to make an image.
+"""What every generator is: a class with a name, parameters that decide pixels, and one of five ways to make an image.
 
 A new method is one file in `generators/methods/`, named as the method is, with one class under `@register`. It gives
 
 - `Parameters`: a frozen pydantic model, each field with the field's own name (`truncation_psi`, `eta`) and a default;
 - `load`: builds the network from a checkpoint, once, and keeps it;
-- one or more of `_sample`, `_prompt`, `_swap`, `_edit`: a batch that fits in memory, seeds in, `uint8` RGB out.
+- one or more of `_sample`, `_prompt`, `_swap`, `_edit`, `_inpaint`: a batch that fits in memory, seeds in, `uint8` RGB out.
 
 This file does the rest. It checks the parameters, cuts a request into batches, and halves a batch that does not fit in memory.
 """
@@ -27,7 +27,7 @@ from generators.images import check_images
 from generators.numbers import StrictNumbers
 
 Family = Literal["GAN", "DM"]
-StepKind = Literal["sample", "prompt", "swap", "edit"]
+StepKind = Literal["sample", "prompt", "swap", "edit", "inpaint"]
 EditInput = Literal["square", "picture", "faces"]
 
 
@@ -94,6 +94,15 @@ class EditRequest(Request):
     targets: np.ndarray
 
 
+@dataclass(frozen=True)
+class InpaintRequest(Request):
+    """The images `targets` reworked inside `masks`: `uint8` `[N, H, W, 3]`, and bool `[N, H, W]`, true where the image is to change."""
+
+    kind = "inpaint"
+    targets: np.ndarray
+    masks: np.ndarray
+
+
 @dataclass
 class Result:
     """`images` is `uint8` RGB `[N, H, W, 3]`; `rejected` gives a reason for each image that must not be used (a safety checker's flag);
@@ -122,6 +131,7 @@ class Generator(ABC):
     title: ClassVar[str]  # as the paper's Table 1 writes it
     family: ClassVar[Family]
     kinds: tuple[StepKind, ...]  # the kinds of step that it can do; a checkpoint may leave out some of its class's
+    limit: str = ""  # why a loaded checkpoint cannot do all kinds of its class
     licence: ClassVar[str]  # of the official weights, as their authors state it
     output_version: ClassVar[int] = 1  # raise it when a change of code changes pixels: earlier shards then become stale
     networks: tuple[str, ...] = ("network",)  # the attributes that hold the slow networks: those that `torch.compile` is to speed up
@@ -168,6 +178,13 @@ class Generator(ABC):
         """
         return "square"
 
+    def inpaint(self, images: np.ndarray, masks: np.ndarray, seeds: Sequence[int], **parameters: Any) -> np.ndarray:
+        """Each image reworked inside its mask: `uint8` RGB `[N, H, W, 3]` in and out, masks bool `[N, H, W]`.
+
+        It is the model's own image: pixels outside the mask may differ from the original. `pipelines` puts the original back.
+        """
+        return self.run(InpaintRequest(seeds, images, masks), **parameters).images
+
     def embed_faces(self, faces: np.ndarray) -> np.ndarray:
         """Unit identity vectors, float32 `[N, D]`, of `uint8` `[N, H, W, 3]` faces at `crop`, from a swapper's own identity network.
 
@@ -181,7 +198,8 @@ class Generator(ABC):
         Raises InputError for a kind of step that this generator cannot do or a parameter that it does not know.
         """
         if request.kind not in self.kinds:
-            raise InputError(f"{self.name} cannot {request.kind}", f"It can {' or '.join(self.kinds)}")
+            because = f": {self.limit}" if self.limit else ""
+            raise InputError(f"{self.name} cannot {request.kind}{because}", f"It can {' or '.join(self.kinds) or 'do nothing'}")
         settings = self.parse_parameters(parameters)
         whole = Result(np.empty((0, self.resolution, self.resolution, 3), np.uint8))
         start = 0
@@ -227,6 +245,8 @@ class Generator(ABC):
                 return self._swap(request.sources, request.targets, seeds, settings)
             case EditRequest():
                 return self._edit(request.targets, seeds, settings)
+            case InpaintRequest():
+                return self._inpaint(request.targets, request.masks, seeds, settings)
         raise TypeError(f"{type(request).__name__} is no request of a known kind")
 
     def _within_memory(self, make: Callable[[], Result]) -> Result | None:
@@ -253,3 +273,6 @@ class Generator(ABC):
 
     def _edit(self, images: np.ndarray, seeds: list[int], settings: Any) -> Output:
         raise InputError(f"{self.name} has no edit step")
+
+    def _inpaint(self, images: np.ndarray, masks: np.ndarray, seeds: list[int], settings: Any) -> Output:
+        raise InputError(f"{self.name} has no inpaint step")

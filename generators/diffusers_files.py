@@ -31,8 +31,9 @@ def diffusers_folder(checkpoint: Checkpoint) -> Path | None:
     from diffusers import DiffusionPipeline
 
     repository = checkpoint.path.as_posix()
+    wanted = {name: checkpoint.option(name) for name in ("revision", "variant")}
     try:
-        return Path(DiffusionPipeline.download(repository, revision=checkpoint.option("revision"), trust_remote_code=False))
+        return Path(DiffusionPipeline.download(repository, **wanted, trust_remote_code=False))
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise CheckpointError(

@@ -15,6 +15,7 @@ from generators.errors import InputError
 from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry
 from pipelines.manifest.schema import (
     CASCADE,
+    ON_IMAGES,
     AuditPolicy,
     ChainStep,
     Codec,
@@ -214,13 +215,13 @@ def _impossible_step(
         method.parse_parameters(step.parameters)
     except InputError as error:
         yield str(error).rstrip("."), "", at
-    works_on_input = step.kind in ("swap", "edit")
+    works_on_input = step.kind in ON_IMAGES
     if position == 0 and works_on_input and step.target is None:
         yield f"subset {subset}: the chain begins with `{step.kind}`, which has nothing to work on", "Give it `target: REAL_SOURCE`", at
     if (position > 0) and (not works_on_input or step.target is not None):
         yield (
             f"subset {subset}: step {position + 1} does not work on the image of the step before it",
-            "Use a swap or an edit, without `target`",
+            "Use a swap, an edit or an inpaint, without `target`",
             at,
         )
     if (step.kind == "swap") != (step.source is not None):

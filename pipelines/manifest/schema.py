@@ -14,7 +14,8 @@ from generators.base import StepKind
 from generators.numbers import StrictNumbers
 from pipelines.catalogue.catalogue import CheckpointEntry
 
-STEP_KINDS: tuple[StepKind, ...] = ("sample", "prompt", "swap", "edit")
+STEP_KINDS: tuple[StepKind, ...] = ("sample", "prompt", "swap", "edit", "inpaint")
+ON_IMAGES: tuple[StepKind, ...] = ("swap", "edit", "inpaint")  # the kinds that work on an image
 CASCADE = "cascade"  # the face detector that needs no checkpoint
 RECONSTRUCTION = "Reconstruction"  # the subset that `parity.reconstruct` adds
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -64,6 +65,8 @@ class ChainStep(Strict):
         if not isinstance(data, Mapping) or "kind" in data:
             return data
         kinds = [kind for kind in STEP_KINDS if kind in data]
+        if "prompt" in kinds and ("edit" in kinds or "inpaint" in kinds):
+            kinds.remove("prompt")  # the text of an edit is a parameter of it
         if len(kinds) != 1:
             raise ValueError(
                 f"a step has exactly one of {', '.join(STEP_KINDS)}, naming its generator; this one has {' and '.join(kinds) or 'none'}"

@@ -67,7 +67,14 @@ def read_parts(contents: Contents, checkpoint: Checkpoint) -> LatentParts:
         raise CheckpointError(f"{source} is of Stable Diffusion 2, which is read from a folder alone", "Give it as diffusers saves it")
     unet_state |= averaged(state)
     text = _under(state, TEXT)
+    if "embeddings.token_embedding.weight" in text:  # NovelAI's models, and merges made from them, leave out `text_model.`
+        text = {f"{CLIP}{key}": value for key, value in text.items()}
     is_clip = f"{CLIP}embeddings.token_embedding.weight" in text
+    if text and not is_clip and "token_emb.weight" not in text:
+        raise CheckpointError(
+            f"{source} holds no text encoder that is known: its first tensor is {TEXT}{min(text)}",
+            f"Expected {TEXT}{CLIP}... (CLIP) or {TEXT}token_emb.weight (latent-diffusion)",
+        )
     first_stage = build_first_stage(first, _scale_factor(state, first, checkpoint), source)
     factor = 2 ** (len(first_stage.config.block_out_channels) - 1)
     channels = checkpoint.option("num_head_channels", None if text or "num_heads" in checkpoint.options else 32)

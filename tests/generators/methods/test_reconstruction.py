@@ -18,7 +18,7 @@ PROMPTS = ["a cat", "a dog"]
 
 def test_who_has_an_autoencoder() -> None:
     able = {name for name in registry.names() if registry.get(name).reconstruction is not None}
-    assert able == {"ldm", "stable_diffusion", "vqgan"}
+    assert able == {"ldm", "stable_diffusion", "text_to_image", "vqgan"}
     for name in able:
         assert "edit" in registry.get(name).kinds
         registry.get(name).parse_parameters(registry.get(name).reconstruction or {})

@@ -11,7 +11,8 @@ import torch
 from generators.base import PromptRequest
 from generators.checkpoints import Checkpoint, read, write_safetensors
 from generators.errors import CheckpointError, InputError
-from generators.methods.stable_diffusion import FLAGGED, StableDiffusion
+from generators.methods.stable_diffusion import StableDiffusion
+from generators.text_to_image.safety import FLAGGED
 from tests.generators.methods import tiny_diffusion as tiny
 from tests.parity.cases import Case
 
@@ -153,7 +154,60 @@ def test_what_is_wrong_is_named(tmp_path: Path, model: StableDiffusion) -> None:
     with pytest.raises(CheckpointError, match=r"model_index\.json"):
         StableDiffusion.load(Checkpoint(tmp_path))
     (tmp_path / "model_index.json").write_text('{"_class_name": "NoSuchPipeline"}')
-    with pytest.raises(CheckpointError, match="no text-to-image pipeline"):
+    with pytest.raises(CheckpointError, match=r"NoSuchPipeline, which diffusers .* does not have"):
         StableDiffusion.load(Checkpoint(tmp_path))
     with pytest.raises(InputError, match="16x16"):
         model.edit(np.zeros((1, 8, 8, 3), np.uint8), [0], steps=4)
+
+
+def test_a_text_encoder_without_its_prefix_is_read_as_one_with_it(folder: Path, original: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    """As NovelAI's models and merges made from them have it."""
+
+    def image(state: dict[str, torch.Tensor]) -> np.ndarray:
+        write_safetensors(tmp_path / "model.safetensors", state, {})
+        checkpoint = Checkpoint(
+            tmp_path / "model.safetensors", {"num_heads": 4, "image_size": 8}, {"tokenizer": Checkpoint(folder / "vocab.json")}
+        )
+        return StableDiffusion.load(checkpoint).prompt(["a cat"], [1], steps=2, safety="off")
+
+    shorter = {key.replace("transformer.text_model.", "transformer."): value for key, value in original.items()}
+    assert np.array_equal(image(shorter), image(original))
+    with pytest.raises(CheckpointError, match=r"no text encoder that is known.*text_model"):
+        image({key.replace("transformer.text_model.", "transformer.other."): value for key, value in original.items()})
+
+
+def test_a_unet_that_wants_more_than_latents_cannot_prompt(folder: Path, original: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    """Of 9 channels in an inpainting model, of 8 in InstructPix2Pix."""
+    first = "model.diffusion_model.input_blocks.0.0.weight"
+
+    def model(more: int) -> StableDiffusion:
+        extra = torch.zeros(len(original[first]), more, 3, 3)
+        write_safetensors(tmp_path / "model.safetensors", {**original, first: torch.cat([original[first], extra], 1)}, {})
+        checkpoint = Checkpoint(
+            tmp_path / "model.safetensors", {"num_heads": 4, "image_size": 8}, {"tokenizer": Checkpoint(folder / "vocab.json")}
+        )
+        return StableDiffusion.load(checkpoint)
+
+    painter = model(original[first].shape[1] + 1)
+    with pytest.raises(InputError, match=r"cannot prompt: its denoiser takes \d+ channels.*inpainting model"):
+        painter.prompt(["a cat"], [1], steps=2, safety="off")
+    images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    masks = np.zeros((1, 64, 64), bool)
+    masks[:, 16:48, 16:48] = True
+    assert painter.inpaint(images, masks, [1], steps=2, strength=1.0, safety="off").shape == images.shape
+    with pytest.raises(CheckpointError, match="its UNet takes 8 channels"):
+        model(8 - original[first].shape[1])
+
+
+def test_steps_and_sizes_that_the_model_does_not_have_are_refused(folder: Path, model: StableDiffusion) -> None:
+    with pytest.raises(InputError, match=r"1000 steps are too many for the PNDMScheduler.*at most 999"):
+        model.prompt(["a cat"], [1], steps=1000)
+    with pytest.raises(InputError, match="size 36 must be a multiple of 8"):
+        StableDiffusion.load(Checkpoint(folder, {"size": 36}))
+
+
+def test_off_needs_no_quotes_in_yaml() -> None:
+    assert StableDiffusion.parse_parameters({"safety": False}).safety == "off"
+    assert StableDiffusion.parse_parameters({"safety": True}).safety == "reject"
+    with pytest.raises(InputError, match="safety"):
+        StableDiffusion.parse_parameters({"safety": 3})
