@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from generators.errors import InputError
 from ntf_model.data.data import DetectionData, DetectionSplits
-from ntf_model.data.sources import from_path
+from ntf_model.data.reading.labels import LabelRule
+from ntf_model.data.sources import evaluation_data, from_path
+from ntf_model.runs import RUN_FILE
 from pipelines.manifest.load import load_manifest
 from pipelines.manifest.schema import Manifest
 from pipelines.plan.plan import Plan, make_plan
@@ -41,14 +45,77 @@ def splits_of_store(store: Store, version: int | str | None = None, where: str |
     """The three splits of a version, as detectors take them. `where` is a SQL condition on the store's rows."""
     table = read_table(store, version, where)
     number = store.dataset(version).version
-    return DetectionSplits(*(_data(store, number, table, table.splits[split]) for split in ("train", "validation", "test")))
+    digest = next(entry.digest for entry in store.log() if entry.number == number)
+    origin = {"name": store.name, "version": number, "store_digest": digest, **({"where": where} if where else {})}
+    return DetectionSplits(*(_data(store, origin, table, table.splits[split]) for split in ("train", "validation", "test")))
 
 
-def splits_of(data: str, root: Path, version: str | None = None, where: str | None = None) -> DetectionSplits:
-    """Detector data by name: a dataset of the store in `root`, or a folder: `real/` and `fake/`, WebDataset, or Hugging Face."""
+def splits_of(
+    data: str, root: Path, version: str | None = None, where: str | None = None, labels: str | None = None, groups: str = "auto"
+) -> DetectionSplits:
+    """Detector data by name: a dataset of the store in `root`, or a folder: `real/` and `fake/`, WebDataset, or Hugging Face.
+
+    For a folder, `labels` says which names or values are which class (`real=A,fake=B`), and `groups` what stays in one split. InputError if
+    they, or a version or condition, are given for data that have no use for them.
+    """
+    check_options(data, is_folder(data, root), version, where, labels, groups)
     if is_folder(data, root):
-        return from_path(Path(data))
+        return from_path(Path(data), labels=LabelRule.parse(labels), groups=groups)
     return splits_of_store(Store(root, data), version, where)
+
+
+class EvaluatedOn(NamedTuple):
+    """What detectors are evaluated on: pictures, those that thresholds are fixed on (None: none), the ids that scores may name, and what
+    is to be said of them."""
+
+    test: DetectionData
+    validation: DetectionData | None
+    known: list[str]
+    notes: list[str]
+
+
+def evaluation_of(
+    data: str,
+    root: Path,
+    version: str | None = None,
+    where: str | None = None,
+    labels: str | None = None,
+    groups: str = "auto",
+    runs: Iterable[Path] = (),
+) -> EvaluatedOn:
+    """The test split of a dataset of the store, or of a folder; a folder without splits as a whole, as a further test set.
+
+    `runs` are the folders of the detectors: where they were trained on that folder, what training set apart is the test split.
+    """
+    if is_folder(data, root):
+        check_options(data, True, version, where, labels, groups)
+        rule = LabelRule.parse(labels)
+        chosen = evaluation_data(data, labels=rule, groups=groups, trained=[facts for run in runs if (facts := _trained_on(run))])
+        parts = [part for part in (chosen.test, chosen.validation) if part is not None]
+        known = dict.fromkeys([name for part in parts for name in part.picture_ids()] + chosen.others)
+        notes = dict.fromkeys([f"evaluated on {chosen.said}", *(note for part in parts for note in part.notes)])
+        return EvaluatedOn(chosen.test, chosen.validation, list(known), list(notes))
+    splits = splits_of(data, root, version, where, labels, groups)
+    everything = splits if where is None else splits_of(data, root, version)
+    return EvaluatedOn(splits.test, splits.validation, [name for split in everything for name in split.picture_ids()], splits.notes)
+
+
+def _trained_on(run: Path) -> tuple[str, str] | None:
+    """The folder that a detector was trained on and the digest of all its splits; None if that is not recorded."""
+    try:
+        dataset = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))["dataset"]
+        return str(dataset["folder"]), str(dataset["folder_digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def check_options(data: str, folder: bool, version: str | None, where: str | None, labels: str | None, groups: str) -> None:
+    """InputError for an option that would have no effect: nothing that is asked for is left out without a word."""
+    useless = {"--version": version, "--where": where} if folder else {"--labels": labels, "--groups": None if groups == "auto" else groups}
+    for option, value in useless.items():
+        if value is not None:
+            kind = "a folder" if folder else "a dataset of the store"
+            raise InputError(f"{option} has no effect on {data}, which is {kind}", f"Leave {option} out")
 
 
 def is_folder(data: str, root: Path) -> bool:
@@ -73,6 +140,6 @@ def subject_of(data: str, root: Path) -> tuple[str, dict[str, Any]]:
     return manifest.dataset, detector_settings(manifest)
 
 
-def _data(store: Store, version: int, table: VersionTable, split: SplitTable) -> DetectionData:
-    dataset: Any = StoreDataset(store, version, split)  # its items have what an Item has; the rooms do not know each other
-    return DetectionData(dataset, split.labels, split.subsets, table.reals_of, table.families, split.digest, split.ids)
+def _data(store: Store, origin: dict[str, Any], table: VersionTable, split: SplitTable) -> DetectionData:
+    dataset: Any = StoreDataset(store, origin["version"], split)  # its items have what an Item has; the rooms do not know each other
+    return DetectionData(dataset, split.labels, split.subsets, table.reals_of, table.families, split.digest, split.ids, origin)

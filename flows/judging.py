@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.data import is_folder, splits_of_store
+from flows.data import EvaluatedOn
 from generators.errors import InputError
 from ntf_model.comparing.compare import Comparison, compare, read_cost, train_all
 from ntf_model.comparing.comparison_tables import write_comparison
 from ntf_model.comparing.rehearsal import few, one_epoch
-from ntf_model.data.data import DetectionSplits, single_split
+from ntf_model.data.data import DetectionSplits
 from ntf_model.data.loader import keep_decoded
 from ntf_model.detector import Detector, silent
 from ntf_model.files import write_json
@@ -34,7 +34,6 @@ from ntf_model.runs import (
     ROBUSTNESS_FIGURE,
     ROBUSTNESS_FILE,
 )
-from pipelines.store import Store
 
 Progress = Callable[[int, int, str], None]
 
@@ -77,44 +76,26 @@ def evaluate_detector(run: Path, splits: DetectionSplits, output: Path | None = 
     return _write_results(run, result, output or run)
 
 
-def evaluate_anywhere(
-    run: Path, data: str, root: Path, version: str | None, where: str | None, output: Path | None, on_progress: Progress = silent
-) -> Evaluated:
-    """Evaluates the detector in `run` on a dataset of the store, or on a folder as a further test set (Table 5 of the paper).
-
-    A folder is scored whole. It has no validation split, so the threshold is the one that the detector was saved with.
-    """
-    if not is_folder(data, root):
-        return evaluate_detector(run, splits_of_store(Store(root, data), version, where), output, on_progress)
-    detector, pictures = load_detector(run), single_split(Path(data))
-    result = evaluate(detector, pictures, pictures, threshold=detector.threshold, on_progress=on_progress)
-    return _write_results(run, result, output or run / Path(data).name)
+def evaluate_anywhere(run: Path, data: EvaluatedOn, output: Path | None, on_progress: Progress = silent) -> Evaluated:
+    """Evaluates the detector in `run`. Without validation pictures the threshold is the one that it was saved with. Results of a folder go
+    to a folder of its name in `run`."""
+    detector = load_detector(run)
+    threshold = detector.threshold if data.validation is None else None
+    result = evaluate(detector, data.test, data.validation or data.test, threshold=threshold, on_progress=on_progress)
+    folder = data.test.origin.get("folder")
+    return _write_results(run, result, output or (run / Path(folder).name if folder else run))
 
 
 def evaluate_together(
-    runs: Mapping[str, Path],
-    scores: Mapping[str, Path],
-    data: str,
-    root: Path,
-    version: str | None,
-    where: str | None,
-    output: Path,
-    on_progress: Progress = silent,
+    runs: Mapping[str, Path], scores: Mapping[str, Path], data: EvaluatedOn, output: Path, on_progress: Progress = silent
 ) -> list[Path]:
     """Evaluates the detectors in `runs` and the files of `scores`, by the names that the tables give them, side by side in `output`.
 
-    On a dataset of the store, or on a folder as a further test set, which is scored whole with the thresholds that the detectors have.
+    Without validation pictures, with the thresholds that the detectors have.
     """
-    if is_folder(data, root):
-        test, validation = single_split(Path(data)), None
-        known = test.picture_ids()
-    else:
-        store = Store(root, data)
-        _, validation, test = splits_of_store(store, version, where)
-        known = [name for split in splits_of_store(store, version) for name in split.picture_ids()] if scores else []
     detectors = {name: load_detector(run) for name, run in runs.items()}
     costs = {name: read_cost(run) for name, run in runs.items()}
-    comparison = compare(detectors, test, validation, scores=scores, known=known, training=costs, on_progress=on_progress)
+    comparison = compare(detectors, data.test, data.validation, scores=scores, known=data.known, training=costs, on_progress=on_progress)
     return _write_comparison(comparison, output)
 
 

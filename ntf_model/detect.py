@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ntf_model.data.images import list_images, read_image
+from ntf_model.data.images import read_image
 from ntf_model.data.loader import read_ahead
+from ntf_model.data.reading.listing import list_pictures
 from ntf_model.detector import Detector, Progress, silent
 from ntf_model.errors import InputError
 
@@ -62,7 +63,7 @@ def find_files(paths: Sequence[Path | str]) -> list[Path]:
     files: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            files += list_images(path)
+            files += list_pictures(path).files
         elif path.exists():
             files.append(path)
         else:

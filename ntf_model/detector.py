@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ntf_model.data.data import DetectionSplits
 from ntf_model.errors import InputError
+from ntf_model.training.resume import begin_training
 
 Progress = Callable[[int, int, str], None]  # (done, total, what is being done)
 
@@ -72,10 +73,14 @@ class Detector(ABC):
         """Trains on `splits.train`, chooses the epoch on `splits.validation`, and leaves `splits.test` alone.
 
         `config` is an instance of `cls.Config` (its defaults if None). With `output`, the folder gets what `save_pretrained` writes and
-        the run's record (`ntf_model.runs`); `resume` goes on from the checkpoint that a stopped run left there, if there is one.
-        `device` is the accelerator if there is one, unless named.
+        the run's record (`ntf_model.runs`); `resume` goes on from the checkpoint that a stopped run left there, if there is one, and only
+        loads what has ended. `device` is the accelerator if there is one, unless named. Raises InputError if `resume` meets a training on
+        other data or settings.
         """
-        return cls.train(splits, config or cls.Config(), TrainingRun(output, resume, device, on_progress))
+        config = config or cls.Config()
+        if output and begin_training(output, cls.name, splits, config, resume):
+            return cls.from_pretrained(output, device)
+        return cls.train(splits, config, TrainingRun(output, resume, device, on_progress))
 
     @classmethod
     @abstractmethod
@@ -99,11 +104,11 @@ class Detector(ABC):
 
     @classmethod
     @abstractmethod
-    def from_pretrained(cls, folder: Path | str, device: str | torch.device | None = None) -> Detector:
+    def from_pretrained(cls, folder: Path | str, device: str | torch.device | None = None) -> Self:
         """Reads what `save_pretrained` wrote. Raises InputError, naming the file, if it is missing, damaged or of another detector."""
 
     @classmethod
-    def from_released(cls, path: Path | str, device: str | torch.device | None = None) -> Detector:
+    def from_released(cls, path: Path | str, device: str | torch.device | None = None) -> Self:
         """Reads the weights that the method's authors released, under their official keys."""
         raise InputError(f"{cls.name} has no released weights that can be read from {path}", f"Train it: `ntf train --detector {cls.name}`")
 

@@ -34,9 +34,11 @@ PACKAGES = ("torch", "transformers", "accelerate", "numpy", "scikit-learn", "pil
 
 
 def write_run(output: Path, splits: DetectionSplits, config: BaseModel, metrics: dict[str, Any]) -> None:
-    """`run.json`: dataset digests, sizes, configuration, seed, versions of packages, machine; `metrics.json`: what training measured."""
+    """`run.json`: where the data are from (a folder, or a dataset's name, version and digest in the store), digests of the splits, sizes,
+    configuration, seed, versions of packages, machine; `metrics.json`: what training measured."""
     record = {
         "dataset": {
+            **splits.train.origin,
             "digest": splits.digest,
             **{
                 split: {"digest": data.digest, "images": len(data), "fakes": int(data.labels.sum())}

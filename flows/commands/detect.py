@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows import console
 from flows.commands.options import (
     DataArgument,
+    GroupsOption,
     JsonOption,
+    LabelsOption,
     SettingsOption,
     StoreOption,
     TrainingDeviceOption,
@@ -21,6 +24,9 @@ from flows.commands.options import (
     settings_of,
 )
 from generators.errors import InputError
+
+if TYPE_CHECKING:
+    from ntf_model.data.data import DetectionSplits
 
 RunOption = Annotated[Path, typer.Option("--run", help="The folder of a trained detector, which `ntf train` wrote.")]
 PresetOption = Annotated[str | None, typer.Option("--preset", help="The settings to start from: demo, default or paper.")]
@@ -57,14 +63,17 @@ def train(
     output: Annotated[
         Path | None, typer.Option("--output", help="The folder for weights, configuration and metrics. If not given, runs/DETECTOR.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run was.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where a stopped run was. It must have had the same data and settings.")
+    ] = False,
     device: TrainingDeviceOption = None,
+    labels: LabelsOption = None,
+    groups: GroupsOption = "auto",
 ) -> None:
     """Trains a detector on a dataset of the store, or on a folder of images."""
-    from flows.data import splits_of
     from flows.judging import train_detector
 
-    splits = splits_of(data, store, version, where)
+    splits = _splits(data, store, version, where, labels, groups)
     chosen = {**({"preset": preset} if preset else {}), **settings_of(settings or [])}
     output = output or Path("runs") / detector
     with console.step_progress("train") as show:
@@ -90,23 +99,29 @@ def evaluate(
         Path | None, typer.Option("--output", help="The folder for the results. If not given, the folder of the detector or detectors.")
     ] = None,
     as_json: JsonOption = False,
+    labels: LabelsOption = None,
+    groups: GroupsOption = "auto",
 ) -> None:
     """Evaluates a trained detector on the test split: AP, ACC and more for every subset.
 
-    Several detectors, and scores of other programs, are put side by side in one table.
+    A folder without splits is evaluated whole, except for what a detector was trained on. Several detectors, and scores of other programs,
+    are put side by side in one table.
     """
+    from flows.data import evaluation_of
     from flows.judging import evaluate_anywhere, evaluate_together
 
     folders, files = _runs([*(run or []), *(runs / name for name in _names(detectors) or [])]), _files(scores or [])
     if not folders and not files:
         folders = {"ntf": Path("runs/ntf")}
+    pictures = evaluation_of(data, store, version, where, labels, groups, folders.values())
+    _say(pictures.notes)
     with console.step_progress("evaluate") as show:
         if len(folders) == 1 and not files:
-            evaluated = evaluate_anywhere(next(iter(folders.values())), data, store, version, where, output, show)
+            evaluated = evaluate_anywhere(next(iter(folders.values())), pictures, output, show)
             results, values = list(evaluated.files), evaluated.evaluation.model_dump_json(exclude={"scores"})
         else:
             into = output or (next(iter(folders.values())).parent if folders else Path("runs"))
-            results = evaluate_together(folders, files, data, store, version, where, into, show)
+            results = evaluate_together(folders, files, pictures, into, show)
             values = results[0].read_text(encoding="utf-8")
     if as_json:
         console.out.print_json(values)
@@ -144,13 +159,15 @@ def compare(
         ),
     ] = None,
     device: TrainingDeviceOption = None,
+    labels: LabelsOption = None,
+    groups: GroupsOption = "auto",
 ) -> None:
     """Trains and evaluates several detectors on the same images and splits, and puts them side by side in tables."""
-    from flows.data import splits_of, subject_of
+    from flows.data import subject_of
     from flows.judging import compare_detectors
 
     subject, settings = subject_of(data, store)
-    splits = splits_of(subject, store, version, where)
+    splits = _splits(subject, store, version, where, labels, groups)
     settings = {**settings, **({"preset": preset} if preset else {})}
     into = output or Path("runs/rehearsal" if limit else "runs/compare")
     with console.step_progress("compare") as show:
@@ -181,18 +198,19 @@ def ablate(
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Train every row with this many seeds.")] = 3,
     settings: SettingsOption = None,
     output: Annotated[Path, typer.Option("--output", help="The folder for the trained detectors and the table.")] = Path("runs/ablation"),
+    labels: LabelsOption = None,
+    groups: GroupsOption = "auto",
 ) -> None:
     """Shows what every part of NTF contributes: trains NTF without it, and evaluates all in one table.
 
     The table also has the losses exactly as the paper prints them, and an ordinary classifier on the same data.
     """
-    from flows.data import splits_of
     from flows.judging import ablate_ntf
     from ntf_model.ntf.ablation import chosen_variants
 
     if breadth and not breadth.replace(",", "").isdigit():
         raise InputError(f"--breadth {breadth} is not a list of numbers", "Write numbers with commas between them, such as 1,6,18")
-    splits = splits_of(data, store, version)
+    splits = _splits(data, store, version, None, labels, groups)
     chosen = {"preset": preset, **settings_of(settings or [])}
     counts = [int(count) for count in breadth.split(",") if count] if breadth else []
     rows = chosen_variants(splits, _names(variants), sources, counts)
@@ -206,16 +224,18 @@ def robustness(
     run: RunOption = Path("runs/ntf"),
     store: StoreOption = Path("store"),
     version: VersionOption = None,
+    labels: LabelsOption = None,
+    groups: GroupsOption = "auto",
 ) -> None:
     """Evaluates a detector on blurred, compressed, noisy and scaled images, with its threshold unchanged.
 
     The table and the curves go to the detector's folder.
     """
-    from flows.data import splits_of
     from flows.judging import measure_robustness
 
+    splits = _splits(data, store, version, None, labels, groups)
     with console.step_progress("robustness") as show:
-        files = measure_robustness(run, splits_of(data, store, version), show)
+        files = measure_robustness(run, splits, show)
     for file in files:
         console.out.print(str(file), soft_wrap=True)
 
@@ -226,15 +246,16 @@ def explain(
     store: StoreOption = Path("store"),
     version: VersionOption = None,
     output: Annotated[Path | None, typer.Option("--output", help="The folder for the pictures. If not given, the detector's.")] = None,
+    labels: LabelsOption = None,
+    groups: GroupsOption = "auto",
 ) -> None:
     """Draws where NTF looks (Grad-CAM++, by subset) and how it arranges images (a map of the embeddings).
 
     It also evaluates the distance to the natural trace as a score of its own.
     """
-    from flows.data import splits_of
     from flows.judging import explain_ntf
 
-    for file in explain_ntf(run, splits_of(data, store, version), output or run):
+    for file in explain_ntf(run, _splits(data, store, version, None, labels, groups), output or run):
         console.out.print(str(file), soft_wrap=True)
 
 
@@ -267,6 +288,21 @@ def detect(
     console.out.print(table)
     for file, reason in result.unreadable:
         console.err.print(f"[yellow]not read:[/yellow] {file}: {reason}", soft_wrap=True)
+
+
+def _splits(data: str, store: Path, version: str | None, where: str | None, labels: str | None, groups: str) -> DetectionSplits:
+    """The splits of a dataset or folder; what is left out of them, and how they were divided, is said."""
+    from flows.data import splits_of
+
+    splits = splits_of(data, store, version, where, labels, groups)
+    _say(splits.notes)
+    return splits
+
+
+def _say(notes: Iterable[str]) -> None:
+    """Prints notes on standard error, so that standard output stays for results."""
+    for note in notes:
+        console.err.print(f"note: {note}", soft_wrap=True, markup=False)
 
 
 def _markdown(files: list[Path]) -> str:

@@ -46,6 +46,20 @@ WhereOption = Annotated[
 ]
 DatasetArgument = Annotated[str, typer.Argument(help="The name of a dataset in the store.")]
 DataArgument = Annotated[str, typer.Argument(help="The name of a dataset in the store, or a folder with `real/` and `fake/` in it.")]
+LabelsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--labels", help="Which names or values are real and fake in a folder of yours, such as real=nature,fake=sd or real=0,fake=1."
+    ),
+]
+GroupsOption = Annotated[
+    str,
+    typer.Option(
+        "--groups",
+        help="What stays in one split where a folder has none: auto, none, folders (videos, people), names (id7_0001), or a file of lines "
+        "picture,group.",
+    ),
+]
 SettingsOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting: NAME=VALUE, such as stage1.epochs=3. May be given several times.")
 ]

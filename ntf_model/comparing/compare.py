@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from ntf_model.comparing.score_files import read_score_table
@@ -28,6 +28,7 @@ from ntf_model.recipes.network import NetworkDetector
 from ntf_model.registry import get_detector, load_detector
 from ntf_model.runs import COST_FILE, METRICS_FILE, RUN_FILE
 from ntf_model.training.meter import Meter
+from ntf_model.training.resume import check_record, read_record
 
 REFERENCE = "ntf"  # whom the others are compared with
 
@@ -96,7 +97,7 @@ def train_all(
     for name, config in configs.items():
         folder = output / name
         if resume and (folder / COST_FILE).is_file():
-            check_run(folder, splits, config)
+            check_record(folder, read_record(folder / RUN_FILE), name, splits, config)
             detectors[name] = load_detector(folder, device)
             continue
         with Meter() as meter:
@@ -144,7 +145,7 @@ def compare(
         notes[name] = getattr(detector, "note", "")
     ids = data.picture_ids() if tables else []
     for name, table in tables.items():
-        threshold = _threshold_of(table, validation) if validation else 0.5
+        threshold = _threshold_of(name, table, validation) if validation else 0.5
         scored = Scored(ids, np.array([table[picture] for picture in ids]))
         evaluations[name] = summarise(data, scored, threshold, name=name, title=name, **common)
         costs[name], notes[name] = Cost(), f"scores from {Path((scores or {})[name]).name}"
@@ -244,26 +245,6 @@ def count_parameters(detector: Detector) -> int | None:
     return weights.count_parameters(network) if isinstance(network, nn.Module) else None
 
 
-def check_run(folder: Path, splits: DetectionSplits, config: DetectorConfig | None) -> None:
-    """Raises InputError if the run in `folder` is not of these splits and this configuration (None: of whichever)."""
-    try:
-        record = json.loads((folder / RUN_FILE).read_text())
-        data, settings = record["dataset"]["digest"], record["config"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{folder / RUN_FILE} is missing or damaged", "Delete the folder to train again") from None
-    other = "data" if data != splits.digest else "settings" if config and not _is_config(settings, config) else None
-    if other:
-        raise InputError(f"{folder} holds a detector that was trained on other {other}", "Give another --output, or delete the folder")
-
-
-def _is_config(settings: Any, config: DetectorConfig) -> bool:
-    """Whether `settings`, with defaults for what an older version did not know, are `config`."""
-    try:
-        return type(config).model_validate(settings) == config
-    except ValidationError:
-        return False
-
-
 def _read_tables(
     scores: Mapping[str, Path], detectors: Mapping[str, Detector], ids: Sequence[str], known: Collection[str] | None
 ) -> dict[str, dict[str, float]]:
@@ -273,10 +254,19 @@ def _read_tables(
     return {name: read_score_table(Path(file), ids, known) for name, file in scores.items()}
 
 
-def _threshold_of(table: Mapping[str, float], validation: DetectionData) -> float:
-    """Fixed on validation if the table has all of its pictures."""
+def _threshold_of(name: str, table: Mapping[str, float], validation: DetectionData) -> float:
+    """Fixed on validation if the table has its pictures, by their whole ids; 0.5 if it has none of them. InputError if it has some."""
     ids = validation.picture_ids()
-    return best_threshold(validation.labels, np.array([table[name] for name in ids])) if all(name in table for name in ids) else 0.5
+    there = [picture in table for picture in ids]
+    if not any(there):
+        return 0.5
+    if not all(there):
+        missing = ids[there.index(False)]
+        raise InputError(
+            f"the scores {name!r} have {sum(there)} of the {len(ids)} validation pictures, and not {missing!r}",
+            "Score all of them, or none",
+        )
+    return best_threshold(validation.labels, np.array([table[picture] for picture in ids]))
 
 
 def _minus(a: float | None, b: float | None) -> float:

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ntf_model.data.images import list_images, read_image
-from ntf_model.errors import InputError
+from ntf_model.data.images import read_image
+from ntf_model.data.reading.checks import shared_pictures
+from ntf_model.data.reading.grouping import Entry, divide, group_entries
+from ntf_model.data.reading.labels import CLASSES, FAKE, REAL, LabelRule
+from ntf_model.data.reading.scan import Folder, real_source_of, scan, sha256s
+from ntf_model.data.reading.split_names import SPLITS
+from ntf_model.errors import InputError, counted
 
-REAL, FAKE = 0, 1
-REAL_FOLDERS, FAKE_FOLDERS = frozenset({"real", "0_real"}), frozenset({"fake", "1_fake"})  # the second as in Wang et al. 2020
-SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
+FRACTIONS = (0.15, 0.15)  # of the pictures for validation and test, where folders have no splits
 
 
 class Item(NamedTuple):
@@ -55,7 +57,8 @@ class DetectionData:
     real source of each subset of fakes, or the sources if it has several, `families` its family ("GAN", "DM", "multi-step", or "other"
     where nobody has said).
     `digest` is a hex sha256 that changes with any picture, label, subset or order. `ids` are those of the pictures, where they are known
-    without reading them.
+    without reading them. `origin` says where the data are from: a folder, or the name, version and digest of a dataset. `notes` are
+    sentences for the user: what was left out, and how pictures were divided.
     """
 
     dataset: ItemDataset
@@ -65,6 +68,8 @@ class DetectionData:
     families: dict[str, str]
     digest: str
     ids: np.ndarray | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.dataset) == len(self.labels) == len(self.subsets):
@@ -112,7 +117,7 @@ class DetectionData:
         rows = np.asarray(rows, dtype=np.int64)
         digest = hashlib.sha256(self.digest.encode() + rows.tobytes()).hexdigest()
         ids = None if self.ids is None else self.ids[rows]
-        return DetectionData(Rows(self.dataset, rows), self.labels[rows], self.subsets[rows], self.real_of, self.families, digest, ids)
+        return replace(self, dataset=Rows(self.dataset, rows), labels=self.labels[rows], subsets=self.subsets[rows], digest=digest, ids=ids)
 
     def picture_ids(self) -> list[str]:
         """The id of every picture in order; they are read if they are not known otherwise."""
@@ -140,6 +145,11 @@ class DetectionSplits(NamedTuple):
         """Hex sha256 of the three splits' digests."""
         return hashlib.sha256(" ".join(split.digest for split in self).encode()).hexdigest()
 
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said of the splits, each sentence once."""
+        return list(dict.fromkeys(note for split in self for note in split.notes))
+
     def only(self, subsets: Sequence[str], test: bool = False) -> DetectionSplits:
         """Trained (and validated) on `subsets` alone; the test split keeps every subset unless `test`."""
         return DetectionSplits(self.train.only(subsets), self.validation.only(subsets), self.test.only(subsets) if test else self.test)
@@ -164,115 +174,106 @@ class Rows:
 
 @dataclass(frozen=True)
 class FileDataset:
-    """Pictures that lie in files: `entries` are (file, label, subset, id)."""
+    """Pictures that lie in files."""
 
-    entries: list[tuple[Path, int, str, str]] = field(repr=False)
+    entries: list[Entry] = field(repr=False)
 
     def __getitem__(self, index: int) -> Item:
-        file, label, subset, name = self.entries[index]
-        return Item(read_image(file), label, subset, name)
+        entry = self.entries[index]
+        return Item(read_image(entry.file), entry.label, entry.subset, entry.id)
 
     def __len__(self) -> int:
         return len(self.entries)
 
 
 def from_folders(
-    path: Path | str, fractions: tuple[float, float] = (0.15, 0.15), families: dict[str, str] | None = None, seed: int = 0
+    path: Path | str,
+    fractions: tuple[float, float] = FRACTIONS,
+    families: dict[str, str] | None = None,
+    seed: int = 0,
+    *,
+    labels: LabelRule | None = None,
+    groups: str = "auto",
 ) -> DetectionSplits:
-    """Pictures from folders `real/` and `fake/` (or `0_real/` and `1_fake/`), at any depth under `path`.
+    """Pictures in class folders such as `real/` and `fake/` (`reading.labels`), at any depth under `path`.
 
     `path/real` and `path/fake` are one subset, "fake"; `path/NAME/real` and `path/NAME/fake` are the subset NAME, whose real source is
-    "NAME/real". If `path` has the folders `train` and `test` (and perhaps `validation`), those are the splits; otherwise `fractions` of the
-    pictures go to validation and test, in the order of a hash of the file's name: the same files always fall the same way, and files of one
-    name (a fake and the real that it was made from) stay together. Raises InputError if a class is missing or a split is empty.
+    "NAME/real". If all pictures lie in folders of splits (`reading.split_names`), above or below the class, those are the splits; there
+    must be a training and a test split, and without a validation split it is taken from training. Otherwise `fractions` of the pictures go
+    to validation and test, by a hash of their group (`reading.grouping`): the same files always fall the same way, and frames of a video,
+    pictures of a person, and a fake and a real of one name stay together.
+
+    Ids are paths below `path`. Raises InputError if a class is missing, a split is empty, a name is not certain, or the same picture lies
+    in both classes.
     """
-    path = Path(path)
-    given = {split: next((path / name for name in names if (path / name).is_dir()), None) for split, names in SPLIT_FOLDERS.items()}
-    if given["train"] and given["test"]:
-        parts = {split: _find(folder) for split, folder in given.items() if folder}
-        if "validation" not in parts:
-            share = fractions[0] / (1 - fractions[1])
-            parts["train"], parts["validation"], _ = _divide(parts["train"], (share, 0.0), seed)
+    folder = scan(Path(path), labels)
+    notes, given = list(folder.notes), folder.splits
+    parts: dict[str, list[Entry]]
+    if not given:
+        grouped = group_entries(folder.entries, folder.path, groups)
+        parts = dict(zip(SPLITS, divide(folder.entries, grouped.groups, fractions, seed), strict=True))
+        notes += [f"{path} has no split folders: its pictures are divided into training, validation and test", grouped.note]
     else:
-        parts = dict(zip(SPLIT_FOLDERS, _divide(_find(path), fractions, seed), strict=True))
+        missing = [split for split in ("train", "test") if split not in given]
+        if missing:
+            raise InputError(
+                f"{path} has the split{'s' if len(given) > 1 else ''} {' and '.join(given)}, but no {missing[0]} split",
+                "Add it, or take the pictures out of their split folders",
+            )
+        parts = {split: folder.of_split(split) for split in SPLITS}
+        if not parts["validation"]:
+            grouped = group_entries(parts["train"], folder.path, groups)
+            share = fractions[0] / (1 - fractions[1])
+            parts["train"], parts["validation"], _ = divide(parts["train"], grouped.groups, (share, 0.0), seed)
+            notes += [f"{path} has no validation split: it is taken from training", grouped.note]
     for split, entries in parts.items():
-        for label, kind in ((REAL, "real"), (FAKE, "fake")):
-            if not any(entry[1] == label for entry in entries):
+        for label, kind in enumerate(CLASSES):
+            if not any(entry.label == label for entry in entries):
                 raise InputError(
-                    f"the {split} split of {path} has no {kind} picture", "Each class needs at least three, and better hundreds"
+                    f"the {split} split of {path} has no {kind} picture",
+                    "Each class needs at least three pictures or groups of them, and better hundreds",
                 )
-    return DetectionSplits(*(describe(FileDataset(parts[split]), _sha256s(parts[split]), families or {}) for split in SPLIT_FOLDERS))
+    contents = sha256s(folder.entries)
+    notes.append(shared_pictures({split: [contents[entry.id] for entry in entries] for split, entries in parts.items()}))
+    said_once = tuple(note for note in notes if note)
+    splits = DetectionSplits(*(describe(parts[split], contents, families, folder.path, said_once) for split in SPLITS))
+    origin = {**splits.train.origin, "folder_digest": splits.digest}  # stays when a part of the data is taken
+    return DetectionSplits(*(replace(split, origin=origin) for split in splits))
 
 
-def single_split(path: Path | str, families: dict[str, str] | None = None) -> DetectionData:
-    """All pictures under `real/` and `fake/` folders as one split: a further test set (Table 5 of the paper)."""
-    entries = _find(Path(path))
-    return describe(FileDataset(entries), _sha256s(entries), families or {})
+def single_split(
+    path: Path | str, families: dict[str, str] | None = None, *, labels: LabelRule | None = None, split: str | None = None
+) -> DetectionData:
+    """All pictures of a folder as one split, or those of one of its splits: a further test set (Table 5 of the paper)."""
+    folder = scan(Path(path), labels)
+    return describe_folder(folder, folder.of_split(split) if split else folder.entries, families)
 
 
-def describe(dataset: FileDataset, contents: Sequence[str], families: dict[str, str]) -> DetectionData:
-    """A dataset of files as a split; `contents` is the sha256 of each picture's bytes."""
-    labels = np.array([entry[1] for entry in dataset.entries], dtype=np.int64)
-    subsets = np.array([entry[2] for entry in dataset.entries], dtype=object).astype(str)
+def describe_folder(folder: Folder, entries: Sequence[Entry], families: dict[str, str] | None = None) -> DetectionData:
+    """Some pictures of a folder as a split. InputError if the same picture lies in both classes."""
+    return describe(entries, sha256s(entries), families, folder.path, folder.notes)
+
+
+def describe(
+    entries: Sequence[Entry], contents: dict[str, str], families: dict[str, str] | None, path: Path, notes: tuple[str, ...]
+) -> DetectionData:
+    """Files as a split; `contents` is the sha256 of each picture's bytes, by id."""
+    labels = np.array([entry.label for entry in entries], dtype=np.int64)
+    subsets = np.array([entry.subset for entry in entries], dtype=object).astype(str)
     fakes = list(dict.fromkeys(subsets[labels == FAKE].tolist()))
-    listing = "\n".join(f"{entry[1]}\t{entry[2]}\t{entry[3]}\t{content}" for entry, content in zip(dataset.entries, contents, strict=True))
-    real_of = {name: real_source_of(name) for name in fakes}
+    listing = "\n".join(f"{entry.label}\t{entry.subset}\t{entry.id}\t{contents[entry.id]}" for entry in entries)
+    unused = sorted(set(subsets[labels == REAL].tolist()) - {real_source_of(name) for name in fakes})
+    if unused:
+        count = int(np.isin(subsets[labels == REAL], unused).sum())
+        notes = (*notes, f"{counted(count, 'real')} of {', '.join(unused)} have no fakes beside them, and are in no row of the results")
     return DetectionData(
-        dataset,
+        FileDataset(list(entries)),
         labels,
         subsets,
-        real_of,
-        {name: families.get(name, "other") for name in fakes},
+        {name: real_source_of(name) for name in fakes},
+        {name: (families or {}).get(name, "other") for name in fakes},
         hashlib.sha256(listing.encode()).hexdigest(),
-        np.array([entry[3] for entry in dataset.entries], dtype=object).astype(str),
+        np.array([entry.id for entry in entries], dtype=object).astype(str),
+        {"folder": str(path.resolve())},
+        notes,
     )
-
-
-def real_source_of(subset: str) -> str:
-    """The name that folders give to the real source of a subset."""
-    return "real" if subset == "fake" else f"{subset}/real"
-
-
-def _find(path: Path) -> list[tuple[Path, int, str, str]]:
-    """Every picture in a class folder under `path`, with its label, subset and id (its relative path), in order of the ids."""
-    if not path.is_dir():
-        raise InputError(f"there is no folder {path}", "Give one that holds `real/` and `fake/`")
-    entries = []
-    for folder in sorted([path, *(part for part in path.rglob("*") if part.is_dir())]):
-        if folder.name in REAL_FOLDERS | FAKE_FOLDERS and folder != path:
-            subset = folder.parent.relative_to(path).as_posix() if folder.parent != path else "fake"
-            label = FAKE if folder.name in FAKE_FOLDERS else REAL
-            name = subset if label == FAKE else real_source_of(subset)
-            entries += [(file, label, name, file.relative_to(path).as_posix()) for file in list_images(folder)]
-    if not entries:
-        raise InputError(
-            f"{path} has no pictures in folders `real` and `fake`",
-            "Put them in `real/` and `fake/`, or in `SUBSET/real/` and `SUBSET/fake/`",
-        )
-    return sorted(entries, key=lambda entry: entry[3])
-
-
-def _divide(entries: list[tuple[Path, int, str, str]], fractions: tuple[float, float], seed: int) -> tuple[list, list, list]:
-    """Training, validation and test entries; files of one name go together.
-
-    Names that occur in the same classes are divided among themselves, so that each class is cut in the same proportion.
-    """
-    by_name: dict[str, list] = defaultdict(list)
-    for entry in entries:
-        by_name[entry[0].stem].append(entry)
-    strata: dict[tuple, list[str]] = defaultdict(list)
-    for name, group in by_name.items():
-        strata[tuple(sorted({(entry[2], entry[1]) for entry in group}))].append(name)
-    parts: tuple[list, list, list] = ([], [], [])
-    for names in strata.values():
-        ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed}\x1f{name}".encode()).digest())
-        counts = [max(round(share * len(ordered)), 1) if share and len(ordered) > 2 else 0 for share in fractions]
-        for rank, name in enumerate(ordered):
-            which = 1 if rank < counts[0] else 2 if rank < sum(counts) else 0
-            parts[which].extend(by_name[name])
-    first, second, third = (sorted(part, key=lambda entry: entry[3]) for part in parts)
-    return first, second, third
-
-
-def _sha256s(entries: list[tuple[Path, int, str, str]]) -> list[str]:
-    return [hashlib.sha256(entry[0].read_bytes()).hexdigest() for entry in entries]

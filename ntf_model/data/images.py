@@ -22,12 +22,6 @@ def read_image(source: Path | bytes, name: str = "") -> np.ndarray:
     return pictures.decode(data, name or (str(source) if isinstance(source, Path) else "the picture"))
 
 
-def list_images(folder: Path) -> list[Path]:
-    """All picture files under `folder`, at any depth, in order of their names; hidden files and folders are left out."""
-    pictures = [file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
-    return sorted(file for file in pictures if not any(part.startswith(".") for part in file.relative_to(folder).parts))
-
-
 def reflect_to(image: np.ndarray, size: int) -> np.ndarray:
     """`[H, W, 3]` grown by reflection to at least `size` on both sides; a picture that is large enough comes back as it is.
 

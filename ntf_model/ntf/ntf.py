@@ -105,7 +105,7 @@ class NTFDetector(Detector):
         save_weights(Path(folder), self.name, config, tensors)
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str, device: str | torch.device | None = None) -> NTFDetector:
+    def from_pretrained(cls, folder: Path | str, device: str | torch.device | None = None) -> Self:
         values, tensors = load_weights(folder, cls.name)
         config = parse_settings(NTFConfig, values.get("config", {}), f"{folder}/{CONFIG_FILE}")
         encoder = build_encoder(config.encoder, None, values.get("backbone"))

@@ -19,7 +19,7 @@ from ntf_model.comparing import compare as comparing
 from ntf_model.comparing.compare import Comparison, Cost, compare, read_cost, score_together, train_all
 from ntf_model.comparing.comparison_data import ComparisonData, plain_data
 from ntf_model.comparing.comparison_tables import all_tables, measure_table, render, write_comparison
-from ntf_model.comparing.score_files import read_scores
+from ntf_model.comparing.score_files import read_score_table, read_scores
 from ntf_model.data.data import DetectionData, DetectionSplits, Item
 from ntf_model.errors import InputError
 from ntf_model.recipes.transforms import Preprocess
@@ -210,9 +210,14 @@ def test_scores_without_a_detector_can_be_compared(splits: DetectionSplits, tmp_
         ("a,0.5\nb,1.5\n", r"line 2: the score 1\.5 is not between 0 and 1"),
         ("a,0.5\nb,nan\n", "line 2: the score nan is not between 0 and 1"),
         ("a,0.5\na,0.5\nb,0\n", "line 2: 'a' comes a second time"),
-        ("a,0.5\nb,high\n", "line 2: 'b,high' is no picture id and score"),
-        ("a\nb\n", "line 1: 'a' is no picture id and score"),
-        ("", "has no score for 2 of the 2 pictures, such as 'a'"),
+        ("a,0.5\nb,high\n", "line 2: 'b, high' is no picture id and score"),
+        ("a,0.5\nb,1_0\n", "line 2: 'b, 1_0' is no picture id and score"),
+        ("a\nb\n", "line 1: it has 1 column, not 2"),
+        ("a,0.5,x\nb,0.5,y\n", "line 1: it has 3 columns, not 2"),
+        ("id,score\na,0.5\nb\n", "line 3: it has 1 column, not 2"),
+        ("a,0,5\nb,0,5\n", "line 1: it has 3 columns, not 2"),
+        ("a;0,5\nb;0,5\n", "line 1: it has several separators"),
+        ("", "has no scores"),
     ],
 )
 def test_bad_scores_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -243,3 +248,50 @@ def test_what_was_trained_is_loaded_when_resumed(splits: DetectionSplits, tmp_pa
     (tmp_path / "probe" / "cost.json").unlink()
     assert read_cost(tmp_path / "probe").training_seconds > 0  # from the run's own record
     assert read_cost(tmp_path) == Cost()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "id,score\na,0.25\nb,1\n".encode("utf-8-sig"),
+        b"id,score\r\na,0.25\r\n\r\nb,1\r\n",
+        b"id;score\na;0,25\nb;1\n",
+        b"a\t0.25\nb\t1.0\n",
+        b"model,score,id\nx,0.25, a \ny,1,b\n",
+        b'"a",".25"\n"b","1e0"\n',
+    ],
+)
+def test_scores_as_spreadsheets_write_them(tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "scores.csv"
+    file.write_bytes(data)
+    assert read_scores(file, ["a", "b"]).tolist() == [0.25, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"), [("utf-16", "is UTF-16"), ("utf-16-le", "is UTF-16"), ("latin-1", "line 2, is not UTF-8")]
+)
+def test_scores_in_another_encoding_are_refused_by_its_name(tmp_path: Path, encoding: str, message: str) -> None:
+    file = tmp_path / "scores.csv"
+    file.write_bytes("id,score\nÄ,0.5\n".encode(encoding))
+    with pytest.raises(InputError, match=message):
+        read_scores(file, ["Ä"])
+
+
+def test_composed_and_decomposed_letters_are_the_same_id(tmp_path: Path) -> None:
+    file = tmp_path / "scores.csv"
+    file.write_text("id,score\nmu\u0308ller.png,0.5\n", encoding="utf-8")
+    assert read_scores(file, ["m\u00fcller.png"]).tolist() == [0.5]
+    file.write_text("id,score\nm\u00fcller.png,0.5\n", encoding="utf-8")
+    assert read_scores(file, ["mu\u0308ller.png"]).tolist() == [0.5]
+
+
+def test_ids_may_leave_out_the_split_and_are_then_those_of_the_test_split_alone(tmp_path: Path) -> None:
+    file = tmp_path / "scores.csv"
+    known = ["validation/fake/0.png", "validation/real/0.png", "test/fake/0.png", "test/real/0.png"]
+    file.write_text("fake/0.png,0.8\nreal/0.png,0.6\n")
+    assert read_score_table(file, known[2:], known) == {"test/fake/0.png": 0.8, "test/real/0.png": 0.6}
+    file.write_text("".join(f"{name},0.5\n" for name in known))
+    assert set(read_score_table(file, known[2:], known)) == set(known)
+    file.write_text("fake/0.png,0.8\nreal/0.png,0.6\ntest/fake/0.png,0.7\n")
+    with pytest.raises(InputError, match=r"has no score for 1 of the 2 pictures, such as 'test/real/0\.png'"):
+        read_score_table(file, known[2:], known)

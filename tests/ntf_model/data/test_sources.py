@@ -6,12 +6,15 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ntf_model.data.sources import from_huggingface, from_path, from_rows, from_webdataset
+from ntf_model.data.rows import from_huggingface, from_rows
+from ntf_model.data.shards import from_webdataset
+from ntf_model.data.sources import from_path
 from ntf_model.errors import InputError
 
 
@@ -139,3 +142,90 @@ def test_without_the_library_the_mend_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(InputError, match="pip install datasets"):
         from_huggingface("someone/some-dataset")
+
+
+def class_labels(names: list[str]) -> Any:
+    """A dataset whose every split has a bright real and a dark fake, labelled by the places of "real" and "fake" in `names`."""
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+
+    def split(shade: int) -> Any:
+        images = [Image.new("RGB", (4, 4), (value,) * 3) for value in (200 + shade, 10 + shade)]
+        labels = [names.index(kind) for kind in ("real", "fake")]
+        return datasets.Dataset.from_dict({"image": images, "label": labels}, features=features)
+
+    return datasets.DatasetDict({name: split(shade) for shade, name in enumerate(("train", "validation", "test"))})
+
+
+@pytest.mark.parametrize("names", [["fake", "real"], ["real", "fake"], ["other", "real", "fake"]])
+@pytest.mark.parametrize("form", ["saved", "parquet"])
+def test_a_class_label_is_read_by_its_names(tmp_path: Path, names: list[str], form: str) -> None:
+    """det/01: ImageFolder sorts its classes, so that fake is 0."""
+    data = class_labels(names)
+    if form == "saved":
+        data.save_to_disk(str(tmp_path))
+    else:
+        for name, part in data.items():
+            part.to_parquet(str(tmp_path / f"{name}-00000-of-00001.parquet"))
+    for split in from_path(tmp_path):
+        assert split.labels.tolist() == [0, 1]
+        assert split.dataset[0].image.mean() > 100 > split.dataset[1].image.mean()
+
+
+def test_one_picture_or_one_id_in_both_classes_is_refused() -> None:
+    both = [{"image": png(1), "label": 0}, {"image": png(1), "label": 1}]
+    fine = rows(False)
+    with pytest.raises(InputError, match=r"validation/0 is real and validation/1 is fake, but they are the same picture"):
+        from_rows({"train": fine, "validation": both, "test": fine})
+    same_id = [{"image": png(1), "label": 0, "id": "x"}, {"image": png(2), "label": 1, "id": "x"}]
+    with pytest.raises(InputError, match="the id 'x' is both real and fake"):
+        from_rows({"train": fine, "validation": same_id, "test": fine})
+
+
+def write_splits(folder: Path, names: tuple[str, ...] = ("train", "validation", "test"), **added: bytes) -> Path:
+    folder.mkdir()
+    for number, name in enumerate(names):
+        samples = {f"{key:04d}": sample(50 * number + key, label=key % 2) for key in range(4)}
+        for suffix, data in added.items():
+            samples["0000"][f".{suffix}.png"] = data
+        write_shard(folder / f"{name}-000000.tar", samples)
+    return folder
+
+
+def test_hidden_members_and_further_pictures_of_a_sample_are_left_out_and_counted(tmp_path: Path) -> None:
+    """det/18: AppleDouble files, masks, and one key twice."""
+    folder = write_splits(tmp_path / "d", mask=png(9))
+    with tarfile.open(folder / "train-000000.tar", "a") as tar:
+        for name in ("._0000.png", "__MACOSX/._0001.png", ".hidden/0007.png"):
+            info = tarfile.TarInfo(name)
+            info.size = 4
+            tar.addfile(info, io.BytesIO(b"\0\5\26\7"))
+    splits = from_path(folder)
+    assert [len(split) for split in splits] == [4, 4, 4]
+    assert splits.train.dataset[0].image[0, 0, 0] == 0
+    assert "4 files are left out (1 .mask.png, 3 hidden)" in splits.notes[0]
+
+
+def test_a_key_twice_in_a_shard_is_refused(tmp_path: Path) -> None:
+    folder = write_splits(tmp_path / "d")
+    with tarfile.open(folder / "test-000000.tar", "a") as tar:
+        info = tarfile.TarInfo("0001.png")
+        info.size = len(png(7))
+        tar.addfile(info, io.BytesIO(png(7)))
+    with pytest.raises(InputError, match=r"test-000000\.tar: the member 0001\.png comes a second time"):
+        from_path(folder)
+
+
+def test_shards_of_splits_in_any_case_and_of_none(tmp_path: Path) -> None:
+    assert [len(split) for split in from_path(write_splits(tmp_path / "a", ("Training", "VAL", "Test")))] == [4, 4, 4]
+    folder = write_splits(tmp_path / "b", ("train", "validation", "test", "extra"))
+    with pytest.raises(InputError, match=r"extra-000000\.tar is of no split that is known"):
+        from_path(folder)
+
+
+def test_shards_beside_pictures_are_not_certain(tmp_path: Path) -> None:
+    folder = write_splits(tmp_path / "d")
+    (folder / "real").mkdir()
+    (folder / "real" / "a.png").write_bytes(png(1))
+    with pytest.raises(InputError, match="tar files and pictures in class folders"):
+        from_path(folder)

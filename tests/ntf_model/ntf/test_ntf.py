@@ -133,6 +133,7 @@ def test_accumulated_batches_resume_too(splits: DetectionSplits, tiny: NTFConfig
 
 def test_a_damaged_checkpoint_is_refused(splits: DetectionSplits, tiny: NTFConfig, tmp_path: Path) -> None:
     NTFDetector.fit(splits, tiny, tmp_path, device="cpu")
+    (tmp_path / "run.json").unlink()  # as if it had been stopped
     for file in (tmp_path / "checkpoint" / "stage2").glob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(InputError, match="cannot be used"):

@@ -1,0 +1,1 @@
+"""What names and files in a dataset stand for: classes, splits, groups, lists; what is not certain is refused."""
