@@ -39,7 +39,7 @@ def make_shard(source: Source, key: str) -> Note:
         raise InputError(
             f"{source.manifest} has no shard {key[:12]} on this machine", "Give all machines the same manifest, checkpoints and real images"
         )
-    return retried(partial(producer.produce, shards[key]))
+    return retried(shards[key], partial(producer.produce, shards[key]))
 
 
 @lru_cache(maxsize=1)

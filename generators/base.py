@@ -12,29 +12,41 @@ This file does the rest. It checks the parameters, cuts a request into batches, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import torch
-from pydantic import ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from generators.checkpoints import Checkpoint
 from generators.errors import InputError
 from generators.images import check_images
+from generators.memory import OutOfMemory, is_out_of_memory, release_memory
 from generators.numbers import StrictNumbers
 
 Family = Literal["GAN", "DM"]
 StepKind = Literal["sample", "prompt", "swap", "edit", "inpaint"]
 EditInput = Literal["square", "picture", "faces"]
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Parameters(StrictNumbers):
     """What a manifest may say about a step, beyond its generator and checkpoint. Everything here decides pixels."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Options(StrictNumbers):
+    """What a checkpoint's options may say: what its weights cannot say of themselves, and how it is run. All of it decides pixels."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"
+    compile: bool = Field(False, strict=True)
+    revision: str | None = None  # of a Hub repository
 
 
 @dataclass(frozen=True)
@@ -139,6 +151,7 @@ class Generator(ABC):
     components: ClassVar[tuple[str, ...]] = ()  # further checkpoints that it needs beside its own, by role ("arcface")
     reconstruction: ClassVar[dict[str, Any] | None] = None  # parameters of the edit that only encodes and decodes; None: no autoencoder
     Parameters: ClassVar[type[Parameters]] = Parameters
+    Options: ClassVar[type[Options]] = Options
 
     crop: Crop | None = None  # set on load by generators that swap faces
     batch_size: int = 8  # images made at once; halved by itself when memory does not suffice
@@ -221,13 +234,16 @@ class Generator(ABC):
     @classmethod
     def parse_parameters(cls, parameters: dict[str, Any]) -> Any:
         """`parameters` as this generator's `Parameters`, defaults filled in; InputError names the first thing that is wrong."""
-        try:
-            return cls.Parameters(**parameters)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"]) or "parameters"
-            known = ", ".join(cls.Parameters.model_fields) or "none"
-            raise InputError(f"{cls.name}: {key}: {first['msg']}", f"Its parameters are: {known}") from None
+        return _parsed(cls.Parameters, parameters, cls.name, "parameters")
+
+    @classmethod
+    def parse_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a checkpoint of this generator with their types right, only those that were given.
+
+        InputError for one that this generator does not read, or a value that it cannot have.
+        """
+        parsed: BaseModel = _parsed(cls.Options, options, f"{cls.name}: options", "options")
+        return parsed.model_dump(exclude_unset=True, exclude_none=True)
 
     def _run_batch(self, request: Request, settings: Any) -> Result:
         """One batch: the method for the request's kind is called, and its images become a result if they are none yet."""
@@ -253,14 +269,17 @@ class Generator(ABC):
         """`make()`, or None after halving `batch_size` because the device ran out of memory. A batch of one that fails is an error."""
         try:
             return make()
-        except torch.OutOfMemoryError:
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
             if self.batch_size == 1:
-                raise InputError(
-                    f"{self.name} does not fit in the device's memory even with a batch of one", "Use a larger GPU or a smaller checkpoint"
+                raise OutOfMemory(
+                    f"{self.name} does not fit in the device's memory even with a batch of one",
+                    "Use a device with more memory, a smaller checkpoint, or its option `precision: bfloat16`",
                 ) from None
-            self.batch_size //= 2
-            torch.cuda.empty_cache()
-            return None
+        self.batch_size //= 2
+        release_memory()
+        return None
 
     def _sample(self, seeds: list[int], settings: Any) -> Output:
         raise InputError(f"{self.name} has no sample step")
@@ -276,3 +295,15 @@ class Generator(ABC):
 
     def _inpaint(self, images: np.ndarray, masks: np.ndarray, seeds: list[int], settings: Any) -> Output:
         raise InputError(f"{self.name} has no inpaint step")
+
+
+def _parsed(model: type[Model], values: Mapping[str, Any], title: str, what: str) -> Model:
+    """`values` as `model`. InputError with the first thing that is wrong, and the names that there are."""
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or what
+        known = ", ".join(model.model_fields) or "none"
+        value = "" if first["type"] in ("extra_forbidden", "missing") else f", not {first['input']!r}"
+        raise InputError(f"{title}: {key}: {first['msg']}{value}", f"Its {what} are: {known}") from None

@@ -11,6 +11,7 @@ import torch
 
 from generators.base import Generator, StepKind
 from generators.diffusers_files import to_device
+from generators.errors import InputError
 from generators.images import luminance, require_size, to_float, to_uint8
 from generators.seeding import torch_rng
 
@@ -32,15 +33,48 @@ class Denoiser(Generator):
 
     def __init__(self, unet: Any, schedule: Mapping[str, Any], device: str | torch.device, dtype: torch.dtype):
         self.unet = to_device(unet, device, dtype)
-        self.schedule = dict(schedule)  # a diffusers scheduler configuration, of whatever class
+        # A diffusers scheduler configuration, of whatever class. `timestep_scale` is ours: the network is told the timestep times it.
+        self.schedule = {key: value for key, value in schedule.items() if key != "timestep_scale"}
+        self.timestep_scale = float(schedule.get("timestep_scale", 1))
+        if self.height != self.width:  # what an edit works on is square
+            self.kinds = tuple(kind for kind in self.kinds if kind != "edit")
         self.device = torch.device(device)
         self.dtype = dtype
 
     @property
+    def height(self) -> int:
+        """Of what the UNet denoises: pixels, or latents."""
+        size = self.unet.config.sample_size
+        return int(size if isinstance(size, int) else size[0])
+
+    @property
+    def width(self) -> int:
+        size = self.unet.config.sample_size
+        return int(size if isinstance(size, int) else size[1])
+
+    @property
     def resolution(self) -> int:
-        return int(self.unet.config.sample_size)
+        return min(self.height, self.width)
+
+    @property
+    def most_steps(self) -> int:
+        """How many denoising steps the schedule allows: those that the network was trained with, less one where they are counted from 1."""
+        return int(self.schedule.get("num_train_timesteps", 1000)) - bool(self.schedule.get("steps_offset", 0))
+
+    @property
+    def usual_steps(self) -> int:
+        """Denoising steps where the manifest names none and the checkpoint was trained with enough."""
+        return 50
 
     def step_count(self, settings: Any) -> int:
+        """The denoising steps of a request. InputError if the checkpoint was trained with fewer."""
+        if settings.steps is None:
+            return min(self.usual_steps, self.most_steps)
+        if settings.steps > self.most_steps:
+            raise InputError(
+                f"{self.name}: steps {settings.steps}, but this checkpoint's schedule allows at most {self.most_steps}",
+                f"Set `steps` to {self.most_steps} or fewer",
+            )
         return settings.steps
 
     @abstractmethod
@@ -71,20 +105,25 @@ class Denoiser(Generator):
 
     def draw(self, rngs: Sequence[torch.Generator]) -> torch.Tensor:
         """Standard normal float32 of the UNet's input shape, row i from `rngs[i]` alone."""
-        size = self.unet.config.sample_size
-        shape = (self.unet.config.in_channels, size, size)
+        shape = (self.unet.config.in_channels, self.height, self.width)
         return torch.stack([torch.randn(shape, generator=rng) for rng in rngs]).to(self.device)
 
-    def predict(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """The noise in `x` at timestep `t`."""
-        return self.network_output(x, t)[:, : x.shape[1]]
+    def predict(self, x: torch.Tensor, t: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
+        """The noise in `x` at timestep `t`. A class-conditional network is told the `classes` `[N]`."""
+        return self.network_output(x, t, classes)[:, : x.shape[1]]
 
-    def network_output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def predictor(self, seeds: list[int], settings: Any) -> Predict:
+        """`predict` for the images of these seeds."""
+        return self.predict
+
+    def network_output(self, x: torch.Tensor, t: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
         """The output of the UNet: the noise, and after it as many channels about its variance where the network has learnt that.
 
         It is float32, because the schedule's arithmetic is never done in half precision.
         """
-        return self.unet(x.to(self.dtype), t).sample.float()
+        told = t if self.timestep_scale == 1 else t * self.timestep_scale
+        conditions = {} if classes is None else {"class_labels": classes}
+        return self.unet(x.to(self.dtype), told, **conditions).sample.float()
 
     def denoise(self, predict: Predict, x: torch.Tensor, scheduler: Any, timesteps: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
         """`x` at `timesteps[0]`, denoised to the end. `options` go to every step of the scheduler."""
@@ -112,7 +151,7 @@ class Denoiser(Generator):
         return to_uint8(self.decode(self.denoise(predict, x, scheduler, timesteps, self.step_options(settings, rngs))))
 
     def _sample(self, seeds: list[int], settings: Any) -> np.ndarray:
-        return self.make(seeds, settings, self.predict)
+        return self.make(seeds, settings, self.predictor(seeds, settings))
 
     def _edit(self, images: np.ndarray, seeds: list[int], settings: Any) -> np.ndarray:
-        return self.rework(images, seeds, settings, self.predict)
+        return self.rework(images, seeds, settings, self.predictor(seeds, settings))

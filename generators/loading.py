@@ -8,25 +8,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from generators import registry
 from generators.base import Generator
 from generators.checkpoints import Checkpoint
 from generators.errors import InputError
+from generators.memory import OutOfMemory, is_out_of_memory
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def load_generator(name: str, checkpoint: Checkpoint, device: str | torch.device = "cpu") -> Generator:
     """The generator `name` with `checkpoint` on `device`. InputError for options that are wrong, CheckpointError if it cannot be loaded."""
-    stated, compiled = checkpoint.option("precision", "float32"), checkpoint.option("compile", False)
-    if stated not in PRECISIONS:
-        raise InputError(f"{checkpoint.path.name}: there is no precision {stated!r}", f"Known: {', '.join(PRECISIONS)}")
-    if not isinstance(compiled, bool):
-        raise InputError(f"{checkpoint.path.name}: compile must be true or false, not {compiled!r}")
-    generator = registry.get(name).load(checkpoint, device, PRECISIONS[stated])
-    if compiled:
+    method = registry.get(name)
+    try:
+        options = method.parse_options(checkpoint.options)
+    except InputError as error:
+        raise InputError(f"{checkpoint.path.name}: {error.message}", error.fix) from None
+    checkpoint = replace(checkpoint, options=options)
+    try:
+        generator = method.load(checkpoint, device, PRECISIONS[options.get("precision", "float32")])
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(f"{name} with {checkpoint.path.name} does not fit in the memory of {device}", "Use a device with more") from None
+    if options.get("compile"):
         compile_networks(generator)
     return generator
 

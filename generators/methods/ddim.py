@@ -28,10 +28,11 @@ class DDIM(PixelDenoiser):
         chosen = {"clip_sample": settings.clip_sample, "set_alpha_to_one": settings.set_alpha_to_one}
         if settings.official:
             chosen = {"clip_sample": bool(settings.clip_sample), "set_alpha_to_one": settings.set_alpha_to_one is not False}
+        steps = self.step_count(settings)
         scheduler = self.build_scheduler(DDIMScheduler, chosen)
-        scheduler.set_timesteps(settings.steps)
+        scheduler.set_timesteps(steps)
         if settings.official:
-            scheduler.timesteps = original_timesteps(scheduler.config.num_train_timesteps, settings.steps)
+            scheduler.timesteps = original_timesteps(scheduler.config.num_train_timesteps, steps)
         return scheduler
 
     def step_options(self, settings: Parameters, rngs: list[torch.Generator]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ class DDPM(PixelDenoiser):
     title = "DDPM"
 
     class Parameters(PixelDenoiserParameters):
-        steps: int = Field(1000, ge=1, le=1000, description="denoising steps")
+        steps: int | None = Field(None, ge=1, description="denoising steps; by default as many as the checkpoint was trained with")
         variance_type: Literal["fixed_small", "fixed_large"] | None = None
         clip_sample: bool | None = None  # clamp the predicted x_0 to [-1, 1] at every step
         official: bool = False  # fixed_large and clipping, as ermongroup/ddim and hojonathanho/diffusion sample 256 px
@@ -27,9 +27,13 @@ class DDPM(PixelDenoiser):
         """Whether the network also says the variance of each step, as guided-diffusion's do. Then no other can be chosen."""
         return self.unet.config.out_channels == 2 * self.unet.config.in_channels
 
-    def predict(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    @property
+    def usual_steps(self) -> int:
+        return self.most_steps
+
+    def predict(self, x: torch.Tensor, t: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
         """The noise in `x`, and what the network says of its variance, if anything: the scheduler takes both."""
-        return self.network_output(x, t)
+        return self.network_output(x, t, classes)
 
     def scheduler(self, settings: Parameters) -> Any:
         from diffusers import DDPMScheduler
@@ -38,8 +42,9 @@ class DDPM(PixelDenoiser):
         chosen = {"variance_type": variance_type, "clip_sample": settings.clip_sample}
         if settings.official:
             chosen = {"variance_type": variance_type or "fixed_large", "clip_sample": settings.clip_sample is not False}
+        steps = self.step_count(settings)
         scheduler = self.build_scheduler(DDPMScheduler, chosen)
-        scheduler.set_timesteps(settings.steps)
+        scheduler.set_timesteps(steps)
         if settings.official:
-            scheduler.timesteps = original_timesteps(scheduler.config.num_train_timesteps, settings.steps)
+            scheduler.timesteps = original_timesteps(scheduler.config.num_train_timesteps, steps)
         return scheduler

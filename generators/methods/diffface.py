@@ -60,6 +60,18 @@ class DiffFace(Generator):
     components = ("arcface", "face_parser", "gaze")
     batch_size = 2  # pairs; each has several candidates
 
+    class Options(base.Options):
+        """See the head of this file."""
+
+        num_head_channels: int = -1
+        num_heads: int = -1
+        num_heads_upsample: int = -1
+        use_new_attention_order: bool = False
+        norm_num_groups: int = Field(32, ge=1)
+        image_size: int = Field(256, ge=1)
+        crop: str = "ffhq"
+        arcface_input_size: int = Field(112, ge=1)
+
     class Parameters(base.Parameters):
         steps: int = Field(100, ge=2, le=1000, description="into how many steps the whole diffusion is divided")
         skip: int = Field(25, ge=0, description="of these, the noisiest that are left out: the swap begins from the noised target")

@@ -5,6 +5,7 @@ Without text (CelebA-HQ, FFHQ; a VQGAN's latent space) it samples; the text-guid
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from generators.diffusers_files import build_part, diffusers_folder, load_part, 
 from generators.errors import CheckpointError
 from generators.networks.diffusion.latents import decode_latents
 from generators.networks.diffusion.ldm_original import read_parts
+from generators.networks.diffusion.schedules import require_known, schedule_of_folder
 from generators.registry import register
 
 VOCABULARY = "https://huggingface.co/google-bert/bert-base-uncased"
@@ -35,8 +37,16 @@ class LDM(Denoiser):
     licence = "Apache-2.0"
     reconstruction: ClassVar[dict[str, Any] | None] = {"strength": 0}
 
+    class Options(base.Options):
+        """What the tensors of an original file cannot say."""
+
+        image_size: int | None = Field(None, ge=1, description="side of the latents")
+        num_heads: int | None = Field(None, ge=1)
+        num_head_channels: int | None = Field(None, ge=1)
+        scale_factor: float | None = Field(None, gt=0, description="what latents are multiplied by")
+
     class Parameters(base.Parameters):
-        steps: int | None = Field(None, ge=1, le=1000, description="DDIM steps; by default the paper's 200, and 50 with text")
+        steps: int | None = Field(None, ge=1, description="DDIM steps; by default the paper's 200, and 50 with text, or as many as trained")
         eta: float = Field(0.0, ge=0, le=1, description="the paper uses 0 for CelebA-HQ and text, 1 for FFHQ")
         guidance_scale: float = Field(5.0, ge=0, description="text: how far beyond the unguided prediction; 1 is no guidance")
         negative_prompt: str = Field("", description="text: what to guide away from")
@@ -59,7 +69,7 @@ class LDM(Denoiser):
         self.first_stage = to_device(first_stage, device, dtype)
         self.text_encoder: Any = None if text_encoder is None else to_device(text_encoder, device, dtype)
         self.tokenizer = tokenizer
-        self.kinds = ("sample", "edit") if text_encoder is None else ("prompt", "edit")
+        self.kinds = tuple(kind for kind in self.kinds if kind != ("prompt" if text_encoder is None else "sample"))
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> LDM:
@@ -69,24 +79,32 @@ class LDM(Denoiser):
 
         folder = diffusers_folder(checkpoint)
         if folder is not None:
-            schedule = dict(load_part(folder, "scheduler", DDIMScheduler).config)
+            schedule = schedule_of_folder(folder, DDIMScheduler)
             if (folder / "bert").is_dir():
                 unet, first_stage = _text_guided_parts(folder)
+                require_latents(unet, first_stage, str(folder))
                 text_encoder, tokenizer = _text_parts(folder)
                 return cls(unet, first_stage, schedule, device, dtype, text_encoder, tokenizer)
-            return cls(load_part(folder, "unet", UNet2DModel), load_part(folder, "vqvae", VQModel), schedule, device, dtype)
+            unet, first_stage = load_part(folder, "unet", UNet2DModel), load_part(folder, "vqvae", VQModel)
+            require_latents(unet, first_stage, str(folder))
+            if not _states(folder / "vqvae" / "config.json", "scaling_factor"):
+                first_stage.register_to_config(scaling_factor=1.0)  # CompVis does not scale a VQGAN's latents; diffusers would by 0.18215
+            return cls(unet, first_stage, schedule, device, dtype)
         contents = read(checkpoint.path)
         if "unet" in contents.config:
             unet = build_part(contents, "unet", UNet2DModel, checkpoint.path)
             first_stage = build_part(contents, "vqvae", VQModel, checkpoint.path)
-            return cls(unet, first_stage, contents.config.get("scheduler", {}), device, dtype)
+            require_latents(unet, first_stage, checkpoint.path.name)
+            schedule = dict(contents.config.get("scheduler", {}))
+            return cls(unet, first_stage, require_known(schedule, schedule, checkpoint.path.name), device, dtype)
         parts = read_parts(contents, checkpoint)
+        require_latents(parts.unet, parts.first_stage, checkpoint.path.name)
         tokenizer = None if parts.text_encoder is None else _component_tokenizer(checkpoint)
         return cls(parts.unet, parts.first_stage, parts.schedule, device, dtype, parts.text_encoder, tokenizer)
 
     @property
     def resolution(self) -> int:
-        return int(self.unet.config.sample_size) * 2 ** (len(self.first_stage.config.block_out_channels) - 1)
+        return super().resolution * 2 ** (len(self.first_stage.config.block_out_channels) - 1)
 
     def scheduler(self, settings: Parameters) -> Any:
         from diffusers import DDIMScheduler
@@ -95,8 +113,9 @@ class LDM(Denoiser):
         scheduler.set_timesteps(self.step_count(settings))
         return scheduler
 
-    def step_count(self, settings: Parameters) -> int:
-        return settings.steps or (200 if self.text_encoder is None else 50)
+    @property
+    def usual_steps(self) -> int:
+        return 200 if self.text_encoder is None else 50
 
     def step_options(self, settings: Parameters, rngs: list[torch.Generator]) -> dict[str, Any]:
         return {"eta": settings.eta, "generator": rngs}
@@ -137,6 +156,27 @@ class LDM(Denoiser):
     def _edit(self, images: np.ndarray, seeds: list[int], settings: Parameters) -> np.ndarray:
         predict = self.predict if self.text_encoder is None else self.follow([settings.prompt] * len(seeds), settings)
         return self.rework(images, seeds, settings, predict)
+
+
+def require_latents(unet: Any, first_stage: Any, source: str) -> None:
+    """CheckpointError if `unet` does not take the latents of `first_stage` alone: an inpainting model, an upscaler, an editor."""
+    channels, latents = unet.config.in_channels, first_stage.config.latent_channels
+    if channels != latents:
+        raise CheckpointError(
+            f"{source}: its UNet takes {channels} channels and its autoencoder's latents have {latents}: "
+            "it is an inpainting, upscaling or editing model",
+            "Give one that makes images from noise alone",
+        )
+    if getattr(unet.config, "class_embed_type", None) or getattr(unet.config, "num_class_embeds", None):
+        raise CheckpointError(f"{source}: its UNet is class-conditional, which latent diffusion has no support for here", "Give another")
+
+
+def _states(file: Path, key: str) -> bool:
+    """Whether a configuration file has this key."""
+    try:
+        return key in json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
 
 
 def _text_guided_parts(folder: Path) -> tuple[Any, Any]:

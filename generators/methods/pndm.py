@@ -31,15 +31,23 @@ class PNDM(PixelDenoiser):
         from diffusers import PNDMScheduler
 
         chosen = {"skip_prk_steps": settings.skip_prk_steps, "set_alpha_to_one": settings.set_alpha_to_one}
+        steps = self.step_count(settings)
         scheduler = self.build_scheduler(PNDMScheduler, chosen)
+        prediction = scheduler.config.prediction_type
+        if prediction == "sample" or (settings.official and prediction != "epsilon"):
+            raise InputError(
+                f"pndm: this checkpoint's network predicts {prediction!r}, which {'the official sampler' if settings.official else 'PNDM'} "
+                "cannot use",
+                "Sample it with ddim or ddpm",
+            )
         if settings.official:
             alphas = scheduler.alphas_cumprod
             scheduler.final_alpha_cumprod, scheduler.alphas_cumprod = alphas[0], torch.cat([alphas[1:], alphas[-1:]])
-            scheduler.timesteps = original_timesteps(scheduler.config.num_train_timesteps, settings.steps)
+            scheduler.timesteps = original_timesteps(scheduler.config.num_train_timesteps, steps)
             return scheduler
-        if not scheduler.config.skip_prk_steps and settings.steps <= RUNGE_KUTTA_STEPS:
-            raise InputError(f"pndm: steps {settings.steps} is too few for its Runge-Kutta beginning", "Take 4, or set skip_prk_steps")
-        scheduler.set_timesteps(settings.steps)
+        if not scheduler.config.skip_prk_steps and steps <= RUNGE_KUTTA_STEPS:
+            raise InputError(f"pndm: steps {steps} is too few for its Runge-Kutta beginning", "Take 4, or set skip_prk_steps")
+        scheduler.set_timesteps(steps)
         return scheduler
 
     def step_options(self, settings: Parameters, rngs: list[torch.Generator]) -> dict[str, Any]:

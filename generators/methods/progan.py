@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
-from generators.base import Generator, Parameters
+from generators.base import Generator, Options, Parameters
 from generators.checkpoints import Checkpoint, read
 from generators.images import to_uint8
 from generators.networks.gan.progan import ProGAN as Network
@@ -20,6 +20,24 @@ class ProGANParameters(Parameters):
     class_index: int | None = Field(None, ge=0)  # of a conditional network; if not given, each image's class comes from its seed
 
 
+class ProGANOptions(Options):
+    """What the tensors of some files cannot say; `generators.networks.gan.progan_layouts` says which file needs which."""
+
+    lod: float | None = None
+    alpha: float | None = None
+    leak: float | None = None
+    label_size: int | None = Field(None, ge=0)
+    final_tanh: bool | None = None
+    use_wscale: bool | None = None
+    fused_scale: bool | None = None
+    equalizedlR: bool | None = None  # noqa: N815 (pytorch_GAN_zoo names it so)
+    leakyReluLeak: float | None = None  # noqa: N815
+    use_pixelnorm: bool | None = None
+    use_leakyrelu: bool | None = None
+    normalize_latents: bool | None = None
+    perChannelNormalization: bool | None = None  # noqa: N815
+
+
 @register("progan")
 class ProGAN(Generator):
     title = "ProGAN"
@@ -27,6 +45,7 @@ class ProGAN(Generator):
     kinds = ("sample",)
     licence = "CC-BY-NC-4.0"
     Parameters = ProGANParameters
+    Options = ProGANOptions
 
     def __init__(self, network: Network, device: str | torch.device, dtype: torch.dtype):
         self.network = network.eval().requires_grad_(False).to(device, dtype, memory_format=torch.channels_last)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from generators.base import Generator, Parameters
+from generators.base import Generator, Options, Parameters
 from generators.checkpoints import Checkpoint, Contents, read
 from generators.errors import CheckpointError, InputError
 from generators.images import to_uint8
@@ -24,6 +24,10 @@ class ProjectedGANParameters(Parameters):
     class_index: int | None = Field(None, ge=0)  # of a conditional network; if not given, each image's class comes from its seed
 
 
+class ProjectedGANOptions(Options):
+    img_resolution: int | None = Field(None, ge=1)  # of a FastGAN file that does not say it
+
+
 @register("projected_gan")
 class ProjectedGAN(Generator):
     title = "ProjectedGAN"
@@ -31,6 +35,7 @@ class ProjectedGAN(Generator):
     kinds = ("sample",)
     licence = "MIT"
     Parameters = ProjectedGANParameters
+    Options = ProjectedGANOptions
 
     def __init__(self, network: FastGAN | StyleGAN2, device: str | torch.device, dtype: torch.dtype):
         if isinstance(network, FastGAN):

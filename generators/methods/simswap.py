@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 
+from generators import base
 from generators.base import Crop, Generator
 from generators.checkpoints import Checkpoint, Contents, read
 from generators.errors import CheckpointError
@@ -49,6 +51,14 @@ class SimSwap(Generator):
         self.crop = crop
         self.device = device
         self.dtype = dtype
+
+    class Options(base.Options):
+        """See the head of this file."""
+
+        form: str | None = None
+        size: int | None = Field(None, ge=1)
+        crop: str | None = None
+        arcface_input_size: int | None = Field(None, ge=1)
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> SimSwap:

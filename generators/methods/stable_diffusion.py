@@ -17,7 +17,7 @@ from pydantic import Field
 from generators.checkpoints import Checkpoint, Contents, read
 from generators.diffusers_files import build_part, to_device
 from generators.errors import CheckpointError
-from generators.methods.text_to_image import Safety, TextToImage, TextToImageParameters
+from generators.methods.text_to_image import Safety, TextToImage, TextToImageOptions, TextToImageParameters
 from generators.networks.diffusion.ldm_original import read_parts
 from generators.networks.state import load_exactly
 from generators.registry import register
@@ -33,6 +33,15 @@ SINGLE_FILE_PARTS = ("unet", "vae", "text_encoder", "scheduler", "tokenizer")
 class StableDiffusion(TextToImage):
     title = "Stable Diffusion"
     licence = "CreativeML-OpenRAIL-M"
+
+    class Options(TextToImageOptions):
+        """`size` is of the images, in pixels; the others are of an original file, see `ldm_original.read_parts`."""
+
+        size: int | None = Field(None, ge=8, multiple_of=8)
+        image_size: int | None = Field(None, ge=1)
+        num_heads: int | None = Field(None, ge=1)
+        num_head_channels: int | None = Field(None, ge=1)
+        scale_factor: float | None = Field(None, gt=0)
 
     class Parameters(TextToImageParameters):
         steps: int = Field(50, ge=1, le=1000, description="denoising steps")

@@ -53,6 +53,14 @@ class TextToImageParameters(base.Parameters):
         return {False: "off", True: "reject"}.get(value, value) if isinstance(value, bool) else value
 
 
+class TextToImageOptions(base.Options):
+    """See `TextToImage.load`."""
+
+    size: int | None = Field(None, ge=8)
+    variant: str | None = None
+    offload: str | bool = "auto"
+
+
 @register("text_to_image")
 class TextToImage(Generator):
     title = "Text to image"
@@ -61,6 +69,8 @@ class TextToImage(Generator):
     licence = "each checkpoint's own"
     reconstruction: ClassVar[dict[str, Any] | None] = {"strength": 0, "safety": "off"}
     batch_size = 4
+
+    Options = TextToImageOptions
 
     class Parameters(TextToImageParameters):
         steps: int | None = Field(None, ge=1, le=1000, description="denoising steps; by default the pipeline's own number")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from generators.base import Generator, Parameters
+from generators.base import Generator, Options, Parameters
 from generators.checkpoints import Checkpoint, read
 from generators.errors import CheckpointError, InputError
 from generators.images import to_float, to_uint8
@@ -35,6 +35,14 @@ class VQGANParameters(Parameters):
     top_p: float = Field(1.0, gt=0, le=1)
 
 
+class VQGANOptions(Options):
+    """See the head of this file."""
+
+    n_head: int = Field(16, ge=1)
+    sos_token: int = Field(0, ge=0)
+    resolution: int | None = Field(None, ge=1)
+
+
 @register("vqgan")
 class VQGAN(Generator):
     title = "VQGAN"
@@ -44,6 +52,7 @@ class VQGAN(Generator):
     networks = ("first_stage.decoder",)  # the transformer is bound by reading its weights
     reconstruction: ClassVar[dict[str, Any] | None] = {}
     Parameters = VQGANParameters
+    Options = VQGANOptions
     batch_size = 16
 
     def __init__(
@@ -65,6 +74,10 @@ class VQGAN(Generator):
         if "resolution" not in settings and side**2 != transformer.block_size:
             raise CheckpointError(
                 f"{checkpoint.path}: {transformer.block_size} positions are no square image", "Give the option `resolution`"
+            )
+        if resolution % first_stage.factor:
+            raise CheckpointError(
+                f"{checkpoint.path}: resolution {resolution} is no multiple of {first_stage.factor}", "Correct the option `resolution`"
             )
         return cls(first_stage, transformer, resolution, int(settings.get("sos_token", 0)), torch.device(device), dtype)
 

@@ -1,7 +1,8 @@
 """Where shards are made: in this process (`Here`), in worker processes (`Processes`), or on a cluster (`flows/remote.py`).
 
 All three have one interface. A runner takes shards, inputs before what is made from them, and gives each as it ends: with the note of what
-was written, or with the failure. Wrong input (InputError) ends the run at once, because trying again would not help.
+was written, or with the failure. Wrong input, and a fault that would come again every time, end the run at once as an InputError. A fault
+that may pass (memory, disk, network, a device) is tried again, and then counts as a failure of its shard.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TypeVar
 import torch
 
 from generators.errors import InputError
+from pipelines.build.faults import as_input_error, is_passing
 from pipelines.build.producer import Producer
 from pipelines.build.schedule import Schedule
 from pipelines.build.workers import JOBS, Worker
@@ -163,30 +165,30 @@ def local_runner(plan: Plan, store: Store, devices: Sequence[str]) -> Runner:
 
 
 def attempted(shard: Shard, act: Callable[[], Result], stopping: threading.Event) -> Result | Failure:
-    """What `act` gives for a shard, with retries, or a failure if the last attempt raised. Raises InputError."""
+    """What `act` gives for a shard, with retries, or a failure if the last attempt met a fault that may pass. Raises InputError."""
     try:
-        return retried(act, stopping)
+        return retried(shard, act, stopping)
     except InputError:
         raise
     except Exception as error:
         return failure_of(shard, error)
 
 
-def retried(act: Callable[[], Result], stopping: threading.Event | None = None) -> Result:
-    """What `act` gives, tried again after each pause of `RETRY_AFTER`, unless `stopping` is set meanwhile.
+def retried(shard: Shard, act: Callable[[], Result], stopping: threading.Event | None = None) -> Result:
+    """What `act` gives for a shard. A fault that may pass is tried again after each pause of `RETRY_AFTER`, unless `stopping` is set.
 
-    Raises InputError at once, and else what the last attempt raised.
+    Raises InputError at once for a fault that would come again, and else what the last attempt raised.
     """
     stopping = stopping or threading.Event()
-    for pause in RETRY_AFTER:
+    for pause in (*RETRY_AFTER, None):
         try:
             return act()
-        except InputError:
-            raise
-        except Exception:
-            if stopping.wait(pause):
+        except Exception as error:
+            if not is_passing(error):
+                raise as_input_error(shard, error) from error
+            if pause is None or stopping.wait(pause):
                 raise
-    return act()
+    raise AssertionError("the last attempt returns or raises")
 
 
 def failure_of(shard: Shard, error: BaseException) -> Failure:

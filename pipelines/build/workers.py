@@ -21,6 +21,8 @@ from typing import Any
 import torch
 
 from generators.errors import InputError
+from generators.memory import OutOfMemory
+from pipelines.build.faults import PassingFault, as_input_error, is_passing
 from pipelines.build.producer import Producer
 from pipelines.plan.plan import Plan
 from pipelines.plan.shards import Shard
@@ -48,7 +50,7 @@ class Worker:
         self._waiting: dict[int, Future[Note]] = {}
 
     def produce(self, shard: Shard) -> Note:
-        """Has the shard made and written. Raises InputError, WorkerDied, or a RuntimeError with what the generator said."""
+        """Has the shard made and written. Raises InputError, WorkerDied, or a PassingFault with what the generator said."""
         with self._lock:
             if self._closed:
                 raise WorkerDied("the build is ending")
@@ -115,6 +117,15 @@ class Worker:
         return f"the worker was killed by {signal.Signals(-code).name}" if code < 0 else f"the worker ended with exit code {code}"
 
 
+def _sendable(shard: Shard, error: Exception) -> Exception:
+    """`error` for the parent: by class only whether it may pass, because not every exception survives pickling."""
+    if isinstance(error, OutOfMemory):
+        return OutOfMemory(str(error))
+    if not is_passing(error):
+        return InputError(str(as_input_error(shard, error)))
+    return PassingFault(f"{type(error).__name__}: {error}")
+
+
 def main() -> None:
     """The process itself. Its one argument is the descriptor of its end of the pipe."""
     pipe = Connection(int(sys.argv[1]))
@@ -126,10 +137,8 @@ def main() -> None:
     def answer(number: int, shard: Shard) -> None:
         try:
             result: Note | Exception = producer.produce(shard)
-        except InputError as error:
-            result = InputError(str(error))
         except Exception as error:
-            result = RuntimeError(f"{type(error).__name__}: {error}")
+            result = _sendable(shard, error)
         with sending:
             pipe.send((number, result))
 

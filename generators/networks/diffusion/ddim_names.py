@@ -68,6 +68,10 @@ def unet_config(state: Mapping[str, torch.Tensor], size: int | None, source: str
         if True not in attended:
             raise CheckpointError(f"{source} does not tell the size of its images", "Give `size` under the checkpoint's options")
         size = ATTENTION_SIDE * 2 ** attended.index(True)
+    if size % 2 ** (levels - 1):
+        raise CheckpointError(
+            f"{source} cannot make images of side {size}: its {levels} levels need a multiple of {2 ** (levels - 1)}", "Correct `size`"
+        )
     return {
         "sample_size": size,
         "in_channels": state["conv_in.weight"].shape[1],

@@ -110,6 +110,7 @@ def build(state: Mapping[str, torch.Tensor], sample_size: int, heads: Heads, sou
     from diffusers import UNet2DConditionModel, UNet2DModel
 
     layout = read_layout(state, source)
+    require_divisible(sample_size, len(layout.widths), source)
     settings = {
         "sample_size": sample_size,
         "in_channels": state["input_blocks.0.0.weight"].shape[1],
@@ -151,6 +152,15 @@ def build(state: Mapping[str, torch.Tensor], sample_size: int, heads: Heads, sou
             if hasattr(module, "to_q"):
                 module.heads = heads.of(module.to_q.out_features, up=name.startswith("up_blocks"))
     return unet
+
+
+def require_divisible(side: int, levels: int, source: str) -> None:
+    """CheckpointError if a UNet of so many levels, each with half the side of the one above, cannot make images of `side`."""
+    factor = 2 ** (levels - 1)
+    if side % factor:
+        raise CheckpointError(
+            f"{source} cannot make images of side {side}: its {levels} levels need a multiple of {factor}", "Correct the size"
+        )
 
 
 def translate(state: Mapping[str, torch.Tensor], layout: Layout, heads: Heads) -> dict[str, torch.Tensor]:

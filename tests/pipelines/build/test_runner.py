@@ -73,10 +73,10 @@ def test_several_devices_get_worker_processes(plan: Plan, store: Store) -> None:
 
 def test_an_act_that_fails_is_tried_again_and_no_more_often_than_there_are_pauses() -> None:
     act, calls = failing(2, RuntimeError("the device fell over"))
-    assert (retried(act), len(calls)) == ("done", 3)
+    assert (retried(shard("a"), act), len(calls)) == ("done", 3)
     act, calls = failing(3, RuntimeError("the device fell over"))
     with pytest.raises(RuntimeError, match="fell over"):
-        retried(act)
+        retried(shard("a"), act)
     assert len(calls) == 3
 
 
