@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from generators import base
 from generators.checkpoints import Checkpoint, read
 from generators.faces.restoring import CODEFORMER
 from generators.images import require_size, to_float, to_uint8
@@ -26,6 +27,9 @@ class CodeFormer(Restorer):
     licence = "NTU S-Lab License 1.0 (non-commercial)"
     paste_style = CODEFORMER
     batch_size = 4
+
+    class Options(base.Options):
+        n_head: int = Field(8, ge=1)
 
     class Parameters(RestorationParameters):
         fidelity_weight: float = Field(0.5, ge=0, le=1, description="w of the paper: 0 is the best face, 1 the most faithful one")

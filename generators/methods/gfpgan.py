@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from generators import base
 from generators.checkpoints import Checkpoint, read
 from generators.images import require_size, to_float, to_uint8
 from generators.networks.restoration import gfpgan
@@ -23,6 +24,9 @@ from generators.seeding import randn
 class GFPGAN(Restorer):
     title = "GFPGAN"
     licence = "Apache-2.0, with StyleGAN2 (NVIDIA, non-commercial) and DFDNet (CC-BY-NC-SA-4.0) parts"
+
+    class Options(base.Options):
+        input_is_latent: bool = True
 
     class Parameters(RestorationParameters):
         noise_mode: Literal["random", "const"] = "random"  # fresh noise from the image's seed, as in the official tool, or the stored noise

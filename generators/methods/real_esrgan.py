@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
+from generators import base
 from generators.base import EditInput
 from generators.checkpoints import Checkpoint, read
 from generators.errors import CheckpointError, InputError
@@ -37,6 +38,9 @@ class RealESRGAN(Restorer):
     licence = "BSD-3-Clause"
     components = ("wdn", "parsing")
     batch_size = 1  # a whole picture at four times its size fills a device
+
+    class Options(base.Options):
+        activation: str = "leakyrelu"
 
     class Parameters(RestorationParameters):
         region: Region = "picture"
