@@ -58,7 +58,7 @@ class TextToImageOptions(base.Options):
 
     size: int | None = Field(None, ge=8)
     variant: str | None = None
-    offload: str | bool = "auto"
+    offload: str = "auto"
 
 
 @register("text_to_image")
