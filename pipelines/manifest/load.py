@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from generators import registry
-from generators.base import Generator
 from generators.errors import InputError
 from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry
 from pipelines.manifest.schema import (
@@ -212,9 +211,11 @@ def _impossible_step(
             "Name another",
             (*at, "checkpoint"),
         )
-    elif (wrong := _wrong_options(step, method, catalogue)) is not None:
-        described = step.checkpoint in manifest.checkpoints
-        yield str(wrong).rstrip("."), "", ("checkpoints", step.checkpoint, "options") if described else (*at, "checkpoint")
+    elif step.checkpoint in catalogue.entries:
+        try:
+            method.parse_options(catalogue.entries[step.checkpoint].options)
+        except InputError as error:
+            yield f"checkpoint {step.checkpoint}: {error.message}", error.fix, (*at, "checkpoint")
     try:
         method.parse_parameters(step.parameters)
     except InputError as error:
@@ -236,15 +237,6 @@ def _impossible_step(
         named = getattr(step, role)
         if named is not None and named not in known.reals:
             yield f"subset {subset}: there is no real source {named!r}", _suggest(named, known.reals), (*at, role)
-
-
-def _wrong_options(step: ChainStep, method: type[Generator], catalogue: Catalogue) -> InputError | None:
-    """What is wrong with the options of a step's checkpoint."""
-    try:
-        method.parse_options(catalogue.entries[step.checkpoint].options)
-    except InputError as error:
-        return InputError(f"checkpoint {step.checkpoint}: {error.message}", error.fix)
-    return None
 
 
 def _suggest(wrong: str, known: Any) -> str:
