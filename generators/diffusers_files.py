@@ -15,6 +15,7 @@ import torch
 
 from generators.checkpoints import Checkpoint, Contents
 from generators.errors import CheckpointError
+from generators.folder_weights import load_network
 from generators.networks.state import load_exactly
 
 
@@ -45,6 +46,8 @@ def diffusers_folder(checkpoint: Checkpoint) -> Path | None:
 def load_part(folder: Path, name: str, cls: Any, **overrides: Any) -> Any:
     """A part of a saved pipeline (`unet`, `vqvae`) from its own sub-folder, or from `folder` itself, where older repositories keep it."""
     place = folder / name if (folder / name).is_dir() else folder
+    if issubclass(cls, torch.nn.Module):
+        return load_network(place, cls)
     try:
         return cls.from_pretrained(place, local_files_only=True, **overrides)
     except (OSError, ValueError, RuntimeError, TypeError) as error:

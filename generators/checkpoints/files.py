@@ -1,4 +1,4 @@
-"""A checkpoint on disk: where it is, what is said of it, and the sha256 of its bytes."""
+"""A checkpoint on disk: where it is, what is said of it, the sha256 of its bytes, and what its first bytes tell, whatever it is called."""
 
 from __future__ import annotations
 
@@ -10,6 +10,19 @@ from typing import Any
 
 from generators.checkpoints.folders import folder_files
 from generators.errors import CheckpointError
+
+ZIP = b"PK\x03\x04"
+LFS = b"version https://git-lfs"
+# Files that people give for checkpoints, and what to do about each.
+OTHERS = (
+    (LFS, "is a note of Git LFS in place of the file", "Fetch the file itself, with `git lfs pull` or from its page"),
+    (b"\x89HDF\r\n\x1a\n", "is an HDF5 file, of Keras or TensorFlow", "No generator reads that: get the weights for PyTorch"),
+    (b"GGUF", "is a GGUF file, whose weights are quantised", "No generator reads that: get the weights as safetensors"),
+    (b"\x1f\x8b", "is a gzip archive", "Unpack it, and give the file in it"),
+    (b"7z\xbc\xaf\x27\x1c", "is a 7z archive", "Unpack it, and give the file in it"),
+    (b"Rar!\x1a\x07", "is a RAR archive", "Unpack it, and give the file in it"),
+)
+PAGES = (b"<!doctype html", b"<html", b"<?xml")
 
 
 @dataclass(frozen=True)
@@ -50,3 +63,20 @@ def sha256_of(path: Path) -> str:
 def sha256_of_listing(files: Mapping[str, str]) -> str:
     """The sha256 of a folder: that of the sorted list of its files, relative name and hex sha256 on each line."""
     return hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in sorted(files.items())).encode()).hexdigest()
+
+
+def is_safetensors(start: bytes, size: int) -> bool:
+    """Whether a file of `size` bytes that begins with `start` (at least 9 bytes) is safetensors: the length of its header, then JSON."""
+    return len(start) >= 9 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8
+
+
+def describe_other(start: bytes) -> tuple[str, str] | None:
+    """What a file is that is no checkpoint, as the end of a sentence, and what to do; None if its first bytes tell nothing."""
+    if start[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(PAGES):
+        return "is a web page, which a server sent in place of the file", "Open its address in a browser: it may want a login, or a click"
+    for magic, what, fix in OTHERS:
+        if start.startswith(magic):
+            return what, fix
+    if start[257:262] == b"ustar":
+        return "is a tar archive", "Unpack it, and give the file in it"
+    return None

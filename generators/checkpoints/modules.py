@@ -11,7 +11,7 @@ from typing import Any
 
 from generators.checkpoints.calls import ArrayRef
 from generators.checkpoints.records import MalformedError, Record
-from generators.checkpoints.storages import TensorRef
+from generators.checkpoints.storages import TensorRef, make_scalar_ref
 
 MAX_DEPTH = 100
 MAX_NODES = 1_000_000
@@ -124,8 +124,12 @@ class _Walk:
     def _visit_tensorflow(self, record: Record, state: dict[str, Any], prefix: str, depth: int) -> dict[str, Any]:
         """NVIDIA's `tfutil.Network`: variables by name, then those of its components under theirs."""
         for pair in state["variables"]:
-            if isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[1], ArrayRef) and pair[1].tensor is not None:
+            if not (isinstance(pair, (list, tuple)) and len(pair) == 2):
+                continue
+            if isinstance(pair[1], ArrayRef) and pair[1].tensor is not None:
                 self.tensors[f"{prefix}{pair[0]}."] = pair[1].tensor
+            elif isinstance(pair[1], (int, float)):  # a variable without dimensions, which NumPy stores as a number
+                self.tensors[f"{prefix}{pair[0]}."] = make_scalar_ref(pair[1])
         for name, component in _items(state.get("components")):
             inner = _state_of(component) if isinstance(component, Record) else {}
             if "variables" in inner:

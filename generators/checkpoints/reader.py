@@ -28,6 +28,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from generators.checkpoints.calls import CALLS, LEGACY_MAGIC, read_stream
+from generators.checkpoints.files import ZIP, describe_other, is_safetensors
 from generators.checkpoints.modules import collect
 from generators.checkpoints.pickles import unpickle
 from generators.checkpoints.records import Global, MalformedError, Record, RefusedError
@@ -57,13 +58,19 @@ class Contents:
 
 def read(path: Path) -> Contents:
     """Reads a checkpoint file. Raises CheckpointError, naming the file and the fix, if it is missing, damaged or unsafe."""
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder, where one file is read", "Give a file, or the folder of another form of the model")
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint file {path}", "Run `ntf plan` on the manifest to see where it comes from")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
     data = _map(path)
+    start = bytes(data[:512])
+    other = describe_other(start)
+    if other is not None:
+        raise CheckpointError(f"{path} {other[0]}", other[1])
+    if is_safetensors(start, len(data)) or (path.suffix.lower() == ".safetensors" and not _is_pickle(start)):
+        return _read_safetensors(path)
     try:
-        if bytes(data[:4]) == b"PK\x03\x04":
+        if start.startswith(ZIP):
             form, value, names = "torch", *_read_zip(path, data)
         elif bytes(data[: len(_STREAM_START)]) == _STREAM_START:
             form, value, names = "torch-stream", *read_stream(data, CALLS)
@@ -124,6 +131,11 @@ def _read_safetensors(path: Path) -> Contents:
             return Contents({name: file.get_tensor(name) for name in file.keys()}, config, "safetensors")  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file ({error})", "Fetch or make it again") from None
+
+
+def _is_pickle(start: bytes) -> bool:
+    """Whether a file that is named .safetensors begins as torch or pickle write: a zip archive, or a protocol of 2 and more."""
+    return start.startswith(ZIP) or (start[:1] == b"\x80" and start[1:2] in b"\2\3\4\5")
 
 
 def _map(path: Path) -> memoryview:

@@ -27,6 +27,10 @@ STORAGE_TYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
     "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
+    "QInt8Storage": torch.int8,
+    "QUInt8Storage": torch.uint8,
+    "QInt32Storage": torch.int32,
     "UntypedStorage": torch.uint8,
 }
 NUMPY_TYPES = {
@@ -131,6 +135,14 @@ def make_contiguous_ref(data: memoryview | bytes, dtype: torch.dtype, shape: tup
         stride[axis] = step
         step *= max(shape[axis], 1)
     return TensorRef(storage, 0, shape, tuple(stride), dtype)
+
+
+def make_scalar_ref(value: int | float | bool) -> TensorRef:
+    """A tensor without dimensions: float32 or, of whole numbers, int64."""
+    is_float = isinstance(value, float)
+    if not is_float and not -(2**63) <= value < 2**63:
+        raise MalformedError("holds a number that no tensor can hold")
+    return make_contiguous_ref(struct.pack("<f" if is_float else "<q", value), torch.float32 if is_float else torch.int64, ())
 
 
 def _parse_id(key: Any) -> tuple[torch.dtype, str, int, Any]:

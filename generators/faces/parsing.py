@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from generators.checkpoints import Checkpoint, read
+from generators.checkpoints import Checkpoint, read_weights
 from generators.images import imagenet_normalise, to_float
 from generators.networks.faces import parsenet
 from generators.networks.faces.bisenet import BiSeNet
@@ -29,7 +29,7 @@ class FaceParser:
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu") -> FaceParser:
         """Raises CheckpointError if the file is not a BiSeNet face parser."""
-        return cls(BiSeNet.from_state(read(checkpoint.path).tensors, checkpoint.path.name), torch.device(device))
+        return cls(BiSeNet.from_state(read_weights(checkpoint.path).tensors, checkpoint.path.name), torch.device(device))
 
     @torch.inference_mode()
     def labels(self, images: np.ndarray, batch_size: int = 8, resize: Literal["nearest", "bilinear"] = "nearest") -> np.ndarray:

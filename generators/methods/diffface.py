@@ -23,7 +23,7 @@ from torch import nn
 
 from generators import base
 from generators.base import Crop, Generator, Result
-from generators.checkpoints import Checkpoint, read
+from generators.checkpoints import Checkpoint, read_weights
 from generators.diffusers_files import to_device
 from generators.errors import CheckpointError, InputError
 from generators.faces.guidance import FaceGuidance, Mask, Scene, Weights, total
@@ -97,7 +97,7 @@ class DiffFace(Generator):
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> DiffFace:
-        contents = read(checkpoint.path)
+        contents = read_weights(checkpoint.path)
         settings = {**contents.config, **checkpoint.options}
         name = checkpoint.path.name
         unet, id_embed = load_networks(contents.under("unet.") or contents.tensors, settings, name)
@@ -111,7 +111,7 @@ class DiffFace(Generator):
         parser, gaze = checkpoint.components.get("face_parser"), checkpoint.components.get("gaze")
         guidance = FaceGuidance(
             arcface.to(device),
-            BiSeNet.from_state(read(parser.path).tensors, parser.path.name).to(device) if parser else None,
+            BiSeNet.from_state(read_weights(parser.path).tensors, parser.path.name).to(device) if parser else None,
             load_gaze(gaze, crop_statistics=True).to(device) if gaze else None,
         )
         return cls(unet, id_embed, guidance, Crop(settings.get("crop", "ffhq"), int(unet.config.sample_size)), device, dtype)

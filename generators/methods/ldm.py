@@ -17,7 +17,7 @@ from pydantic import Field
 
 from generators import base
 from generators.base import StepKind
-from generators.checkpoints import Checkpoint, read
+from generators.checkpoints import Checkpoint, read_weights
 from generators.denoiser import Denoiser
 from generators.diffusers_files import build_part, diffusers_folder, load_part, to_device
 from generators.errors import CheckpointError
@@ -90,7 +90,7 @@ class LDM(Denoiser):
             if not _states(folder / "vqvae" / "config.json", "scaling_factor"):
                 first_stage.register_to_config(scaling_factor=1.0)  # CompVis does not scale a VQGAN's latents; diffusers would by 0.18215
             return cls(unet, first_stage, schedule, device, dtype)
-        contents = read(checkpoint.path)
+        contents = read_weights(checkpoint.path)
         if "unet" in contents.config:
             unet = build_part(contents, "unet", UNet2DModel, checkpoint.path)
             first_stage = build_part(contents, "vqvae", VQModel, checkpoint.path)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from generators.base import Generator, Options, Parameters
-from generators.checkpoints import Checkpoint, read
+from generators.checkpoints import Checkpoint, read_weights
 from generators.images import to_uint8
 from generators.networks.gan.progan import ProGAN as Network
 from generators.networks.gan.progan_layouts import build
@@ -57,7 +57,7 @@ class ProGAN(Generator):
 
         `generators.networks.gan.progan_layouts` lists the options that some files need.
         """
-        return cls(build(read(checkpoint.path), checkpoint.path, checkpoint.options), device, dtype)
+        return cls(build(read_weights(checkpoint.path), checkpoint.path, checkpoint.options), device, dtype)
 
     @property
     def resolution(self) -> int:

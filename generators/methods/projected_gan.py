@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from generators.base import Generator, Options, Parameters
-from generators.checkpoints import Checkpoint, Contents, read
+from generators.checkpoints import Checkpoint, Contents, read_weights
 from generators.errors import CheckpointError, InputError
 from generators.images import to_uint8
 from generators.methods.stylegan2 import StyleGAN2
@@ -46,7 +46,7 @@ class ProjectedGAN(Generator):
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> ProjectedGAN:
         """Builds the network that the file holds, told by its tensors' names. A FastGAN file whose image is 32 px and that does not say so
         (a bare state dict) needs the option `img_resolution`."""
-        contents = read(checkpoint.path)
+        contents = read_weights(checkpoint.path)
         for prefix in ("G_ema.", ""):
             if f"{prefix}synthesis.to_big.weight_orig" in contents.tensors:
                 resolution = checkpoint.option("img_resolution", _stored(contents, prefix).get("img_resolution"))

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from generators import base
 from generators.base import Crop, Generator
-from generators.checkpoints import Checkpoint, Contents, read
+from generators.checkpoints import Checkpoint, Contents, read_weights
 from generators.errors import CheckpointError
 from generators.images import imagenet_normalise, imagenet_restore, to_float, to_uint8
 from generators.networks.faces.arcface import ArcFace, identity_vectors, load_arcface
@@ -62,7 +62,7 @@ class SimSwap(Generator):
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> SimSwap:
-        contents = read(checkpoint.path)
+        contents = read_weights(checkpoint.path)
         settings = {**contents.config, **checkpoint.options}
         name = checkpoint.path.name
         own = contents.under("generator.") or contents.tensors

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from generators.checkpoints import Checkpoint, Contents, read
+from generators.checkpoints import Checkpoint, Contents, read_weights
 from generators.diffusers_files import build_part, to_device
 from generators.errors import CheckpointError
 from generators.methods.text_to_image import Safety, TextToImage, TextToImageOptions, TextToImageParameters
@@ -73,7 +73,7 @@ def _pipeline_of_file(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     with import_quietly():
         from diffusers import StableDiffusionPipeline
 
-    contents = read(checkpoint.path)
+    contents = read_weights(checkpoint.path)
     parts = _described_parts(contents, checkpoint.path) if "unet" in contents.config else _original_parts(contents, checkpoint)
     for name in ("vae", "unet", "text_encoder"):
         parts[name] = to_device(parts[name], "cpu", dtype)

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from generators.base import Generator, Parameters
-from generators.checkpoints import Checkpoint, read
+from generators.checkpoints import Checkpoint, read_weights
 from generators.images import to_uint8
 from generators.networks.gan import stylegan2, stylegan2_layouts
 from generators.registry import register
@@ -39,7 +39,7 @@ class StyleGAN2(Generator):
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> StyleGAN2:
         """Builds the network that the file holds; which layout it is comes from the names of its tensors. `dtype` below float32 is used at
         the four highest resolutions, as the official code does on a GPU."""
-        return cls(stylegan2_layouts.build(read(checkpoint.path), checkpoint.path), device, dtype)
+        return cls(stylegan2_layouts.build(read_weights(checkpoint.path), checkpoint.path), device, dtype)
 
     @property
     def resolution(self) -> int:

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 
 from generators.base import Generator, Options, Parameters
-from generators.checkpoints import Checkpoint, read
+from generators.checkpoints import Checkpoint, read_weights
 from generators.errors import CheckpointError, InputError
 from generators.images import to_float, to_uint8
 from generators.networks.packed import pack_linears
@@ -66,7 +66,7 @@ class VQGAN(Generator):
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> VQGAN:
         """Builds both networks from one file. CheckpointError if it is not a VQGAN with its transformer."""
-        contents = read(checkpoint.path)
+        contents = read_weights(checkpoint.path)
         settings = {**contents.config, **checkpoint.options}
         first_stage, transformer = build(contents, checkpoint.path, int(settings.get("n_head", 16)))
         side = math.isqrt(transformer.block_size)

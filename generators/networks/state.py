@@ -15,9 +15,10 @@ from generators.errors import CheckpointError
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def load_exactly(network: Network, state: Mapping[str, torch.Tensor], source: str) -> Network:
+def load_exactly(network: Network, state: Mapping[str, torch.Tensor], source: str, assign: bool = False) -> Network:
     """`network` with every tensor of `state` in its place. Raises CheckpointError, naming `source` and the first keys, if a key is
-    missing, left over or of another shape. `num_batches_tracked` may be absent: older releases do not have it."""
+    missing, left over or of another shape. `num_batches_tracked` may be absent: older releases do not have it. With `assign` the tensors
+    of `state` become the network's own, in their precision, in place of being copied."""
     wanted = network.state_dict()
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
     extra = [key for key in state if key not in wanted]
@@ -31,7 +32,7 @@ def load_exactly(network: Network, state: Mapping[str, torch.Tensor], source: st
         raise CheckpointError(
             f"{source} does not fit {type(network).__name__}: {'; '.join(faults)}", "Check which network the file belongs to"
         )
-    network.load_state_dict(dict(state), strict=False)
+    network.load_state_dict(dict(state), strict=False, assign=assign)
     return network
 
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from generators.base import Options
-from generators.checkpoints import Checkpoint, Contents, read
+from generators.checkpoints import Checkpoint, Contents, read_weights
 from generators.diffusers_files import build_part, diffusers_folder, load_part
 from generators.errors import CheckpointError
 from generators.networks.diffusion import ddim_names, openai_names
@@ -44,7 +44,7 @@ def load_pixel_unet(checkpoint: Checkpoint) -> tuple[Any, dict[str, Any]]:
     folder = diffusers_folder(checkpoint)
     if folder is not None:
         return load_part(folder, "unet", UNet2DModel), schedule_of_folder(folder, DDPMScheduler)
-    contents = read(checkpoint.path)
+    contents = read_weights(checkpoint.path)
     if "unet" in contents.config:
         schedule = dict(contents.config.get("scheduler", HO_SCHEDULE))
         return build_part(contents, "unet", UNet2DModel, checkpoint.path), require_known(schedule, schedule, checkpoint.path.name)

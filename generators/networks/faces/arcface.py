@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from generators.checkpoints import Checkpoint, read
+from generators.checkpoints import Checkpoint, read_weights
 from generators.errors import CheckpointError
 from generators.images import imagenet_normalise
 from generators.networks.state import fold_batch_norm, load_exactly
@@ -153,6 +153,6 @@ def load_arcface(checkpoint: Checkpoint) -> ArcFace:
 
     Its input is 112 px unless the option or the safetensors configuration `input_size` says otherwise.
     """
-    contents = read(checkpoint.path)
+    contents = read_weights(checkpoint.path)
     input_size = int({**contents.config, **checkpoint.options}.get("input_size", 112))
     return ArcFace.from_state(contents.tensors, input_size, checkpoint.path.name)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from generators.checkpoints import Checkpoint, read
+from generators.checkpoints import Checkpoint, read_weights
 from generators.errors import CheckpointError
 from generators.networks.diffusion.ddim_names import count
 from generators.networks.state import load_exactly
@@ -69,7 +69,7 @@ class GazeNet(nn.Module):
 
 def load_gaze(checkpoint: Checkpoint, crop_statistics: bool) -> GazeNet:
     """The network of a `GazeEstimator.pt`, its sizes read off the shapes. Raises CheckpointError if the file is none."""
-    contents = read(checkpoint.path)
+    contents = read_weights(checkpoint.path)
     state: Mapping[str, torch.Tensor] = contents.under("model_state_dict.") or contents.tensors
     if "outs.0.conv.weight" not in state:
         raise CheckpointError(

@@ -156,6 +156,6 @@ def test_a_malicious_weight_file_in_a_folder_is_not_run(tmp_path: Path) -> None:
     folder = tiny.pixel_pipeline(tmp_path / "pipeline")
     (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     torch.save({"conv_in.weight": _Opens(tmp_path / "made")}, folder / "unet" / "diffusion_pytorch_model.bin")
-    with pytest.raises(CheckpointError, match="UNet2DModel"):
+    with pytest.raises(CheckpointError, match=r"wants io\.open called"):
         DDPM.load(Checkpoint(folder))
     assert not (tmp_path / "made").exists()
