@@ -105,6 +105,10 @@ def _without_container(names: dict[str, str]) -> dict[str, str]:
         trained.append({name for name in names if not name.startswith(f"{average}.")})
         if average in tops and any(others and others <= tops[average].keys() for others in trained):
             return tops[average]
+        if average in tops and len(tops[average]) == len(names):
+            return tops[average]
+    if any(average in tops for average in AVERAGES):  # of other names than the trained ones: the method knows what it is
+        return names
     for container in CONTAINERS:
         if container in tops:
             return tops[container]

@@ -58,7 +58,7 @@ class RestorationParser:
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu") -> RestorationParser:
         """Raises CheckpointError if the file is not a ParseNet."""
-        return cls(ParseNet.from_state(read(checkpoint.path).tensors, checkpoint.path.name), torch.device(device))
+        return cls(ParseNet.from_state(read_weights(checkpoint.path).tensors, checkpoint.path.name), torch.device(device))
 
     @staticmethod
     def pixels(faces: np.ndarray) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 
 from generators import base
-from generators.checkpoints import Checkpoint, read
+from generators.checkpoints import Checkpoint, read_weights
 from generators.faces.restoring import CODEFORMER
 from generators.images import require_size, to_float, to_uint8
 from generators.networks.restoration import codeformer
@@ -43,7 +43,7 @@ class CodeFormer(Restorer):
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> CodeFormer:
         n_head = int(checkpoint.option("n_head", 8))
-        network = codeformer.CodeFormer.from_state(released_state(read(checkpoint.path)), checkpoint.path.name, n_head)
+        network = codeformer.CodeFormer.from_state(released_state(read_weights(checkpoint.path)), checkpoint.path.name, n_head)
         return cls(network, checkpoint, device, dtype)
 
     @property

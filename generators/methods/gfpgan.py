@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from generators import base
-from generators.checkpoints import Checkpoint, read
+from generators.checkpoints import Checkpoint, read_weights
 from generators.images import require_size, to_float, to_uint8
 from generators.networks.restoration import gfpgan
 from generators.registry import register
@@ -39,7 +39,7 @@ class GFPGAN(Restorer):
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> GFPGAN:
         latent = bool(checkpoint.option("input_is_latent", True))
-        network = gfpgan.GFPGAN.from_state(released_state(read(checkpoint.path)), checkpoint.path.name, latent)
+        network = gfpgan.GFPGAN.from_state(released_state(read_weights(checkpoint.path)), checkpoint.path.name, latent)
         return cls(network, checkpoint, device, dtype)
 
     @property

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from generators import base
 from generators.base import EditInput
-from generators.checkpoints import Checkpoint, read
+from generators.checkpoints import Checkpoint, read_weights
 from generators.errors import CheckpointError, InputError
 from generators.images import to_float, to_uint8
 from generators.networks.restoration.rrdb import RRDBNet
@@ -115,7 +115,7 @@ class RealESRGAN(Restorer):
 
 
 def _network(checkpoint: Checkpoint) -> Network:
-    state, source = released_state(read(checkpoint.path)), checkpoint.path.name
+    state, source = released_state(read_weights(checkpoint.path)), checkpoint.path.name
     if "conv_first.weight" in state:
         if any(key.startswith("RRDB_trunk.") for key in state):
             raise CheckpointError(f"{source} has the older ESRGAN's names", "Use a file of the Real-ESRGAN releases")
