@@ -22,12 +22,13 @@ from generators.networks.state import load_exactly
 LIBRARIES = ("diffusers", "transformers")
 
 
-def load_network(folder: Path, cls: Any, dtype: torch.dtype = torch.float32) -> Any:
-    """The network of `cls`, a model class of diffusers or transformers, that `folder` holds, for inference.
+def load_network(folder: Path, cls: Any, dtype: torch.dtype = torch.float32, variant: str | None = None) -> Any:
+    """The network of `cls`, a model class of diffusers or transformers, that `folder` holds, for inference. `variant` ("fp16") names the
+    weights that are read first, where the folder has several.
 
     Raises CheckpointError if the folder holds none, or weights that do not fit its configuration.
     """
-    state = read_state(folder, cls.__name__)
+    state = read_state(folder, cls.__name__, variant)
     try:
         load = _of_diffusers if hasattr(cls, "load_config") else _of_transformers
         return load(folder, cls, state, dtype).eval()
@@ -38,12 +39,12 @@ def load_network(folder: Path, cls: Any, dtype: torch.dtype = torch.float32) -> 
         raise CheckpointError(f"{folder} holds no {cls.__name__} ({reason})", "Save the pipeline again with `save_pretrained`") from None
 
 
-def read_state(folder: Path, owner: str) -> dict[str, torch.Tensor]:
+def read_state(folder: Path, owner: str, variant: str | None = None) -> dict[str, torch.Tensor]:
     """The tensors of a folder's weights, those of the class `owner`, under plain names.
 
     Raises CheckpointError if it has none or a part of them is not there.
     """
-    weights = find_weights([file.name for file in folder.iterdir()]) if folder.is_dir() else None
+    weights = find_weights([file.name for file in folder.iterdir()], variant) if folder.is_dir() else None
     if weights is None:
         raise CheckpointError(
             f"{folder} holds no weights of a {owner}", "It should have .safetensors or .bin files, as `save_pretrained` writes"
@@ -59,7 +60,7 @@ def read_state(folder: Path, owner: str) -> dict[str, torch.Tensor]:
     return state
 
 
-def load_networks(folder: Path, index: dict[str, Any], dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+def load_networks(folder: Path, index: dict[str, Any], dtype: torch.dtype = torch.float32, variant: str | None = None) -> dict[str, Any]:
     """The networks that a pipeline's `index` (its model_index.json) names and `folder` has weights of, by their names there.
 
     Raises CheckpointError, as `load_network` does, and for a class that the installed libraries do not have.
@@ -74,7 +75,7 @@ def load_networks(folder: Path, index: dict[str, Any], dtype: torch.dtype = torc
                 raise CheckpointError(
                     f"{folder}: {value[0]} has no class {value[1]}, which its {name} is of", "It may be of a later release"
                 )
-            networks[name] = load_network(folder / name, cls, dtype)
+            networks[name] = load_network(folder / name, cls, dtype, variant)
     return networks
 
 

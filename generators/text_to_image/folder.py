@@ -18,6 +18,7 @@ import torch
 
 from generators.checkpoints import Checkpoint
 from generators.errors import CheckpointError, InputError
+from generators.folder_weights import load_networks
 from generators.text_to_image.safety import SAFETY_PARTS
 
 INDEX = "model_index.json"
@@ -36,14 +37,17 @@ def load_pipeline(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype) -> A
     index = read_index(folder)
     with import_quietly():
         cls = pipeline_class(index, folder)
+        variant, absent = checkpoint.option("variant"), _absent_parts(cls, index)
+        taken = inspect.signature(cls.__init__).parameters.keys() - absent.keys()
+        networks = load_networks(folder, {name: value for name, value in index.items() if name in taken}, dtype, variant)
         try:
             pipeline = cls.from_pretrained(
                 folder,
                 dtype=dtype,
                 local_files_only=True,
                 trust_remote_code=False,
-                variant=checkpoint.option("variant"),
-                **_absent_parts(cls, index),
+                **absent,
+                **networks,
             )
         except UNREADABLE as error:
             raise CheckpointError(f"{folder} is no {cls.__name__} that diffusers can open ({_first_line(error)})", UNOPENED) from None

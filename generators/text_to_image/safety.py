@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from generators.errors import CheckpointError
+from generators.folder_weights import load_network
 
 SAFETY_PARTS = ("safety_checker", "feature_extractor")
 FLAGGED = "the safety checker flags it"
@@ -30,7 +31,7 @@ class SafetyChecker:
         from transformers import CLIPImageProcessorPil
 
         try:
-            network = StableDiffusionSafetyChecker.from_pretrained(folder / SAFETY_PARTS[0], local_files_only=True)
+            network = load_network(folder / SAFETY_PARTS[0], StableDiffusionSafetyChecker)
             processor = CLIPImageProcessorPil.from_pretrained(folder / SAFETY_PARTS[1], local_files_only=True)
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).strip().split("\n", 1)[0]

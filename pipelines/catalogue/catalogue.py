@@ -44,7 +44,6 @@ class CheckpointEntry(StrictNumbers):
     member: str | None = None
     hub: str | None = None
     revision: str | None = None  # of `hub`: a commit. If not given, the newest one at the first fetch, which lock.yaml then holds
-    variant: str | None = None  # of the weights in `hub`, such as fp16
     page: str | None = None
     how: str | None = None
     marks: tuple[str, ...] = ()
@@ -70,6 +69,11 @@ class CheckpointEntry(StrictNumbers):
     def is_fetchable(self) -> bool:
         """Whether `ntf fetch` can get it. If not, a person must."""
         return bool(self.url or self.hub)
+
+    @property
+    def variant(self) -> str | None:
+        """The variant of a folder's weights that goes first, such as "fp16": an option, because it decides pixels."""
+        return self.options.get("variant")
 
     @property
     def origin(self) -> str:
@@ -131,7 +135,8 @@ class Catalogue:
         return self.entries[name].sha256 or self.locked.get(str(self.entries[name].file))
 
     def _checked_sha256(self, name: str) -> str:
-        sha256, entry, path = cached_sha256(self.path(name)), self.entries[name], self.path(name)
+        entry, path = self.entries[name], self.path(name)
+        sha256 = cached_sha256(path, entry.variant)
         if entry.sha256 and sha256 != entry.sha256:
             raise CheckpointError(
                 f"{path} is not the checkpoint {name}: its sha256 begins {sha256[:12]}, the catalogue says {entry.sha256[:12]}",

@@ -15,12 +15,12 @@ from generators.errors import CheckpointError
 from pipelines.files import cache_folder, write_cache
 
 
-def cached_sha256(path: Path) -> str:
+def cached_sha256(path: Path, variant: str | None = None) -> str:
     """`sha256_of(path)`, of a file or a folder, remembered by size and modification time: a 4 GB checkpoint is read once, not at every
     plan. Of a folder only the files that are read count, so a README or the notes of a download change nothing."""
     if not path.is_dir():
         return cached_sha256s([path])[0]
-    names = folder_files(path)
+    names = folder_files(path, variant)
     return sha256_of_listing(dict(zip(names, cached_sha256s([path / name for name in names]), strict=True)))
 
 
