@@ -19,7 +19,7 @@ import typer
 from typer.completion import Shells, completion_init, get_completion_script, install
 
 from flows.commands import audit, build, checkpoints, detect, exporting, importing, look, operate, store
-from flows.console import err
+from flows.console import complain, err
 from generators.errors import InputError
 from ntf_model.errors import InputError as DetectorInputError
 from pipelines.errors import CheckFailed
@@ -87,8 +87,7 @@ def main() -> None:
     try:
         app()
     except (InputError, DetectorInputError) as error:
-        fix = f". Fix: {error.fix}" if error.fix else ""
-        err.print(f"[bold red]error:[/bold red] {_plain(error.message + fix)}", soft_wrap=True)
+        complain(error.message, error.fix)
         sys.exit(2)
     except CheckFailed as error:
         err.print(f"[bold red]failed:[/bold red] {_plain(str(error))}", soft_wrap=True)

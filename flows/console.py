@@ -24,6 +24,14 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
+def complain(message: str, fix: str = "") -> None:
+    """An error that a person can fix, in one line on standard error."""
+    from rich.markup import escape
+
+    text = f"{message}. Fix: {fix}" if fix else message
+    err.print(f"[bold red]error:[/bold red] {escape(' '.join(text.split()))}", soft_wrap=True)
+
+
 @contextmanager
 def progress() -> Iterator[Progress]:
     """A set of progress bars on standard error, so that standard output stays for results; none where that is no terminal."""

@@ -13,8 +13,10 @@ from ntf_model.data.data import DetectionData, DetectionSplits
 from ntf_model.data.reading.labels import LabelRule
 from ntf_model.data.sources import evaluation_data, from_path
 from ntf_model.runs import RUN_FILE
-from pipelines.manifest.load import load_manifest
+from pipelines.manifest.load import check_manifest, load_manifest
 from pipelines.manifest.schema import Manifest
+from pipelines.manifest.yaml_lines import Misread
+from pipelines.plan.check import wrong_files
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.reading import SplitTable, StoreDataset, VersionTable, read_table
 from pipelines.store import Store
@@ -29,6 +31,13 @@ def find_manifest(name: str | Path) -> Path:
     if shipped.is_file() and str(name) != "checkpoints":
         return shipped
     raise InputError(f"there is no manifest {name}", "Give a YAML file, or `demo` or `paper`")
+
+
+def checked_manifest(name: str | Path) -> tuple[Manifest | None, list[Misread]]:
+    """A manifest and everything that is wrong with it or with the files that it names, in the order of its lines."""
+    checked = check_manifest(find_manifest(name))
+    problems = [*checked.problems, *wrong_files(checked)]
+    return checked.manifest, sorted(problems, key=lambda problem: problem.line or 0)
 
 
 def plan_of(manifest: str | Path, limit: int | None = None) -> Plan:

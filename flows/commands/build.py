@@ -27,11 +27,18 @@ def add_to(app: typer.Typer) -> None:
 
 
 def validate(manifest: ManifestArgument) -> None:
-    """Checks a manifest: its keys, types and names, and whether its chains can be run. Makes nothing."""
-    from flows.data import find_manifest
-    from pipelines.manifest.load import load_manifest
+    """Checks a manifest: its keys, types and names, its folders and lists, and whether its chains can be run. Makes nothing.
 
-    checked = load_manifest(find_manifest(manifest))
+    Everything that is wrong is listed, one line each, and the exit code is then 2.
+    """
+    from flows.data import checked_manifest
+
+    checked, problems = checked_manifest(manifest)
+    for problem in problems[:-1]:
+        console.complain(problem.message, problem.fix)
+    if problems:
+        raise problems[-1]
+    assert checked is not None
     subsets = console.counted(len(checked.subsets), "subset")
     fakes = console.counted(sum(subset.count for subset in checked.subsets.values()), "fake")
     console.out.print(f"{checked.dataset}: {subsets}, {fakes} at {checked.size} px. The manifest is right.")

@@ -26,6 +26,7 @@ PREFIX = "tag:yaml.org,2002:"
 KINDS = frozenset({f"{PREFIX}{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq")})
 NULL = re.compile(r"(~|null|Null|NULL|)\Z")
 BOOL = re.compile(r"(true|True|TRUE|false|False|FALSE)\Z")
+SWITCH = re.compile(r"(on|On|ON|off|Off|OFF)\Z")  # the text for a key that takes it (`safety: off`), and true or false for one of those
 INT = re.compile(r"([-+]?[0-9]+|0x[0-9a-fA-F]+)\Z")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 NOT_FINITE = re.compile(r"([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))\Z")
@@ -163,7 +164,7 @@ def _value_of(node: yaml.ScalarNode) -> Any:
         return None
     if BOOL.match(text):
         return text.lower() == "true"
-    if kind == "str":
+    if kind == "str" or SWITCH.match(text):
         return text
     if LEADING_ZERO.match(text):
         bare = re.sub(r"^([-+]?)0+(?=[0-9])", r"\1", text)

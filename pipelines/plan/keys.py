@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from foreign.lists import read_lines
 from generators import registry
-from generators.errors import InputError
 from generators.seeding import derive_seed
 from pipelines.catalogue.catalogue import Catalogue
 from pipelines.manifest.schema import ChainStep, Faces, Manifest, Part
@@ -78,13 +78,7 @@ def prompts_of(step: ChainStep) -> list[str]:
     """The prompts of a step: the list in the manifest, or the non-empty lines of its file. InputError if there are none."""
     if not isinstance(step.prompts, Path):
         return list(step.prompts or ())
-    try:
-        prompts = [line.strip() for line in step.prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except OSError as error:
-        raise InputError(f"cannot read the prompts {step.prompts}: {error.strerror}", "Check `prompts` in the manifest") from None
-    if not prompts:
-        raise InputError(f"{step.prompts} has no prompts", "Write one on each line")
-    return prompts
+    return [line for _, line in read_lines(step.prompts, "the prompts")]
 
 
 def drawn_donor(manifest: Manifest, subset: str, real: str, part: int, index: int, pools: dict[str, RealPool]) -> RealImage | None:

@@ -94,7 +94,8 @@ def make_plan(manifest: Manifest, catalogue: Catalogue | None = None) -> Plan:
         own = _pairings(subset, number, part, manifest, pools)
         pairings |= {(subset, part.real, number, step): pairing for step, pairing in enumerate(own)}
         shards += _chain_shards(subset, number, part, manifest, catalogue, pools, checkpoints.keys(), own)
-    warnings = tuple(
+    notes = tuple(note for pool in pools.values() for note in pool.notes)
+    warnings = notes + tuple(
         f"real source {pool.name} has no image in the {split} split" for pool in pools.values() for split in splits_without_images(pool)
     )
     return Plan(manifest, catalogue, tuple(shards), pools, (*checkpoints.values(), *reals.values()), warnings, pairings)

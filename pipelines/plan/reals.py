@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
+from foreign.folders import list_pictures, said
+from foreign.lists import closest, plain, read_lines, read_pairs
+from foreign.text import visible
 from generators.demo.pictures import distinct_crops, held_out_pictures
 from generators.errors import InputError
 from pipelines.catalogue.identity import cached_sha256s
@@ -42,6 +44,7 @@ class RealPool:
     name: str
     licence: str
     images: tuple[RealImage, ...]
+    notes: tuple[str, ...] = ()  # sentences for the user: what was left out
 
     @cached_property
     def _rings(self) -> dict[str, tuple[list[RealImage], list[str]]]:
@@ -64,16 +67,85 @@ class RealPool:
 def open_pool(name: str, source: RealSource, splits: Splits, count: int) -> RealPool:
     """The pool of a real source: at most `count` images (or `source.count`, where the manifest says it), chosen by their content.
 
-    Raises InputError if the folder is missing or empty, or the identity list does not cover it.
+    Raises InputError if the folder is missing or empty, the identity list does not cover it, or an excluded identity is nobody in it.
     """
-    images = _from_package(name, source, splits) if source.package else _from_folder(name, source, splits)
-    excluded = _excluded(source)
+    images, notes = (_from_package(name, source, splits), ()) if source.package else _from_folder(name, source, splits)
+    # A package has left them out already.
+    known = {image.identity for image in images} | set(read_identities(source).values())
+    excluded = frozenset() if source.package else excluded_identities(name, source, known)
     kept = sorted((image for image in images if image.identity not in excluded), key=lambda image: image.sha256)
     unique = [image for before, image in zip([None, *kept], kept, strict=False) if before is None or before.sha256 != image.sha256]
+    if not unique:
+        raise InputError(f"real source {name}: {source.exclude} leaves no image", "Add images of other people")
     wanted = source.count or count
     if source.count and len(unique) < source.count:
         raise InputError(f"real source {name} has {len(unique)} images, and {source.count} are asked for", "Lower `count` or add images")
-    return RealPool(name, source.licence, tuple(unique[:wanted]))
+    return RealPool(name, source.licence, tuple(unique[:wanted]), notes)
+
+
+def list_source(name: str, source: RealSource) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The files of a real source's folder by their names as lists give them, and sentences on what is left out or odd.
+
+    Nothing is decoded or hashed. Raises InputError if the folder is missing or empty, or the identity list does not cover it.
+    """
+    folder = source.path
+    assert folder is not None
+    if not folder.is_dir():
+        raise InputError(f"real source {name}: there is no folder {folder}", "Put the images there, or change `path`")
+    listing = list_pictures(folder)
+    left_out = said(listing.left_out)
+    if not listing.files:
+        rest = f"; {left_out}" if left_out else ""
+        raise InputError(f"real source {name}: no images in {folder}{rest}", f"It takes {', '.join(sorted(SUFFIXES))}")
+    files: dict[str, Path] = {}
+    for file in listing.files:
+        relative = plain(file.relative_to(folder).as_posix())
+        if relative in files:
+            raise InputError(
+                f"real source {name}: {file} and {files[relative]} have one name but for spaces or accents", "Rename one of them"
+            )
+        files[relative] = file
+    notes = [f"real source {name}: {left_out}"] if left_out else []
+    if source.identities is not None:
+        notes += _check_identities(name, source.identities, read_identities(source), files)
+    return files, tuple(notes)
+
+
+def read_identities(source: RealSource) -> dict[str, str]:
+    """The list `file,identity` of a real source, by file; empty if it has none."""
+    return read_pairs(source.identities, "the identity list") if source.identities is not None else {}
+
+
+def excluded_identities(name: str, source: RealSource, known: Collection[str | None]) -> frozenset[str]:
+    """The identities that must not be used. InputError for one that is not `known`: a withdrawn person must not stay for a misspelling."""
+    if source.exclude is None:
+        return frozenset()
+    lines = [(number, plain(line)) for number, line in read_lines(source.exclude, "the list of excluded identities")]
+    unknown = [(number, identity) for number, identity in lines if identity not in known]
+    if unknown:
+        number, identity = unknown[0]
+        others = f" (and {len(unknown) - 1} more lines)" if len(unknown) > 1 else ""
+        where = source.identities or f"real source {name}"
+        fix = closest(identity, [person for person in known if person]) if source.identities or source.package else ""
+        hint = "Write one identity on each line, as the identity list has it" if source.identities else "`exclude` needs `identities`"
+        raise InputError(f"{source.exclude}, line {number}: {identity!r} is nobody in {where}{others}", fix or hint)
+    return frozenset(identity for _, identity in lines)
+
+
+def _check_identities(name: str, file: Path, identities: Mapping[str, str], files: Mapping[str, Path]) -> Iterator[str]:
+    """InputError if a file has no identity. Gives sentences on what is odd in the list."""
+    for relative in files:
+        if relative not in identities:
+            fix = "Write `/` between folders" if any("\\" in listed for listed in identities) else "List every file as `file,identity`"
+            raise InputError(f"{file} has no identity for {visible(relative)}", fix)
+    if unused := len(identities.keys() - files.keys()):
+        yield f"real source {name}: {unused:,} line{'s' * (unused > 1)} of {file} name{'s' * (unused == 1)} no picture of the folder"
+    spellings: dict[str, set[str]] = {}
+    for identity in identities.values():
+        spellings.setdefault(" ".join(identity.casefold().split()), set()).add(identity)
+    alike = [sorted(written) for written in spellings.values() if len(written) > 1]
+    if alike:
+        yield f"real source {name}: {file} has {alike[0][0]!r} and {alike[0][1]!r}, which count as two people ({len(alike):,} such cases)"
 
 
 def _from_package(name: str, source: RealSource, splits: Splits) -> list[RealImage]:
@@ -81,8 +153,9 @@ def _from_package(name: str, source: RealSource, splits: Splits) -> list[RealIma
     assert collection is not None
     count = source.count or PACKAGE_COUNTS[collection]
     images = []
-    excluded = _excluded(source)  # before cutting, so that `count` can still be reached
-    pictures = [picture for picture in held_out_pictures(collection) if picture.identity not in excluded]
+    people = held_out_pictures(collection)
+    excluded = excluded_identities(name, source, {picture.identity for picture in people})  # before cutting, so that `count` can be reached
+    pictures = [picture for picture in people if picture.identity not in excluded]
     for picture, cut in distinct_crops(pictures, count, seed=0):
         digest = hashlib.sha256(cut.tobytes()).hexdigest()
         group = picture.identity or picture.photograph
@@ -91,46 +164,15 @@ def _from_package(name: str, source: RealSource, splits: Splits) -> list[RealIma
     return images
 
 
-def _from_folder(name: str, source: RealSource, splits: Splits) -> list[RealImage]:
-    folder = source.path
-    assert folder is not None
-    if not folder.is_dir():
-        raise InputError(f"real source {name}: there is no folder {folder}", "Put the images there, or change `path`")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not files:
-        raise InputError(f"real source {name}: no images in {folder}", f"It takes {', '.join(sorted(SUFFIXES))}")
-    identities = _identities(source.identities)
+def _from_folder(name: str, source: RealSource, splits: Splits) -> tuple[list[RealImage], tuple[str, ...]]:
+    files, notes = list_source(name, source)
+    identities = read_identities(source)
     images = []
-    for file, digest in zip(files, cached_sha256s(files), strict=True):
-        relative = file.relative_to(folder).as_posix()
-        if identities and relative not in identities:
-            raise InputError(f"{source.identities} has no identity for {relative}", "List every file as `file,identity`")
-        identity = identities.get(relative, digest[:16])
+    for (relative, file), digest in zip(files.items(), cached_sha256s(list(files.values())), strict=True):
+        identity = identities[relative] if source.identities else digest[:16]
         split = split_of(f"{name}/{identity}", splits)
         images.append(RealImage(f"real/{name}/{digest[:16]}", digest, identity, identity, split, partial(read_image, file), file))
-    return images
-
-
-def _identities(path: Path | None) -> dict[str, str]:
-    """The CSV (or, as CelebA has it, space-separated) list `file identity`."""
-    if path is None:
-        return {}
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot read the identity list {path}: {error.strerror}", "Check `identities` in the manifest") from None
-    rows = csv.reader(text.splitlines(), delimiter="," if "," in text else " ", skipinitialspace=True)
-    return {row[0]: row[1] for row in rows if len(row) >= 2}
-
-
-def _excluded(source: RealSource) -> frozenset[str]:
-    """Identities that must not be used, one a line."""
-    if source.exclude is None:
-        return frozenset()
-    try:
-        return frozenset(line.strip() for line in source.exclude.read_text(encoding="utf-8").splitlines() if line.strip())
-    except OSError as error:
-        raise InputError(f"cannot read the list of excluded identities {source.exclude}: {error.strerror}", "Check `exclude`") from None
+    return images, notes
 
 
 def splits_without_images(pool: RealPool) -> Sequence[Split]:

@@ -114,3 +114,29 @@ def test_an_error_says_what_is_wrong_and_then_the_fix(ntf: Ntf) -> None:
 @pytest.mark.parametrize(("count", "text"), [(0, "0 tries"), (1, "1 try"), (2000, "2,000 tries")])
 def test_numbers_agree_with_their_nouns(count: int, text: str) -> None:
     assert console.counted(count, "try", "tries") == text
+
+
+def test_validate_lists_everything_that_is_wrong_with_keys_files_and_lists(ntf: Ntf, tmp_path: Path, manifest_data: dict[str, Any]) -> None:
+    (tmp_path / "p.txt").write_bytes("a café\n".encode("latin-1"))
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some" / "a.png").write_bytes(b"not looked into")
+    (tmp_path / "gone.txt").write_text("nobody\n")
+    (tmp_path / "ids.csv").write_text("a.png,ana\n")
+    manifest_data["reals"] |= {
+        "missing": {"path": "nowhere", "licence": "x", "identities": "none.csv"},
+        "listed": {"path": "some", "licence": "x", "identities": "ids.csv", "exclude": "gone.txt"},
+    }
+    manifest_data["subsets"]["DDIM"]["chain"] = [
+        {"prompt": "stable_diffusion", "checkpoint": "stable-diffusion-demo-32", "prompts": "p.txt"}
+    ]
+    path = write_manifest(tmp_path / "m.yaml", {**manifest_data, "sede": 1})
+    answer = ntf("validate", str(path))
+    complaints = [line for line in answer.err.splitlines() if line.startswith("error:")]
+    assert answer.code == 2 and len(complaints) == len(answer.err.splitlines()) == 5
+    signs = ["none.csv", "there is no folder", "'nobody' is nobody", "p.txt, line 1 is not UTF-8", "unknown key sede"]
+    lines = path.read_text().splitlines()
+    places = ["identities: none.csv", "path: nowhere", "exclude: gone.txt", "prompts: p.txt", "sede: 1"]
+    for sign, place in zip(signs, places, strict=True):
+        (complaint,) = [line for line in complaints if sign in line]
+        (number,) = [number for number, line in enumerate(lines, 1) if place in line]
+        assert f"m.yaml, line {number}: " in complaint

@@ -41,6 +41,8 @@ def refusals(text: str) -> list[str]:
         ("~", None),
         ("", None),
         ("y", "y"),
+        ("off", "off"),
+        ("ON", "ON"),
         ("'yes'", "yes"),
         ('"032"', "032"),
         ("!!str 3", "3"),
@@ -53,7 +55,7 @@ def test_values_are_read_as_yaml_1_2_says(text: str, value: Any) -> None:
     assert (got, type(got)) == (value, type(value))
 
 
-UNCERTAIN = ["032", "00", "-010", "yes", "No", "ON", "off", "1:30", "12:30:45", "1:30.5", "1_000", "0b11", "2024-02-30", "2024-02-03"]
+UNCERTAIN = ["032", "00", "-010", "yes", "No", "1:30", "12:30:45", "1:30.5", "1_000", "0b11", "2024-02-30", "2024-02-03"]
 TAGGED = ["!env LICENCE", "!!python/object:os.system x", "!!int x", "!!binary aGk=", "!!set {a}", "!!map x", "!env [1]"]
 
 
