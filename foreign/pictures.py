@@ -8,11 +8,13 @@ pixels have bounds, of an animation only the first frame is read, and metadata d
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -32,6 +34,7 @@ SUFFIXES = frozenset(
 USE = f"Use {FORMAT_NAMES}, or remove it"
 MAX_PIXELS = 64 * 2**20  # 8192 x 8192: some 600 MB while it is decoded
 MAX_BYTES = 256 * 2**20
+LARGE = 8 * 2**20  # pictures of more pixels are decoded one at a time, whatever the number of threads
 DEEP_MODES = frozenset({"I", "F"})
 ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {
@@ -124,8 +127,16 @@ def _open(data: bytes, name: str) -> Image.Image:
     return picture
 
 
+_large = threading.RLock()
+
+
+def room_for(pixels: int) -> AbstractContextManager[Any]:
+    """For a block that holds a picture of so many pixels: threads with large ones wait for each other, so that memory has a bound."""
+    return _large if pixels > LARGE else nullcontext()
+
+
 def _decode(data: bytes, name: str) -> Decoded:
-    with _open(data, name) as picture, _one_line(name):
+    with _open(data, name) as picture, room_for(picture.width * picture.height), _one_line(name):
         return _pixels(picture, name)
 
 

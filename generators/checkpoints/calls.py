@@ -10,7 +10,15 @@ import torch
 
 from generators.checkpoints.pickles import unpickle
 from generators.checkpoints.records import Global, MalformedError, Record, RefusedError, check_key
-from generators.checkpoints.storages import NUMPY_TYPES, StreamStorages, TensorRef, TypedStorage, make_contiguous_ref
+from generators.checkpoints.storages import (
+    MAX_DIMENSIONS,
+    NUMPY_TYPES,
+    StreamStorages,
+    TensorRef,
+    TypedStorage,
+    is_size,
+    make_contiguous_ref,
+)
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
@@ -60,7 +68,7 @@ def _make_array(data: Any, dtype: Any, shape: Any, fortran: bool) -> TensorRef |
     if dtype.order != "<" and dtype.code[-1] != "1":
         raise MalformedError("holds a big-endian array")
     kind = NUMPY_TYPES[dtype.code]
-    if not isinstance(shape, tuple) or any(not isinstance(size, int) for size in shape):
+    if not isinstance(shape, tuple) or len(shape) > MAX_DIMENSIONS or not all(map(is_size, shape)):
         raise MalformedError("holds an array without a proper shape")
     array = make_contiguous_ref(data, kind, shape, fortran)
     if array.numel * kind.itemsize != len(data):
@@ -85,6 +93,8 @@ def _scalar(dtype: Any, data: Any = b"") -> int | float | bool | None:
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> TensorRef:
     if not isinstance(storage, TypedStorage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
         raise MalformedError("holds a tensor without a storage")
+    if max(len(shape), len(stride)) > MAX_DIMENSIONS:
+        raise MalformedError(f"holds a tensor of more than {MAX_DIMENSIONS} dimensions")
     return TensorRef(storage.storage, offset, shape, stride, storage.dtype)
 
 

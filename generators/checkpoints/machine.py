@@ -14,6 +14,8 @@ from typing import Any
 from generators.checkpoints.records import Global, MalformedError, Record, RefusedError, check_key
 
 MAX_NAME = 1_000  # characters of one text argument
+MAX_GLOBALS = 1_000_000  # characters of all names of classes and functions together
+MAX_ARGUMENTS = 16  # that a call has for nothing; what is beyond them counts
 MAX_INTEGER = 16  # bytes of one integer
 WINDOW = 65_536  # bytes of a line that are looked at together
 VIEWED = 4_096  # byte strings from this length on are views of the file, not copies
@@ -33,6 +35,7 @@ class Machine:
         self.memo: dict[int, Any] = {}
         self.globals: set[Global] = set()
         self.spent = 0
+        self.named = 0  # characters of all names in `globals`
         self.paid: dict[int, bytes] = {}  # byte strings that a call has built and nothing has used yet, by id
 
     # Reading
@@ -110,7 +113,11 @@ class Machine:
             if not isinstance(part, str) or not 0 < len(part) <= MAX_NAME or not part.isprintable():
                 raise TypeError("name")
         named = Global(module, name)
-        self.globals.add(named)
+        if named not in self.globals:
+            self.named += len(module) + len(name)
+            self.globals.add(named)
+        if self.named > MAX_GLOBALS:
+            raise MalformedError(f"names classes and functions with more than {MAX_GLOBALS:,} characters")
         return named
 
     def call(self, target: Any, args: Any) -> Any:
@@ -126,7 +133,8 @@ class Machine:
             raise RefusedError(f"wants something called that is not a name ({type(target).__name__})")
         known = self.calls.get((target.module, target.name))
         if known is not None:
-            self.spend(args)
+            self.spend((*args[:MAX_ARGUMENTS], kwargs))
+            self.spend_items(len(args) - MAX_ARGUMENTS)
             built = known(*args, **kwargs)
             if isinstance(built, bytes):
                 self.paid[id(built)] = built
@@ -142,7 +150,11 @@ class Machine:
         """
         for value in args:
             if isinstance(value, (str, bytes, memoryview, list, tuple, dict, set, frozenset)) and self.paid.pop(id(value), None) is None:
-                self.spent += len(value)
+                self.spend_items(len(value))
+
+    def spend_items(self, count: int) -> None:
+        """Counts `count` items of what is copied; below zero is nothing."""
+        self.spent += max(0, count)
         if self.spent > len(self.data) + MAX_NAME:
             raise MalformedError("repeats itself beyond its own length")
 
@@ -150,6 +162,8 @@ class Machine:
         if isinstance(target, Record):
             target.state = state
         elif hasattr(target, "set_state"):
+            if not isinstance(state, tuple) or len(state) > MAX_ARGUMENTS:
+                raise MalformedError("holds an array or a type with a state that makes no sense")
             self.spend(state)
             target.set_state(state)
         elif not isinstance(target, (dict, list, set)):  # those of a state dict carry attributes that nobody needs

@@ -27,6 +27,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from foreign.files import open_plain, require_plain
+from foreign.text import reason
 from generators.checkpoints.calls import CALLS, LEGACY_MAGIC, read_stream
 from generators.checkpoints.files import ZIP, describe_other, is_safetensors
 from generators.checkpoints.modules import collect
@@ -60,7 +62,9 @@ def read(path: Path) -> Contents:
     """Reads a checkpoint file. Raises CheckpointError, naming the file and the fix, if it is missing, damaged or unsafe."""
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder, where one file is read", "Give a file, or the folder of another form of the model")
-    if not path.is_file():
+    if path.exists():
+        require_plain(path)
+    else:
         raise CheckpointError(f"there is no checkpoint file {path}", "Run `ntf plan` on the manifest to see where it comes from")
     data = _map(path)
     start = bytes(data[:512])
@@ -129,8 +133,8 @@ def _read_safetensors(path: Path) -> Contents:
             if not isinstance(config, dict):
                 raise ValueError("its configuration is no object")
             return Contents({name: file.get_tensor(name) for name in file.keys()}, config, "safetensors")  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error})", "Fetch or make it again") from None
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError, MemoryError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file ({reason(error)})", "Fetch or make it again") from None
 
 
 def _is_pickle(start: bytes) -> bool:
@@ -141,7 +145,7 @@ def _is_pickle(start: bytes) -> bool:
 def _map(path: Path) -> memoryview:
     """The file's bytes, mapped copy-on-write: what is written to a tensor never reaches the file."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
     except (OSError, ValueError) as error:  # an empty file cannot be mapped
         raise CheckpointError(f"cannot read {path} ({error})", "If it was downloaded, fetch it again") from None
@@ -180,6 +184,8 @@ def _entries(path: Path, data: memoryview) -> dict[str, memoryview]:
                 if start + info.file_size > len(data):
                     raise MalformedError("is cut short")
                 entries[info.filename] = data[start : start + info.file_size]
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
-        raise MalformedError(f"is no whole zip archive ({error})") from None
+    except MalformedError:
+        raise
+    except Exception as error:  # zipfile raises what it meets: struct.error, EOFError, NotImplementedError, KeyError
+        raise MalformedError(f"is no whole zip archive ({reason(error)})") from None
     return entries

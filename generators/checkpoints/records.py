@@ -35,9 +35,26 @@ class Record:
     items: list[Any] = field(default_factory=list)  # of a subclass of list, or the pairs of a subclass of dict
 
 
+class TupleKey(str):
+    """A key that was a tuple, as a text of its parts. Anyone can find tuples of numbers that hash alike, and no one can find such texts."""
+
+    __slots__ = ()
+
+
+MAX_KEY = 1_000  # characters of a key
+MAX_KEY_PARTS = 16
+
+
 def check_key(key: Any) -> Any:
-    """`key` if it may be hashed without risk: flat, and no integer of a size that is made to collide."""
-    for part in key if isinstance(key, tuple) else (key,):
-        if not isinstance(part, (str, bytes, float, int, Global, Record, type(None))) or (isinstance(part, int) and abs(part) >= 2**61 - 1):
-            raise MalformedError(f"uses a {type(part).__name__} as a key")
+    """`key` in a form that may be hashed without risk: a text of bounded length, an integer of no size that is made to collide."""
+    if isinstance(key, tuple):
+        if len(key) > MAX_KEY_PARTS or any(isinstance(part, tuple) for part in key):
+            raise MalformedError("uses a tuple of tuples, or of many parts, as a key")
+        return TupleKey("\x1f".join(f"{type(part).__name__} {id(part) if isinstance(part, Record) else check_key(part)}" for part in key))
+    if isinstance(key, float):
+        return repr(key)
+    if not isinstance(key, (str, bytes, int, Global, Record, type(None))) or (isinstance(key, int) and abs(key) >= 2**61 - 1):
+        raise MalformedError(f"uses a {type(key).__name__} as a key")
+    if isinstance(key, (str, bytes)) and len(key) > MAX_KEY:
+        raise MalformedError(f"uses a text of {len(key):,} characters as a key")
     return key

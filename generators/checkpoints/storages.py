@@ -45,6 +45,12 @@ NUMPY_TYPES = {
     "b1": torch.bool,
 }
 MAX_DIMENSIONS = 32
+MAX_SIZE = 2**48  # of a dimension, a stride, an offset, and of all numbers of a tensor
+
+
+def is_size(value: Any) -> bool:
+    """Whether `value` is a whole number that a tensor's shape, strides or offset may have. True and False are none."""
+    return type(value) is int and 0 <= value <= MAX_SIZE
 
 
 @dataclass(eq=False)
@@ -78,8 +84,11 @@ class TensorRef:
 
     def check(self) -> TensorRef:
         """This reference, if its numbers lie within its storage and are no more than the storage has; otherwise MalformedError."""
-        sound = all(isinstance(value, int) and value >= 0 for value in (*self.shape, *self.stride, self.offset))
-        if not sound or len(self.shape) != len(self.stride) or len(self.shape) > MAX_DIMENSIONS:
+        if len(self.shape) != len(self.stride) or len(self.shape) > MAX_DIMENSIONS:
+            raise MalformedError("holds a tensor whose shape, strides or offset make no sense")
+        sound = all(is_size(value) for value in (*self.shape, *self.stride, self.offset))
+        # torch multiplies the sizes of an empty tensor, too.
+        if not sound or math.prod(max(size, 1) for size in self.shape) > MAX_SIZE:
             raise MalformedError("holds a tensor whose shape, strides or offset make no sense")
         capacity = self.storage.length // self.dtype.itemsize
         if self.numel > capacity or self.offset + self._extent() > capacity:
@@ -147,12 +156,12 @@ def make_scalar_ref(value: int | float | bool) -> TensorRef:
 
 def _parse_id(key: Any) -> tuple[torch.dtype, str, int, Any]:
     """Type, name, count and view of a persistent id `("storage", type, key, location, count[, view])`."""
-    if not isinstance(key, tuple) or len(key) < 5 or key[0] != "storage" or not isinstance(key[1], Global):
+    if not isinstance(key, tuple) or not 5 <= len(key) <= 8 or key[0] != "storage" or not isinstance(key[1], Global):
         raise MalformedError("refers to something outside itself that is no tensor storage")
     _, kind, name, _, count, *view = key
     if kind.name not in STORAGE_TYPES or kind.module.partition(".")[0] != "torch":
         raise MalformedError(f"holds a storage of an unknown type ({kind})")
-    if not isinstance(count, int) or count < 0 or not isinstance(name, str):
+    if not is_size(count) or not isinstance(name, str):
         raise MalformedError("holds a storage without a proper key and length")
     return STORAGE_TYPES[kind.name], name, count, view[0] if view else None
 
@@ -194,8 +203,10 @@ class StreamStorages:
         root, root_dtype = self.roots.setdefault(name, (Storage(count * dtype.itemsize), dtype))
         if view is None:
             return TypedStorage(root, dtype)
+        if not isinstance(view, tuple) or len(view) != 3:
+            raise MalformedError("holds a view of a storage without a proper place")
         _, offset, length = view
-        if not (isinstance(offset, int) and isinstance(length, int) and offset >= 0 and length >= 0):
+        if not (is_size(offset) and is_size(length)):
             raise MalformedError("holds a view of a storage without a proper place")
         part = Storage(length * root_dtype.itemsize)
         self.views.append((part, root, offset * root_dtype.itemsize))
@@ -205,6 +216,8 @@ class StreamStorages:
         """Finds the numbers of the storages `names` from `position` on, each after its count."""
         if not isinstance(names, list):
             raise MalformedError("has no list of its storages")
+        if len(names) != len({check_key(name) for name in names}):
+            raise MalformedError("lists a storage twice")
         for name in names:
             root, dtype = self.roots.get(check_key(name), (None, None))
             start = position + 8

@@ -23,7 +23,7 @@ from pipelines.audit.metadata import metadata
 # zlib's level and strategy (0 default, 1 filtered, 3 run lengths): what PNG writers use.
 DEFLATE_SETTINGS = ((1, 0), (1, 3), (3, 0), (6, 0), (6, 1))
 LIBPNG_PIECE = 8192
-MOST_SCANLINES = 512 * 2**20  # bytes that are inflated at most
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of the colour types
 METADATA_CHUNKS = {b"tEXt": "text", b"zTXt": "text", b"iTXt": "text", b"eXIf": "exif", b"iCCP": "icc", b"tIME": "time", b"pHYs": "density"}
 
 
@@ -55,7 +55,7 @@ def read_png(data: bytes, height: int) -> Png:
             break
     # One length for each kind: of two texts, the last.
     described = {METADATA_CHUNKS[kind]: length for kind, length in chunks if kind in METADATA_CHUNKS}
-    scanlines = zlib.decompressobj().decompress(bytes(packed), MOST_SCANLINES)
+    scanlines = zlib.decompressobj().decompress(bytes(packed), _most_scanlines(data))
     layout = [
         kind for number, (kind, _) in enumerate(chunks) if kind not in METADATA_CHUNKS and (not number or chunks[number - 1][0] != kind)
     ]
@@ -74,6 +74,14 @@ def read_png(data: bytes, height: int) -> Png:
     return Png(
         metadata(described, max(0, len(data) - at)), encoder, scanlines, len(packed), filters, data[25] == 0 and data[24] in (2, 4, 8)
     )
+
+
+def _most_scanlines(data: bytes) -> int:
+    """The bytes that a PNG of these pixels can inflate to: what its header says and no more, whatever is packed in it."""
+    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
+    whole = height * (1 + (width * depth * CHANNELS[colour] + 7) // 8)
+    # Each of the seven passes of an interlaced picture has rows of its own, with a filter and a last byte that is not full.
+    return max(1, whole + 7 * 2 * height)
 
 
 def deflate_setting(files: Iterable[Png]) -> tuple[int, int]:

@@ -12,15 +12,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from generators.errors import InputError
+from foreign.errors import InputError
+from foreign.pictures import opened, room_for
 from generators.files import whole_folder, write_json, write_text
 from pipelines.images import decode, encode
-from pipelines.importing.packages import PackedImage, open_package
+from pipelines.importing.packages import open_package
+from pipelines.importing.packed import PackedImage
 from pipelines.manifest.schema import Codec
 
 Label = Literal["real", "fake"]
 PNG = Codec(format="png")
 BATCH_IMAGES = 64
+BATCH_BYTES = 64 * 2**20  # of encoded images that are read ahead
 THREADS = 4
 PER_FOLDER = 1000
 
@@ -98,15 +101,29 @@ def _bring_in(packed: Iterator[PackedImage], folder: Path, people: Mapping[str, 
 def _decoded(packed: Iterator[PackedImage]) -> Iterator[tuple[PackedImage, str, bytes]]:
     """Each image with why it is refused, or with its PNG bytes. Decoded in threads, a bounded number ahead."""
     with ThreadPoolExecutor(THREADS) as threads:
-        while batch := list(islice(packed, BATCH_IMAGES)):
+        while batch := _batch(packed):
             yield from threads.map(_as_png, batch)
+
+
+def _batch(packed: Iterator[PackedImage]) -> list[PackedImage]:
+    """The next images, bounded by their number and by their bytes."""
+    batch, length = [], 0
+    for image in packed:
+        batch.append(image)
+        length += len(image.data or b"")
+        if len(batch) == BATCH_IMAGES or length >= BATCH_BYTES:
+            break
+    return batch
 
 
 def _as_png(image: PackedImage) -> tuple[PackedImage, str, bytes]:
     if image.data is None:
         return image, image.refusal, b""
     try:
-        return image, "", encode(decode(image.data, image.name), PNG)
+        with opened(image.data, image.name) as header:
+            pixels = header.width * header.height
+        with room_for(pixels):
+            return image, "", encode(decode(image.data, image.name), PNG)
     except InputError as error:
         return image, str(error), b""
 

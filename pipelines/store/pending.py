@@ -27,6 +27,12 @@ class Note:
     short: int  # planned images that no attempt could make
     seconds: float
 
+    def is_sound(self) -> bool:
+        """Whether the fields are of their types. Raises KeyError or TypeError if the list of files has another form."""
+        texts, counts = (self.key, self.title), (self.written, self.short, *self.rejected.values())
+        names = all(isinstance(name, str) and type(size) is int for name, size in self.files)
+        return names and all(isinstance(text, str) for text in texts) and all(type(count) is int and count >= 0 for count in counts)
+
     @property
     def files(self) -> list[tuple[str, int]]:
         """Name and size of the data files of the fragment."""
@@ -52,8 +58,9 @@ class Notes:
         """The note of one shard. One that cannot be read is as if it were not there."""
         data = self._place.read(f"{key}.json")
         try:
-            return Note(**json.loads(data)) if data else None
-        except (ValueError, TypeError):
+            note = Note(**json.loads(data)) if data else None
+            return note if note is None or note.is_sound() else None
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
 
     def read(self) -> dict[str, Note]:

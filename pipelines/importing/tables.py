@@ -1,0 +1,135 @@
+"""The images in Parquet files, Arrow streams and LMDB folders.
+
+The libraries trust the offsets in a file. A wrong one ends the process, or gives bytes of somebody else's memory for an image. So every
+batch of Arrow's is validated in full before anything of it is used. LMDB has no such check and is read in a child process that may die:
+`python -m pipelines.importing.tables`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from foreign.children import Record, read_in_child, write_records
+from foreign.errors import InputError
+from foreign.files import open_plain
+from foreign.text import reason, visible
+from pipelines.images import MAX_BYTES
+from pipelines.importing.packed import PackedImage, too_long
+
+IMAGE_COLUMNS = ("image", "img", "jpg", "png", "bytes")
+ROWS = 32
+IN_CHILD = frozenset({"lmdb"})  # its library checks no offset, and its file is mapped
+
+
+def read_tables(kind: str, files: list[Path], column: str | None) -> Iterator[PackedImage]:
+    """The images of Parquet files (kind "parquet"), Arrow streams ("arrow") or of one LMDB folder ("lmdb")."""
+    for file in files:
+        data_file = file / "data.mdb" if kind == "lmdb" else file
+        with open_plain(data_file) as stream:
+            length = os.fstat(stream.fileno()).st_size
+        if kind in IN_CHILD:
+            arguments = [kind, str(file), *([column] if column else [])]
+            records = read_in_child("pipelines.importing.tables", file, length, arguments, MAX_BYTES)
+        else:
+            records = _records(kind, file, column)
+        for record in records:
+            name, identity, refusal = (record.facts.get(key) for key in ("name", "identity", "refusal"))
+            yield PackedImage(str(name), record.data, None if identity is None else str(identity), str(refusal or ""))
+
+
+def _parquet(file: Path, column: str | None) -> Iterator[PackedImage]:
+    """Parquet files with an image column: bytes, or the struct of bytes and path that Hugging Face writes."""
+    with pq.ParquetFile(file, thrift_string_size_limit=2**24, thrift_container_size_limit=2**20) as opened:
+        image, person = _columns(file, opened.schema_arrow, column)
+        names = [image, *([person] if person else [])]
+        yield from _from_batches(file, opened.iter_batches(batch_size=ROWS, columns=names, use_threads=False), image, person)
+
+
+def _arrow(file: Path, column: str | None) -> Iterator[PackedImage]:
+    """What `datasets.Dataset.save_to_disk` wrote."""
+    with file.open("rb") as stream, pa.ipc.open_stream(stream) as opened:
+        yield from _from_batches(file, opened, *_columns(file, opened.schema, column))
+
+
+def _lmdb(path: Path, _: str | None) -> Iterator[PackedImage]:
+    """LSUN's form: every value is an encoded image, every key its name."""
+    try:
+        import lmdb as library
+    except ImportError:
+        raise InputError("reading LMDB needs the package lmdb", "pip install 'natural-trace-foundry[export]'") from None
+    with (
+        library.open(str(path), readonly=True, lock=False, readahead=False, max_readers=1) as database,
+        database.begin() as transaction,
+    ):
+        if (database.info()["last_pgno"] + 1) * database.stat()["psize"] > (path / "data.mdb").stat().st_size:
+            raise InputError(f"{visible(path)} is cut short", "Fetch it again")
+        for key, value in transaction.cursor():
+            name = key.decode("ascii", "backslashreplace")
+            yield PackedImage(name, bytes(value)) if len(value) <= MAX_BYTES else PackedImage(name, None, refusal=too_long(len(value)))
+
+
+READERS = {"parquet": _parquet, "arrow": _arrow, "lmdb": _lmdb}
+KINDS = {"parquet": "a Parquet file", "arrow": "an Arrow stream", "lmdb": "an LMDB"}
+
+
+def _from_batches(file: Path, batches: Any, image: str, person: str | None) -> Iterator[PackedImage]:
+    number = 0
+    for batch in batches:
+        batch.validate(full=True)
+        for row in range(batch.num_rows):  # one by one: a list of all could take many times the memory of the file
+            value = batch.column(image)[row].as_py()
+            identity = None if person is None else batch.column(person)[row].as_py()
+            data = value.get("bytes") if isinstance(value, dict) else value
+            given = value.get("path") if isinstance(value, dict) else None
+            label = f"{file.name}/{number}" + (f" ({given})" if given else "")
+            number += 1
+            if not isinstance(data, bytes):
+                yield PackedImage(label, None, refusal="the row has no bytes: the file that it names lies elsewhere")
+            elif len(data) > MAX_BYTES:
+                yield PackedImage(label, None, refusal=too_long(len(data)))
+            else:
+                yield PackedImage(label, data, None if identity is None else str(identity))
+
+
+def _columns(file: Path, schema: pa.Schema, column: str | None) -> tuple[str, str | None]:
+    """The image column, and the column `identity` if there is one. InputError if there is no image column, or one of them is double."""
+
+    def fits(kind: pa.DataType) -> bool:
+        is_struct = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+        return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or is_struct
+
+    names = schema.names
+    usable = [field.name for field in schema if fits(field.type)]
+    matching = [name for name in usable if name == column or (column is None and name in IMAGE_COLUMNS)]
+    if column is None and not matching:
+        matching = usable
+    if not matching:
+        raise InputError(
+            f"{visible(file)} has no column {visible(column or 'with images')}", f"Name it with --column: {visible(', '.join(names))}"
+        )
+    for name in (matching[0], "identity"):
+        if names.count(name) > 1:
+            raise InputError(f"{visible(file)} has the column {visible(name)} {names.count(name)} times", "Rename or remove one")
+    return matching[0], "identity" if "identity" in names else None
+
+
+def _records(kind: str, file: Path, column: str | None) -> Iterator[Record]:
+    try:
+        for image in READERS[kind](file, column):
+            yield Record({"name": image.name, "identity": image.identity, "refusal": image.refusal}, image.data)
+    except InputError:
+        raise
+    except (Exception, MemoryError) as error:  # each library has errors of its own, and passes on those of others
+        raise InputError(f"{visible(file)} is not {KINDS[kind]} that can be read ({reason(error)})", "Fetch or save it again") from None
+
+
+if __name__ == "__main__":
+    length_, kind_, file_, *column_ = sys.argv[1:]
+    write_records(_records(kind_, Path(file_), column_[0] if column_ else None), int(length_))
