@@ -30,7 +30,7 @@ def collect(value: Any) -> tuple[dict[str, TensorRef], Any]:
     walk = _Walk()
     try:
         config = walk.visit(value, "", 0)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise MalformedError(f"holds modules or networks whose parts make no sense ({error})") from None
     return {name.removesuffix(".") or "tensor": reference.check() for name, reference in walk.tensors.items()}, config
 
