@@ -33,6 +33,7 @@ from ntf_model.runs import (
     ROBUSTNESS,
     ROBUSTNESS_FIGURE,
     ROBUSTNESS_FILE,
+    rehearsal_of,
 )
 
 Progress = Callable[[int, int, str], None]
@@ -72,7 +73,7 @@ def configuration(name: str, settings: dict[str, Any]) -> Any:
 
 def evaluate_detector(run: Path, splits: DetectionSplits, output: Path | None = None, on_progress: Progress = silent) -> Evaluated:
     """Evaluates the detector in the folder `run` on the test split. Writes JSON, Markdown, CSV, LaTeX and HTML to `output` (or `run`)."""
-    result = evaluate(load_detector(run), splits.test, splits.validation, on_progress=on_progress)
+    result = evaluate(load_detector(run), splits.test, splits.validation, rehearsal=rehearsal_of(run), on_progress=on_progress)
     return _write_results(run, result, output or run)
 
 
@@ -81,7 +82,9 @@ def evaluate_anywhere(run: Path, data: EvaluatedOn, output: Path | None, on_prog
     to a folder of its name in `run`."""
     detector = load_detector(run)
     threshold = detector.threshold if data.validation is None else None
-    result = evaluate(detector, data.test, data.validation or data.test, threshold=threshold, on_progress=on_progress)
+    result = evaluate(
+        detector, data.test, data.validation or data.test, threshold=threshold, rehearsal=rehearsal_of(run), on_progress=on_progress
+    )
     folder = data.test.origin.get("folder")
     return _write_results(run, result, output or (run / Path(folder).name if folder else run))
 
@@ -95,7 +98,10 @@ def evaluate_together(
     """
     detectors = {name: load_detector(run) for name, run in runs.items()}
     costs = {name: read_cost(run) for name, run in runs.items()}
-    comparison = compare(detectors, data.test, data.validation, scores=scores, known=data.known, training=costs, on_progress=on_progress)
+    tried = {name: rehearsal_of(run) for name, run in runs.items()}
+    comparison = compare(
+        detectors, data.test, data.validation, scores=scores, known=data.known, training=costs, rehearsals=tried, on_progress=on_progress
+    )
     return _write_comparison(comparison, output)
 
 
@@ -146,7 +152,7 @@ def ablate_ntf(
 
 def measure_robustness(run: Path, splits: DetectionSplits, on_progress: Progress = silent) -> list[Path]:
     """Robustness as a table, as JSON and as curves, in `run`."""
-    curves = robustness(load_detector(run), splits.test, splits.validation, on_progress=on_progress)
+    curves = robustness(load_detector(run), splits.test, splits.validation, rehearsal=rehearsal_of(run), on_progress=on_progress)
     write_json(run / ROBUSTNESS_FILE, curves.model_dump())
     robustness_figure([curves], run / ROBUSTNESS_FIGURE)
     return [*write_table(robustness_table(curves), run / ROBUSTNESS), run / ROBUSTNESS_FIGURE]
@@ -162,7 +168,7 @@ def explain_ntf(run: Path, splits: DetectionSplits, output: Path) -> list[Path]:
     pictures += save_embeddings(embedding_map(detector, splits.test), output)
     if detector.trace is None:  # trained without stage 1
         return pictures
-    distance = evaluate_distance(detector, splits.test, splits.validation)
+    distance = evaluate_distance(detector, splits.test, splits.validation).model_copy(update={"rehearsal": rehearsal_of(run)})
     distance.save(output / DISTANCE_FILE)
     return [*pictures, *write_table(result_table(distance), output / DISTANCE)]
 

@@ -53,6 +53,14 @@ def write_run(output: Path, splits: DetectionSplits, config: BaseModel, metrics:
     write_json(output / METRICS_FILE, metrics)
 
 
+def rehearsal_of(folder: Path) -> str:
+    """How the detector in `folder` was only tried out; empty if it was not, or if nothing is recorded."""
+    try:
+        return str(json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["dataset"].get("rehearsal", ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
+
+
 def environment() -> dict[str, Any]:
     """Python, packages and the device, as far as they decide numbers."""
     return {

@@ -20,7 +20,7 @@ from ntf_model.data.loader import batches_of
 from ntf_model.detector import Detector, DetectorConfig, Progress, silent
 from ntf_model.errors import InputError
 from ntf_model.files import write_json
-from ntf_model.judging.bootstrap import Measure, bootstrap_counts, resample, with_interval
+from ntf_model.judging.bootstrap import Measure, bootstrap_counts, difference_with_interval, resample
 from ntf_model.judging.evaluate import Evaluation, Scored, Transform, probabilities, summarise
 from ntf_model.judging.metrics import MEASURES, best_threshold
 from ntf_model.networks import weights
@@ -68,6 +68,7 @@ class Comparison(BaseModel):
     reference: str | None
     differences: list[Difference]
     seconds: float
+    rehearsal: str = ""  # how its detectors were only tried out, if they were
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ def compare(
     scores: Mapping[str, Path] | None = None,
     known: Collection[str] | None = None,
     training: Mapping[str, Cost] | None = None,
+    rehearsals: Mapping[str, str] | None = None,
     transform: Transform | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -123,7 +125,8 @@ def compare(
 
     Each detector's threshold is fixed on `validation`, or is the one that it was saved with if there is none; a file of scores that names
     the pictures of `validation` too gets one the same way, otherwise 0.5. `known` are the ids that such a file may name. Every picture is
-    decoded once, and prepared once for all detectors that prepare it alike. `training` adds what `read_cost` knows of their training. The
+    decoded once, and prepared once for all detectors that prepare it alike. `training` adds what `read_cost` knows of their training, and
+    `rehearsals` says how detectors were only tried out. The
     reference of the differences is NTF, or the first if it is not there.
     """
     started = time.perf_counter()
@@ -138,7 +141,8 @@ def compare(
     for name, detector in detectors.items():
         threshold = best_threshold(validation.labels, held.scores[name]) if validation else detector.threshold
         scored = Scored(test.ids, test.scores[name])
-        evaluations[name] = summarise(data, scored, threshold, name=name, title=detector.title, **common)
+        tried = (rehearsals or {}).get(name, "")
+        evaluations[name] = summarise(data, scored, threshold, name=name, title=detector.title, rehearsal=tried, **common)
         cost = (training or {}).get(name, Cost())
         rate = len(data) / max(test.seconds[name], 1e-9)
         costs[name] = cost.model_copy(update={"parameters": count_parameters(detector), "images_per_second": rate})
@@ -163,6 +167,7 @@ def compare(
         reference=reference,
         differences=differences,
         seconds=time.perf_counter() - started,
+        rehearsal=next((evaluation.rehearsal for evaluation in evaluations.values() if evaluation.rehearsal), ""),
     )
 
 
@@ -207,6 +212,8 @@ def paired_difference(data: DetectionData, reference: Evaluation, other: Evaluat
     """The reference minus `other`: the unweighted mean over subsets of each measure, with a 95 % interval from paired replicates."""
     points, drawn = [], []
     for subset in data.fake_subsets:
+        if not reference.row(subset).is_measured:  # without reals there is no AP
+            continue
         members = data.evaluated_rows(subset)
         labels, counts = data.labels[members], bootstrap_counts(data, members, bootstrap, seed)
         pair = [
@@ -218,9 +225,9 @@ def paired_difference(data: DetectionData, reference: Evaluation, other: Evaluat
     measures: dict[str, Measure] = {}
     p: dict[str, float | None] = {}
     for key in MEASURES:
-        value = float(np.mean([row[key] for row in points]))
-        samples = np.mean([row[key] for row in drawn], axis=0)
-        measures[key] = with_interval(value, samples)
+        value = float(np.mean([row[key] for row in points])) if points else float("nan")
+        samples = np.mean([row[key] for row in drawn], axis=0) if drawn else np.empty(0)
+        measures[key] = difference_with_interval(value, samples)
         tail = min(np.sum(samples <= 0), np.sum(samples >= 0))
         p[key] = None if np.isnan(value) else float(min(1.0, 2 * (1 + tail) / (1 + len(samples))))
     return Difference(other=other.detector, measures=measures, p=p)

@@ -11,6 +11,7 @@ from ntf_model.comparing.compare import Comparison
 from ntf_model.errors import InputError
 from ntf_model.judging.bootstrap import Measure
 from ntf_model.judging.evaluate import Evaluation, Row
+from ntf_model.judging.tables import in_order
 
 MEASURES = ("ap", "acc", "fpr", "fnr", "auroc", "tpr_at_fpr_1", "acc_fixed")
 LOWER_IS_BETTER = ("fpr", "fnr")
@@ -62,6 +63,8 @@ class ComparisonData(BaseModel):
     lower_is_better: list[str]
     cells: dict[str, dict[str, dict[str, Measure]]]
     paired: list[Paired]
+    chance: dict[str, float | None] = {}  # the AP of random scores, by column
+    rehearsal: str = ""
 
     @classmethod
     def load(cls, file: Path) -> ComparisonData:
@@ -113,11 +116,13 @@ def plain_data(comparison: Comparison) -> ComparisonData:
         detectors=contestants,
         columns=list(columns_of(first)),
         families={row.name: row.family for row in first.subsets},
-        measures=list(MEASURES),
+        measures=in_order(MEASURES, first.leading),
         lower_is_better=list(LOWER_IS_BETTER),
         cells={
             name: {column: {key: row.measures[key] for key in MEASURES} for column, row in columns_of(evaluation).items()}
             for name, evaluation in comparison.evaluations.items()
         },
         paired=paired,
+        chance={column: row.chance for column, row in columns_of(first).items()},
+        rehearsal=comparison.rehearsal,
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ntf_model.comparing.compare import Comparison, Cost
 from ntf_model.comparing.comparison_data import LOWER_IS_BETTER, MEASURES, columns_of, plain_data
 from ntf_model.files import write_json, write_text
 from ntf_model.judging.bootstrap import Measure
-from ntf_model.judging.tables import LABELS, SUFFIXES, Form, Table, percent
+from ntf_model.judging.tables import LABELS, SUFFIXES, Cell, Figure, Form, Table, in_order
 from ntf_model.runs import COMPARISON, COMPARISON_FILE
 
 # Cells are marked with characters that no table has, which each form's markup then replaces
@@ -21,6 +22,7 @@ _MARKUP: dict[Form, tuple[str, str, str, str]] = {  # before and after the best,
     "latex": (r"\textbf{", "}", r"\underline{", "}"),
     "html": ("<strong>", "</strong>", "<u>", "</u>"),
 }
+CHANCE = "by chance"  # the row of random scores
 COST_HEADER = ("parameters (M)", "images/s", "training (s)", "peak memory (GiB)")
 STYLE = """
 body { font: 14px/1.5 system-ui, sans-serif; margin: 2rem; color: #1a1a1a; background: #fff; }
@@ -35,7 +37,7 @@ tfoot td { text-align: left; white-space: normal; color: #555; border: 0; }
 
 def all_tables(comparison: Comparison, *, intervals: bool = True) -> list[Table]:
     """Overview, a table for each measure, differences to the reference, costs. Cells of the best carry marks: use `render`."""
-    tables = [overview_table(comparison), *(measure_table(comparison, key, intervals=intervals) for key in MEASURES)]
+    tables = [overview_table(comparison), *(measure_table(comparison, key, intervals=intervals) for key in _measures(comparison))]
     if comparison.differences:
         tables.append(difference_table(comparison))
     return [*tables, cost_table(comparison)]
@@ -44,52 +46,58 @@ def all_tables(comparison: Comparison, *, intervals: bool = True) -> list[Table]
 def overview_table(comparison: Comparison) -> Table:
     """The mean over subsets of each measure, and what each detector costs."""
     means = [evaluation.overall["unweighted"].measures for evaluation in comparison.evaluations.values()]
-    columns = [_marked([percent(row[key]) for row in means], [row[key] for row in means], key in LOWER_IS_BETTER) for key in MEASURES]
+    keys = _measures(comparison)
+    columns = [_marked([Figure(row[key]) for row in means], key in LOWER_IS_BETTER) for key in keys]
     costs = [_cost_cells(cost) for cost in comparison.costs.values()]
-    rows = [[title, *cells, *cost] for title, *cells, cost in zip(_titles(comparison), *columns, costs, strict=True)]
-    header = ["detector", *(LABELS[key] for key in MEASURES), *COST_HEADER]
-    return Table("All subsets", header, rows, note="Means over subsets. " + _note(comparison, "ap", False))
+    rows: list[list[Cell]] = [[title, *cells, *cost] for title, *cells, cost in zip(_titles(comparison), *columns, costs, strict=True)]
+    first = next(iter(comparison.evaluations.values())).overall["unweighted"]
+    rows.append([CHANCE, *(Figure(Measure(value=first.chance)) if key == "ap" else "–" for key in keys), *("–" for _ in COST_HEADER)])
+    header = ["detector", *(LABELS[key] for key in keys), *COST_HEADER]
+    note = "Means over subsets. " + _note(comparison, "ap", False)
+    return Table("All subsets", header, rows, note=note, rehearsal=comparison.rehearsal)
 
 
 def measure_table(comparison: Comparison, key: str, *, intervals: bool = True) -> Table:
     """One measure: a column for each subset, the mean of each family, the mean of all (unweighted and weighted by fakes)."""
     by_detector = [columns_of(evaluation) for evaluation in comparison.evaluations.values()]
     header = ["detector", *by_detector[0]]
-    columns = [[rows[column].measures[key] for rows in by_detector] for column in by_detector[0]]
-    cells = [[percent(measure, intervals) for measure in column] for column in columns]
-    marked = [_marked(texts, column, key in LOWER_IS_BETTER) for texts, column in zip(cells, columns, strict=True)]
-    rows = [[title, *values] for title, values in zip(_titles(comparison), zip(*marked, strict=True), strict=True)]
-    return Table(f"{LABELS[key]} by subset", header, rows, note=_note(comparison, key, intervals))
+    columns = [[Figure(rows[column].measures[key], intervals) for rows in by_detector] for column in by_detector[0]]
+    marked = [_marked(column, key in LOWER_IS_BETTER) for column in columns]
+    rows: list[list[Cell]] = [[title, *values] for title, values in zip(_titles(comparison), zip(*marked, strict=True), strict=True)]
+    if key == "ap":
+        rows.append([CHANCE, *(Figure(Measure(value=row.chance)) for row in by_detector[0].values())])
+    note = _note(comparison, key, intervals)
+    return Table(f"{LABELS[key]} by subset", header, rows, note=note, rehearsal=comparison.rehearsal)
 
 
 def difference_table(comparison: Comparison) -> Table:
     """The reference minus each other detector, in percentage points, with paired bootstrap intervals."""
-    keys = ("ap", "auroc", "acc", "acc_fixed", "tpr_at_fpr_1")
+    keys = [key for key in _measures(comparison) if key not in LOWER_IS_BETTER]
     assert comparison.reference is not None
     reference = comparison.evaluations[comparison.reference].title
     titles = dict(zip(comparison.evaluations, _titles(comparison), strict=True))
-    rows = []
+    rows: list[list[Cell]] = []
     for difference in comparison.differences:
-        cells = []
-        for key in keys:
-            p = difference.p[key]
-            cells.append(percent(difference.measures[key], True) + ("" if p is None else f" (p {p:.3f})"))
-        rows.append([titles[difference.other], *cells])
+        rows.append([titles[difference.other], *(Figure(difference.measures[key], True, difference.p[key]) for key in keys)])
     note = (
         f"Percentage points, mean over subsets, {reference} minus the other, with 95 % intervals from paired bootstrap replicates; "
         "p is two-sided and not corrected for the number of comparisons."
     )
-    return Table(f"{reference} minus each detector", ["detector", *(LABELS[key] for key in keys)], rows, note=note)
+    return Table(
+        f"{reference} minus each detector", ["detector", *(LABELS[key] for key in keys)], rows, note=note, rehearsal=comparison.rehearsal
+    )
 
 
 def cost_table(comparison: Comparison) -> Table:
     """Parameters, pictures a second in testing, training time and peak memory."""
-    rows = [[title, *_cost_cells(cost)] for title, cost in zip(_titles(comparison), comparison.costs.values(), strict=True)]
+    rows: list[list[Cell]] = [
+        [title, *_cost_cells(cost)] for title, cost in zip(_titles(comparison), comparison.costs.values(), strict=True)
+    ]
     note = (
         "Images a second: preparing and scoring, without decoding, on the machine of this comparison. Peak memory: in training, of the "
         "GPU, or of the whole process without one. A dash: not known."
     )
-    return Table("Cost", ["detector", *COST_HEADER], rows, note=note)
+    return Table("Cost", ["detector", *COST_HEADER], rows, note=note, rehearsal=comparison.rehearsal)
 
 
 def render(tables: Sequence[Table], form: Form) -> str:
@@ -132,14 +140,19 @@ def _note(comparison: Comparison, key: str, intervals: bool) -> str:
     return " ".join(part for part in said if part)
 
 
-def _marked(texts: list[str], column: list[Measure], lower: bool) -> list[str]:
+def _measures(comparison: Comparison) -> list[str]:
+    """The measures in the order of the tables: the one to look at first is AUROC where the classes are small."""
+    return in_order(MEASURES, next(iter(comparison.evaluations.values())).leading)
+
+
+def _marked(column: list[Figure], lower: bool) -> list[Figure]:
     """The cells of a column, the best and the second best value marked (all of those that are equal to two decimals)."""
-    values = [None if measure.value is None else round(100 * measure.value, 2) for measure in column]
+    values = [None if cell.measure.value is None else round(100 * cell.measure.value, 2) for cell in column]
     ranked = sorted({value for value in values if value is not None}, reverse=not lower)
-    if len(texts) < 2 or len(ranked) < 2:
-        return texts
+    if len(column) < 2 or len(ranked) < 2:
+        return column
     marks = {ranked[0]: _BEST, ranked[1]: _SECOND}
-    return [f"{marks[value]}{text}{_END}" if value in marks else text for text, value in zip(texts, values, strict=True)]
+    return [replace(cell, before=marks[value], after=_END) if value in marks else cell for cell, value in zip(column, values, strict=True)]
 
 
 def _mark_up(text: str, form: Form) -> str:
@@ -151,7 +164,7 @@ def _mark_up(text: str, form: Form) -> str:
     return "".join(parts)
 
 
-def _cost_cells(cost: Cost) -> list[str]:
+def _cost_cells(cost: Cost) -> list[Cell]:
     values = (
         (cost.parameters, lambda value: f"{value / 1e6:.2f}"),
         (cost.images_per_second, lambda value: f"{value:.1f}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import zip_longest
 
 import numpy as np
@@ -14,10 +15,13 @@ from ntf_model.recipes.baseline import BaselineConfig
 
 
 def few(splits: DetectionSplits, images: int) -> DetectionSplits:
-    """At most `images` pictures in each split, half of them fakes, from as many subsets as that allows, and reals of their sources."""
+    """At most `images` pictures in each split, half of them fakes, from as many subsets as that allows, and reals of their sources.
+    What is trained or evaluated on them is marked as a rehearsal."""
     if images < 4:
         raise InputError(f"a split of {counted(images, 'picture')} is too small to train and evaluate a detector on", "Give at least 4")
-    return DetectionSplits(*(_few(data, images) for data in splits))
+    said = f"at most {images} images in each split, one epoch"
+    parts = (_few(data, images) for data in splits)
+    return DetectionSplits(*(replace(data, origin={**data.origin, "rehearsal": said}) for data in parts))
 
 
 def one_epoch(config: DetectorConfig, images: int) -> DetectorConfig:

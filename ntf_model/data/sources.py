@@ -12,9 +12,11 @@ from ntf_model.data.reading.labels import LabelRule
 from ntf_model.data.reading.listing import is_foreign
 from ntf_model.data.reading.scan import scan
 from ntf_model.data.reading.split_names import ACCEPTED, SPLITS, looks_like_a_split, split_of
-from ntf_model.data.rows import from_huggingface
+from ntf_model.data.rows import from_huggingface, from_rows
 from ntf_model.data.shards import from_webdataset
 from ntf_model.errors import InputError, counted
+
+__all__ = ["EvaluationData", "evaluation_data", "from_huggingface", "from_path", "from_rows", "from_webdataset"]
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")  # of the Hub's image folders: the labels of pictures beside them
 

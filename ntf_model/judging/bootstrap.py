@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -10,11 +11,12 @@ from pydantic import BaseModel, ConfigDict
 from ntf_model.data.data import DetectionData
 from ntf_model.judging.metrics import MEASURES
 
+Z = 1.959964  # of the normal distribution, two-sided 95 %
 CHUNK = 64  # replicates worked on together: bounds the memory at CHUNK x pictures x 8 bytes, a few times over
 
 
 class Measure(BaseModel):
-    """A value with its bootstrap 95 % interval; all None where it is not defined (a class is missing)."""
+    """A value with its 95 % interval from the bootstrap; all None where it is not defined (a class is missing)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -23,17 +25,46 @@ class Measure(BaseModel):
     high: float | None = None
 
 
-def with_interval(value: float, drawn: np.ndarray | None) -> Measure:
-    """`value` with the interval from the 2.5th to the 97.5th percentile of its bootstrap replicates `drawn`, if there are any.
+class Sizes(NamedTuple):
+    """How many different pictures of each class stand behind a figure."""
 
-    Replicates that are not defined (nan) are left out.
+    fakes: int
+    reals: int
+
+    def behind(self, measure: str) -> int:
+        """The pictures that limit what can be known of a measure: those of its class, or the smaller class for measures of ranks."""
+        if measure in ("acc", "acc_fixed"):
+            return self.fakes + self.reals
+        return {"fpr": self.reals, "fnr": self.fakes}.get(measure, min(self))
+
+
+def with_interval(value: float, drawn: np.ndarray | None, pictures: int) -> Measure:
+    """`value`, a share in [0, 1], with a 95 % interval, if there are bootstrap replicates `drawn`.
+
+    The interval is Wilson's for a share of as many independent pictures as would have the replicates' variance, and at most `pictures`. So
+    it always holds the value, and is no point where all replicates agree, as at 0 and 1. The percentiles of the replicates have the lower
+    end above chance too often: for AP at nine fakes and nine reals in 6 % of the draws of random scores.
     """
     if np.isnan(value):
         return Measure(value=None)
     if drawn is None:
         return Measure(value=value)
+    variance = float(np.nanvar(drawn)) * (pictures / (pictures - 1) if pictures > 1 else 1.0)
+    spread = value * (1 - value)
+    number = max(1.0, min(spread / variance, pictures)) if variance > 0 and spread > 0 else float(pictures)
+    middle = (value + Z**2 / (2 * number)) / (1 + Z**2 / number)
+    half = Z / (1 + Z**2 / number) * float(np.sqrt(spread / number + Z**2 / (4 * number**2)))
+    return Measure(value=value, low=min(value, max(0.0, middle - half)), high=max(value, min(1.0, middle + half)))
+
+
+def difference_with_interval(value: float, drawn: np.ndarray | None) -> Measure:
+    """A difference in [-1, 1] with the interval from the 2.5th to the 97.5th percentile of its replicates, widened to hold the value."""
+    if np.isnan(value):
+        return Measure(value=None)
+    if drawn is None or np.isnan(drawn).all():
+        return Measure(value=value)
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return Measure(value=value, low=float(low), high=float(high))
+    return Measure(value=value, low=min(float(low), value), high=max(float(high), value))
 
 
 def bootstrap_counts(data: DetectionData, members: np.ndarray, replicates: int, seed: int) -> np.ndarray:
@@ -85,7 +116,7 @@ def _measure_counts(
         right = {cut: (hit + n_real - wrong) / (n_fake + n_real) for cut, (hit, wrong) in called.items()}
         missing = np.where((n_fake == 0) | (n_real == 0), np.nan, 0.0)
         return {
-            "ap": ap,
+            "ap": ap + missing,
             "acc": right[0.5],
             "fpr": called[0.5][1] / n_real,
             "fnr": 1 - called[0.5][0] / n_fake,

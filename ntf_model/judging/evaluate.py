@@ -14,20 +14,28 @@ from ntf_model.data.loader import batches_of
 from ntf_model.detector import Detector, Progress, silent
 from ntf_model.errors import InputError
 from ntf_model.files import write_text
-from ntf_model.judging.bootstrap import Measure, bootstrap_counts, resample, with_interval
-from ntf_model.judging.metrics import MEASURES, best_threshold, measure
+from ntf_model.judging.bootstrap import Measure, Sizes, bootstrap_counts, resample, with_interval
+from ntf_model.judging.metrics import MEASURES, best_threshold, chance_ap, measure
 
+SMALL_CLASS = 100  # pictures; AP by chance is 0.512 at a hundred of each class, 0.521 at fifty, 0.573 at nine
 Transform = Callable[[np.ndarray], np.ndarray]
 
 
 class Row(BaseModel):
-    """One subset, or an average over several. `measures` has the keys of `ntf_model.judging.metrics.MEASURES`."""
+    """One subset, or an average over several. `measures` has the keys of `ntf_model.judging.metrics.MEASURES`. `chance` is the AP of random
+    scores on as many pictures (None where there is no AP)."""
 
     name: str
     family: str
     n_real: int
     n_fake: int
     measures: dict[str, Measure]
+    chance: float | None = None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it has reals and fakes. A subset without reals has no AP, and is in no average."""
+        return bool(self.n_real and self.n_fake)
 
 
 class Scores(BaseModel):
@@ -42,8 +50,10 @@ class Scores(BaseModel):
 class Evaluation(BaseModel):
     """The results of one detector on one test split.
 
-    `families` and `overall` are means over subsets, "unweighted" or "weighted" by their number of fakes. `threshold` was fixed on the
-    validation split. FPR and FNR count fake as positive: the paper's own tables have them the other way round.
+    `families` and `overall` are means over the subsets that have reals and fakes, "unweighted" or "weighted" by their number of fakes.
+    `threshold` was fixed on the validation split. `worst` is the subset with the lowest value of `leading`; empty if none has one.
+    `rehearsal` says that the detector was only tried out, and how; mostly empty. FPR and FNR count fake as positive: the paper's own tables
+    have them the other way round.
     """
 
     detector: str
@@ -54,9 +64,15 @@ class Evaluation(BaseModel):
     subsets: list[Row]
     families: dict[str, dict[str, Row]]  # family -> "unweighted" or "weighted"
     overall: dict[str, Row]
-    worst: str  # the subset with the lowest AP
+    worst: str
     bootstrap: int
     scores: Scores
+    rehearsal: str = ""
+
+    @property
+    def leading(self) -> str:
+        """The measure to look at first: "ap", or "auroc" where a class is small, because AP is then well above 0.5 by chance."""
+        return leading_measure(self.subsets)
 
     def row(self, subset: str) -> Row:
         """The row of a subset; KeyError if there is none."""
@@ -84,6 +100,11 @@ class Evaluation(BaseModel):
             raise InputError(f"{file} is not an evaluation", "Give the JSON file that `ntf evaluate` wrote") from None
 
 
+def leading_measure(rows: Sequence[Row]) -> str:
+    """ "auroc" if a row has fewer than `SMALL_CLASS` pictures of a class, else "ap"."""
+    return "auroc" if any(row.is_measured and min(row.n_real, row.n_fake) < SMALL_CLASS for row in rows) else "ap"
+
+
 class Scored(NamedTuple):
     """Every picture of a split in its order: ids and P(fake), float64 `[N]`."""
 
@@ -101,6 +122,7 @@ def evaluate(
     bootstrap: int = 1000,
     seed: int = 0,
     batch_size: int = 64,
+    rehearsal: str = "",
     on_progress: Progress = silent,
 ) -> Evaluation:
     """Scores `data` and measures every subset in it.
@@ -124,6 +146,7 @@ def evaluate(
         validation_digest=validation.digest,
         bootstrap=bootstrap,
         seed=seed,
+        rehearsal=rehearsal,
     )
 
 
@@ -137,36 +160,54 @@ def summarise(
     validation_digest: str = "",
     bootstrap: int = 1000,
     seed: int = 0,
+    rehearsal: str = "",
 ) -> Evaluation:
-    """The evaluation of scores that are there already."""
+    """The evaluation of scores that are there already. `rehearsal`, or that of the data, marks the title, so that every table says it."""
+    rehearsal = rehearsal or str(data.origin.get("rehearsal", ""))
     replicates: dict[str, dict[str, np.ndarray]] = {}
+    members_of = {subset: data.evaluated_rows(subset) for subset in data.fake_subsets}
     rows: list[Row] = []
-    for subset in data.fake_subsets:
-        members = data.evaluated_rows(subset)
+    for subset, members in members_of.items():
         labels, scores = data.labels[members], scored.scores[members]
         values = measure(labels, scores, threshold)
         if bootstrap:
             replicates[subset] = resample(labels, scores, threshold, bootstrap_counts(data, members, bootstrap, seed))
-        n_fake = int((labels == FAKE).sum())
-        measures = {key: with_interval(values[key], replicates[subset][key] if bootstrap else None) for key in MEASURES}
+        sizes = Sizes(int((labels == FAKE).sum()), int((labels != FAKE).sum()))
+        drawn = replicates[subset] if bootstrap else {}
         rows.append(
-            Row(name=subset, family=data.families.get(subset, "other"), n_real=len(members) - n_fake, n_fake=n_fake, measures=measures)
+            Row(
+                name=subset,
+                family=data.families.get(subset, "other"),
+                n_real=sizes.reals,
+                n_fake=sizes.fakes,
+                measures={key: with_interval(values[key], drawn.get(key), sizes.behind(key)) for key in MEASURES},
+                chance=_or_none(chance_ap(sizes.fakes, sizes.reals)),
+            )
         )
-    families = {family: _averages(family, [row for row in rows if row.family == family], replicates) for family in _ordered(rows)}
-    worst = min(rows, key=lambda row: row.measures["ap"].value if row.measures["ap"].value is not None else np.inf)
+
+    def averages(name: str, over: Sequence[Row]) -> dict[str, Row]:
+        measured = [row for row in over if row.is_measured]
+        members = np.unique(np.concatenate([members_of[row.name] for row in measured])) if measured else np.empty(0, np.int64)
+        fakes = int((data.labels[members] == FAKE).sum())
+        return _averages(name, measured, replicates, Sizes(fakes, len(members) - fakes))
+
+    lead = leading_measure(rows)
+    measured = [row for row in rows if row.measures[lead].value is not None]
+    worst = min(measured, key=lambda row: row.measures[lead].value or 0.0).name if measured else ""
     columns = Scores(id=scored.ids, label=data.labels.tolist(), subset=data.subsets.tolist(), score=scored.scores.tolist())
     return Evaluation(
         detector=name,
-        title=title,
+        title=f"{title} (rehearsal)" if rehearsal else title,
         data_digest=data.digest,
         validation_digest=validation_digest,
         threshold=threshold,
         subsets=rows,
-        families=families,
-        overall=_averages("all", rows, replicates),
-        worst=worst.name,
+        families={family: averages(family, [row for row in rows if row.family == family]) for family in _ordered(rows)},
+        overall=averages("all", rows),
+        worst=worst,
         bootstrap=bootstrap,
         scores=columns,
+        rehearsal=rehearsal,
     )
 
 
@@ -192,17 +233,20 @@ def probabilities(scores: np.ndarray, items: Sequence[Item], detector: str) -> n
     return scores
 
 
-def _averages(name: str, rows: Sequence[Row], replicates: dict[str, dict[str, np.ndarray]]) -> dict[str, Row]:
-    """Means over subsets, unweighted and weighted by the number of fakes."""
+def _averages(name: str, rows: Sequence[Row], replicates: dict[str, dict[str, np.ndarray]], sizes: Sizes) -> dict[str, Row]:
+    """Means over subsets, unweighted and weighted by the number of fakes; nothing but None if there are none. `sizes` are those of all
+    their pictures together, a real that several share once."""
     weights = {"unweighted": np.ones(len(rows)), "weighted": np.array([row.n_fake for row in rows], dtype=float)}
     averages = {}
     for kind, weight in weights.items():
         measures = {}
         for key in MEASURES:
             values = np.array([np.nan if row.measures[key].value is None else row.measures[key].value for row in rows])
-            drawn = np.stack([replicates[row.name][key] for row in rows]) if replicates else None
+            drawn = np.stack([replicates[row.name][key] for row in rows]) if replicates and rows else None
             measures[key] = with_interval(
-                float(np.average(values, weights=weight)), None if drawn is None else np.average(drawn, axis=0, weights=weight)
+                float(np.average(values, weights=weight)) if rows else float("nan"),
+                None if drawn is None else np.average(drawn, axis=0, weights=weight),
+                sizes.behind(key),
             )
         averages[kind] = Row(
             name=f"{name} ({kind})",
@@ -210,8 +254,13 @@ def _averages(name: str, rows: Sequence[Row], replicates: dict[str, dict[str, np
             n_real=sum(row.n_real for row in rows),
             n_fake=sum(row.n_fake for row in rows),
             measures=measures,
+            chance=float(np.average([row.chance or 0.0 for row in rows], weights=weight)) if rows else None,
         )
     return averages
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def _ordered(rows: Sequence[Row]) -> list[str]:

@@ -15,10 +15,25 @@ MEASURES = ("ap", "acc", "fpr", "fnr", "acc_fixed", "auroc", "tpr_at_fpr_1", "tp
 
 
 def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the precision-recall steps, ties grouped, not interpolated; nan without a fake."""
-    if not np.any(labels == 1):
+    """Area under the precision-recall steps, ties grouped, not interpolated; nan if a class is missing: without reals it is 1 whatever the
+    scores are."""
+    if len(np.unique(labels)) < 2:
         return float("nan")
     return min(1.0, float(average_precision_score(labels, scores)))  # its sum can come to 1 + 2e-16
+
+
+def chance_ap(n_fake: int, n_real: int) -> float:
+    """The AP that random scores have on average: above the share of fakes, and the more so the fewer pictures there are (0.573 for nine
+    fakes and nine reals). nan if a class is missing.
+
+    A fake at rank k has on average 1 + (k - 1) (F - 1) / (N - 1) fakes among the first k, itself included; AP is the mean of that over k
+    and over all N ranks.
+    """
+    total = n_fake + n_real
+    if not n_fake or not n_real:
+        return float("nan")
+    harmonic = float((1 / np.arange(1, total + 1)).sum())
+    return (harmonic + (n_fake - 1) / (total - 1) * (total - harmonic)) / total
 
 
 def auroc(labels: np.ndarray, scores: np.ndarray, max_fpr: float | None = None) -> float:

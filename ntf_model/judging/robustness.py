@@ -17,7 +17,7 @@ from ntf_model.detector import Detector, Progress, silent
 from ntf_model.files import written_whole
 from ntf_model.judging.bootstrap import Measure
 from ntf_model.judging.evaluate import Row, evaluate
-from ntf_model.judging.tables import LABELS, Table, percent
+from ntf_model.judging.tables import LABELS, Cell, Figure, Table
 
 STRENGTHS: dict[str, tuple[float, ...]] = {
     "blur": (0.5, 1.0, 2.0, 3.0),  # sigma, pixels
@@ -45,6 +45,7 @@ class Robustness(BaseModel):
     title: str
     threshold: float
     points: list[Point]
+    rehearsal: str = ""
 
     def curve(self, operation: str, measure: str = "ap") -> list[tuple[float, Measure]]:
         """(strength, measure) along one operation, from mild to severe."""
@@ -82,12 +83,13 @@ def robustness(
     validation: DetectionData,
     *,
     strengths: Mapping[str, Sequence[float]] = STRENGTHS,
-    bootstrap: int = 200,
+    bootstrap: int = 1000,
+    rehearsal: str = "",
     on_progress: Progress = silent,
 ) -> Robustness:
     """Evaluates `detector` on `data` untouched and under every operation and strength, at the threshold fixed on the untouched
     validation split."""
-    plain = evaluate(detector, data, validation, bootstrap=bootstrap)
+    plain = evaluate(detector, data, validation, bootstrap=bootstrap, rehearsal=rehearsal)
     points = [Point(operation="none", strength=0, overall=plain.overall["unweighted"].measures, subsets=plain.subsets)]
     total = sum(map(len, strengths.values()))
     for operation, values in strengths.items():
@@ -110,17 +112,26 @@ def robustness(
                 )
             )
     on_progress(total, total, "robustness")
-    return Robustness(detector=detector.name, title=detector.title, threshold=plain.threshold, points=points)
+    return Robustness(detector=detector.name, title=plain.title, threshold=plain.threshold, points=points, rehearsal=plain.rehearsal)
 
 
 def robustness_table(measured: Robustness) -> Table:
     """A row for each operation and strength."""
-    rows = [
-        [point.operation, f"{point.strength:g}" if point.strength else "–", *(percent(point.overall[key], True) for key in SHOWN)]
+    rows: list[list[Cell]] = [
+        [point.operation, f"{point.strength:g}" if point.strength else "–", *(Figure(point.overall[key], True) for key in SHOWN)]
         for point in measured.points
     ]
-    note = f"Per cent, unweighted means over subsets, bootstrap 95 % intervals. One threshold throughout: {measured.threshold:.3f}."
-    return Table(f"{measured.title}: robustness", ["operation", "strength", *(LABELS[key] for key in SHOWN)], rows, note=note)
+    note = (
+        "Per cent, unweighted means over subsets, with 95 % intervals from the bootstrap, the same as those of `ntf evaluate`. "
+        f"One threshold throughout: {measured.threshold:.3f}."
+    )
+    return Table(
+        f"{measured.title}: robustness",
+        ["operation", "strength", *(LABELS[key] for key in SHOWN)],
+        rows,
+        note=note,
+        rehearsal=measured.rehearsal,
+    )
 
 
 def robustness_figure(detectors: Sequence[Robustness], file: Path, measure: str = "ap") -> None:

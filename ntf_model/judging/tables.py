@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,35 +27,70 @@ LABELS = {
     "tpr_at_fpr_5": "TPR@5%FPR",
 }
 PAPER_COLUMNS = ("ap", "acc", "fpr", "fnr")
+CHANCE = "Random scores have the AP that is given as chance, and an AUROC of 50."
 SWAPPED = {"fpr": "fnr", "fnr": "fpr"}  # the paper counts real as positive
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A measured value as a cell: in per cent, with its interval and its p if wished; `before` and `after` mark it in its column."""
+
+    measure: Measure
+    interval: bool = False
+    p: float | None = None
+    before: str = ""
+    after: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.before}{percent(self.measure, self.interval)}{'' if self.p is None else f' (p {self.p:.3f})'}{self.after}"
+
+
+Cell = str | Figure
+
+
+@dataclass(frozen=True)
 class Table:
-    """Cells as text. `groups` are a row above the header: (title, number of columns); `note` is a sentence under the table."""
+    """Cells as text or as figures. `groups` are a row above the header: (title, number of columns); `note` is a sentence under the table.
+    `rehearsal` says that the figures are of detectors that were only tried out."""
 
     title: str
     header: list[str]
-    rows: list[list[str]]
+    rows: list[list[Cell]]
     groups: list[tuple[str, int]] = field(default_factory=list)
     note: str = ""
+    rehearsal: str = ""
 
     def render(self, form: Form) -> str:
-        """The table as text of this form, with a newline at its end."""
-        return _RENDER[form](self)
+        """The table as text of this form, with a newline at its end. CSV has numbers only: intervals in columns of their own, nothing where
+        there is no value, and a column that marks a rehearsal."""
+        if form == "csv" or not self.rehearsal:
+            return _RENDER[form](self)
+        note = f"Rehearsal, {self.rehearsal}: these figures say nothing about the detectors. {self.note}".strip()
+        return _RENDER[form](replace(self, title=f"{self.title} (rehearsal)", note=note))
 
 
 def result_table(evaluation: Evaluation, *, intervals: bool = True, paper_convention: bool = False) -> Table:
-    """All measures of one detector: a row for each subset, each family, all; in per cent, intervals in brackets."""
-    rows = [_cells(row, intervals, paper_convention) for row in evaluation.subsets]
+    """All measures of one detector: a row for each subset, each family, all; in per cent, intervals in brackets. The measure to look at
+    first is the first, and the AP of random scores stands beside AP."""
+    keys = in_order(LABELS, evaluation.leading)
+    rows = [_cells(row, keys, intervals, paper_convention) for row in evaluation.subsets]
     for averages in [*evaluation.families.values(), evaluation.overall]:
-        rows += [_cells(row, intervals, paper_convention) for row in averages.values()]
-    note = (
-        f"Per cent, with bootstrap 95 % intervals. {_convention(paper_convention)} ACC, FPR and FNR at 0.5; the validation threshold is "
-        f"{evaluation.threshold:.3f}. Worst subset by AP: {evaluation.worst}."
-    )
-    header = ["subset", "family", "reals", "fakes", *LABELS.values()]
-    return Table(f"{evaluation.title}: results by subset", header, rows, note=note)
+        rows += [_cells(row, keys, intervals, paper_convention) for row in averages.values()]
+    left_out = [row.name for row in evaluation.subsets if not row.is_measured]
+    said = [
+        f"Per cent, with 95 % intervals from the bootstrap. {_convention(paper_convention)}",
+        f"ACC, FPR and FNR at 0.5; the validation threshold is {evaluation.threshold:.3f}.",
+        CHANCE,
+        f"Worst subset by {LABELS[evaluation.leading]}: {evaluation.worst}." if evaluation.worst else "",
+        f"Without reals, and in no mean: {', '.join(left_out)}." if left_out else "",
+    ]
+    header = ["subset", "family", "reals", "fakes", *(name for key in keys for name in _named(key))]
+    return Table(f"{evaluation.title}: results by subset", header, rows, note=" ".join(filter(None, said)), rehearsal=evaluation.rehearsal)
+
+
+def in_order(keys: Iterable[str], leading: str) -> list[str]:
+    """Measures with the leading one first."""
+    return sorted(keys, key=lambda key: key != leading)
 
 
 def comparison_tables(evaluations: Mapping[str, Evaluation], *, paper_convention: bool = False) -> list[Table]:
@@ -66,7 +101,7 @@ def comparison_tables(evaluations: Mapping[str, Evaluation], *, paper_convention
     for family in first.families:
         subsets = [row.name for row in first.subsets if row.family == family]
         columns = [LABELS[key] for key in PAPER_COLUMNS] * (len(subsets) + 1)
-        rows = []
+        rows: list[list[Cell]] = []
         for name, evaluation in evaluations.items():
             cells = [evaluation.row(subset) for subset in subsets] + [evaluation.families[family]["unweighted"]]
             rows.append([name, *(_value(row, key, paper_convention) for row in cells for key in PAPER_COLUMNS)])
@@ -94,12 +129,20 @@ def percent(measure: Measure, interval: bool = False) -> str:
     return text
 
 
-def _cells(row: Row, intervals: bool, paper_convention: bool) -> list[str]:
-    return [row.name, row.family, str(row.n_real), str(row.n_fake), *(_value(row, key, paper_convention, intervals) for key in LABELS)]
+def _named(key: str) -> list[str]:
+    return [LABELS[key], "AP by chance"] if key == "ap" else [LABELS[key]]
 
 
-def _value(row: Row, key: str, paper_convention: bool, interval: bool = False) -> str:
-    return percent(row.measures[SWAPPED.get(key, key) if paper_convention else key], interval)
+def _cells(row: Row, keys: Sequence[str], intervals: bool, paper_convention: bool) -> list[Cell]:
+    cells: list[Cell] = [row.name, row.family, str(row.n_real), str(row.n_fake)]
+    for key in keys:
+        cells.append(_value(row, key, paper_convention, intervals))
+        cells += [Figure(Measure(value=row.chance))] if key == "ap" else []
+    return cells
+
+
+def _value(row: Row, key: str, paper_convention: bool, interval: bool = False) -> Figure:
+    return Figure(row.measures[SWAPPED.get(key, key) if paper_convention else key], interval)
 
 
 def _convention(paper: bool) -> str:
@@ -120,17 +163,37 @@ def _markdown(table: Table) -> str:
     return f"### {table.title}\n\n" + "\n".join(lines) + "\n" + (f"\n{table.note}\n" if table.note else "")
 
 
-def _pipe(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def _pipe(cells: Sequence[Cell]) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
 def _csv(table: Table) -> str:
+    titles = [title for title, width in table.groups for _ in range(width)] or [""] * len(table.header)
+    columns: list[list[str]] = []
+    for place, title in enumerate(titles):
+        name, cells = f"{title} {table.header[place]}".strip(), [row[place] for row in table.rows]
+        figures = [cell for cell in cells if isinstance(cell, Figure)]
+        columns.append([name, *(_number(cell) for cell in cells)])
+        if any(figure.interval for figure in figures):
+            columns.append([f"{name} low", *(_number(cell, "low") for cell in cells)])
+            columns.append([f"{name} high", *(_number(cell, "high") for cell in cells)])
+        if any(figure.p is not None for figure in figures):
+            columns.append([f"{name} p", *(_number(cell, "p") for cell in cells)])
+    if table.rehearsal:
+        columns.append(["rehearsal", *(table.rehearsal for _ in table.rows)])
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    if table.groups:
-        writer.writerow([title for title, width in table.groups for _ in range(width)])
-    writer.writerows([table.header, *table.rows])
+    csv.writer(stream, lineterminator="\n").writerows(zip(*columns, strict=True))
     return stream.getvalue()
+
+
+def _number(cell: Cell, part: str = "value") -> str:
+    """A part of a figure, in per cent but for p; other cells as they are, and nothing for what is not known."""
+    if isinstance(cell, str):
+        return ("" if cell == "–" else cell) if part == "value" else ""
+    if part == "p":
+        return "" if cell.p is None else f"{cell.p:.4f}"
+    value = getattr(cell.measure, part) if part == "value" or cell.interval else None
+    return "" if value is None else f"{100 * value:.4f}"
 
 
 def _latex(table: Table) -> str:
@@ -139,7 +202,13 @@ def _latex(table: Table) -> str:
     if table.groups:
         lines.append(" & ".join(rf"\multicolumn{{{width}}}{{c}}{{{_tex(title)}}}" for title, width in table.groups) + r" \\")
     lines.append(" & ".join(map(_tex, table.header)) + r" \\")
-    lines += [r"\midrule", *(" & ".join(map(_tex, row)) + r" \\" for row in table.rows), r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    lines += [
+        r"\midrule",
+        *(" & ".join(_tex(str(cell)) for cell in row) + r" \\" for row in table.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -154,7 +223,7 @@ def _html(table: Table) -> str:
     if table.groups:
         lines.append("<tr>" + "".join(f'<th colspan="{width}">{html.escape(title)}</th>' for title, width in table.groups) + "</tr>")
     lines += ["<tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in table.header) + "</tr>", "</thead>", "<tbody>"]
-    lines += ["<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows]
+    lines += ["<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in table.rows]
     lines += ["</tbody>"]
     if table.note:
         lines.append(f'<tfoot><tr><td colspan="{len(table.header)}">{html.escape(table.note)}</td></tr></tfoot>')

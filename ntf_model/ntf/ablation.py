@@ -19,10 +19,10 @@ from pydantic import BaseModel
 from ntf_model.data.data import REAL, DetectionData, DetectionSplits
 from ntf_model.detector import Progress, TrainingRun, silent
 from ntf_model.errors import InputError, counted
-from ntf_model.judging.bootstrap import Measure, bootstrap_counts, resample, with_interval
+from ntf_model.judging.bootstrap import Measure, bootstrap_counts, difference_with_interval, resample
 from ntf_model.judging.evaluate import Evaluation, evaluate
 from ntf_model.judging.metrics import MEASURES
-from ntf_model.judging.tables import LABELS, Table, percent
+from ntf_model.judging.tables import LABELS, Cell, Figure, Table
 from ntf_model.ntf.config import NTFConfig, merge
 from ntf_model.ntf.ntf import NTFDetector
 from ntf_model.runs import EVALUATION_FILE, RUN_FILE, STAGE1_FOLDER, read_config
@@ -174,12 +174,14 @@ def summarise_ablation(
 ) -> Ablation:
     """The table's rows from evaluations that are there already, one for each variant and seed."""
     drawn = {name: [_replicates(test, run, bootstrap) for run in runs] for name, runs in evaluations.items()}
+    first = next(iter(evaluations.values()))[0]
+    measured = [subset for subset in test.fake_subsets if first.row(subset).is_measured]  # one without reals has no AP
     results = []
     for name, runs in evaluations.items():
-        unseen = [subset for subset in test.fake_subsets if subset not in trained_on[name]]
+        unseen = [subset for subset in measured if subset not in trained_on[name]]
         lines = (other for other in evaluations if other.split(":")[0] == LINE_TO_BEAT and trained_on[other] == trained_on[name])
         line = next(lines, None)
-        counted = unseen or test.fake_subsets
+        counted = unseen or measured
         gain = None
         if line is not None and line != name:
             gain = {key: _difference(runs, evaluations[line], drawn[name], drawn[line], counted, key) for key in MEASURES}
@@ -189,7 +191,7 @@ def summarise_ablation(
                 title=titles[name],
                 trained_on=trained_on[name],
                 seeds=list(seeds),
-                overall={key: _mean(runs, drawn[name], test.fake_subsets, key) for key in MEASURES},
+                overall={key: _mean(runs, drawn[name], measured, key) for key in MEASURES},
                 unseen={key: _mean(runs, drawn[name], unseen, key) for key in MEASURES} if unseen else None,
                 gain=gain,
             )
@@ -200,11 +202,11 @@ def summarise_ablation(
 def ablation_table(ablation: Ablation) -> Table:
     """One row for each variant: the measures over the test subsets that were not trained on (all of them, where none was left out), and
     the gain in AP over cross-entropy alone."""
-    rows = []
+    rows: list[list[Cell]] = []
     for result in ablation.results:
         values = result.unseen or result.overall
-        gain = "–" if result.gain is None else percent(result.gain["ap"], True)
-        rows.append([result.title, str(len(result.trained_on)), *(percent(values[key], True) for key in SHOWN), gain])
+        gain = "–" if result.gain is None else Figure(result.gain["ap"], True)
+        rows.append([result.title, str(len(result.trained_on)), *(Figure(values[key], True) for key in SHOWN), gain])
     seeds = len(ablation.results[0].seeds) if ablation.results else 0
     note = (
         f"Per cent, means over test subsets and {counted(seeds, 'seed')}; 95 % intervals from a bootstrap over seeds and pictures. Subsets "
@@ -244,7 +246,7 @@ def _drawn(drawn: Sequence[Mapping[str, Mapping[str, np.ndarray]]], subsets: Seq
 
 
 def _mean(runs: Sequence[Evaluation], drawn: Sequence[Any], subsets: Sequence[str], key: str) -> Measure:
-    return with_interval(_point(runs, subsets, key), _drawn(drawn, subsets, key))
+    return difference_with_interval(_point(runs, subsets, key), _drawn(drawn, subsets, key))
 
 
 def _difference(
@@ -256,7 +258,7 @@ def _difference(
     key: str,
 ) -> Measure:
     value = _point(runs, subsets, key) - _point(line, subsets, key)
-    return with_interval(value, _drawn(drawn, subsets, key) - _drawn(line_drawn, subsets, key))
+    return difference_with_interval(value, _drawn(drawn, subsets, key) - _drawn(line_drawn, subsets, key))
 
 
 def _stage1_key(config: NTFConfig, whole: DetectionData, part: DetectionData) -> str:

@@ -145,7 +145,8 @@ def test_lower_is_better_for_error_rates(compared: Comparison) -> None:
 def test_csv_has_a_row_for_each_detector_and_plain_numbers(compared: Comparison) -> None:
     rows = list(csv.reader(io.StringIO(render([measure_table(compared, "ap", intervals=False)], "csv"))))
     assert rows[0] == ["detector", "blocky", "smooth", "other mean", "mean", "weighted mean"]
-    assert [len(row) for row in rows] == [len(rows[0])] * 3
+    assert [len(row) for row in rows] == [len(rows[0])] * 4
+    assert rows[-1][0] == "by chance"
     assert all(0 <= float(cell) <= 100 for row in rows[1:] for cell in row[1:])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from ntf_model.data.data import FAKE, DetectionData, DetectionSplits, Item, sing
 from ntf_model.detector import Detector
 from ntf_model.errors import InputError
 from ntf_model.judging import bootstrap, metrics
-from ntf_model.judging.evaluate import Evaluation, evaluate, score_data
-from ntf_model.judging.tables import comparison_tables, result_table
+from ntf_model.judging.evaluate import SMALL_CLASS, Evaluation, Scored, evaluate, leading_measure, score_data, summarise
+from ntf_model.judging.tables import Figure, Table, comparison_tables, result_table
 
 
 class Roughness(Detector):
@@ -156,7 +157,11 @@ def test_fakes_alone_are_measured_as_far_as_they_can_be(folders: Path, tmp_path:
     source = next((folders / "smooth" / "fake").iterdir())
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / source.name).write_bytes(source.read_bytes())
-    measures = evaluate(Roughness(), single_split(tmp_path), single_split(folders), bootstrap=20).row("fake").measures
+    evaluation = evaluate(Roughness(), single_split(tmp_path), single_split(folders), bootstrap=20)
+    measures = evaluation.row("fake").measures
+    assert (evaluation.worst, evaluation.row("fake").chance, measures["ap"].value) == ("", None, None)
+    assert all(measure.value is None for measure in evaluation.overall["unweighted"].measures.values())
+    assert "Without reals, and in no mean: fake." in result_table(evaluation).note
     assert measures["acc"].value in {0.0, 1.0}
     assert measures["auroc"].value is None
     assert measures["fpr"].value is None
@@ -186,7 +191,7 @@ def test_data_without_fakes_are_refused(splits: DetectionSplits) -> None:
 def test_tables_in_every_form(two_sources: DetectionData) -> None:
     evaluation = evaluate(Reader(), two_sources, two_sources, bootstrap=20)
     table = result_table(evaluation)
-    assert "| A | GAN | 2 | 2 | 100.00" in table.render("markdown")
+    assert "| A | GAN | 2 | 2 | 100.00 [34.24, 100.00] |" in table.render("markdown")
     rows = list(csv.reader(io.StringIO(table.render("csv"))))
     assert len(rows) == 1 + 2 + 4 + 2
     assert all(len(row) == len(rows[0]) for row in rows)
@@ -196,15 +201,116 @@ def test_tables_in_every_form(two_sources: DetectionData) -> None:
 
 def test_the_papers_convention_exchanges_the_two_rates(two_sources: DetectionData) -> None:
     evaluation = evaluate(Reader(), two_sources, two_sources, bootstrap=0)
-    ours, theirs = (result_table(evaluation, paper_convention=paper).rows[1] for paper in (False, True))
-    assert (ours[6], ours[7]) == (theirs[7], theirs[6])
-    assert ours[6] != ours[7]
+    table, paper = (result_table(evaluation, paper_convention=paper) for paper in (False, True))
+    ours, theirs = (dict(zip(of.header, of.rows[1], strict=True)) for of in (table, paper))
+    assert (ours["FPR"], ours["FNR"]) == (theirs["FNR"], theirs["FPR"])
+    assert ours["FPR"] != ours["FNR"]
 
 
 def test_comparison_is_laid_out_as_in_the_paper(two_sources: DetectionData) -> None:
     evaluation = evaluate(Reader(), two_sources, two_sources, bootstrap=0)
     gan, dm = comparison_tables({"Reader": evaluation, "Again": evaluation})
     assert gan.groups == [("", 1), ("A", 4), ("Average", 4)]
-    assert gan.rows[0][:5] == ["Reader", "100.00", "100.00", "0.00", "0.00"]
+    assert list(map(str, gan.rows[0][:5])) == ["Reader", "100.00", "100.00", "0.00", "0.00"]
     assert dm.rows[1][0] == "Again"
     assert r"\multicolumn{4}{c}{Average}" in gan.render("latex")
+
+
+def test_a_subset_without_reals_has_no_ap_and_is_in_no_mean() -> None:
+    """det/07: a detector that is always wrong had AP 100."""
+    scores, labels, subsets = [20, 40, 60, 30, 1, 1], [0, 0, 1, 1, 1, 1], ["r", "r", "A", "A", "B", "B"]
+    data = scored_data(scores, labels, subsets, real_of={"A": "r", "B": "s"})
+    evaluation = evaluate(Reader(), data, data, threshold=0.5, bootstrap=30)
+    without, measured = evaluation.row("B"), evaluation.row("A")
+    assert without.measures["ap"] == bootstrap.Measure(value=None)
+    assert (without.n_real, without.chance, without.measures["fnr"].value) == (0, None, 1.0)
+    for kind in ("unweighted", "weighted"):
+        mean = evaluation.overall[kind]
+        assert mean.measures == measured.measures  # the same figure has the same interval
+        assert (mean.n_real, mean.n_fake, mean.chance) == (2, 2, measured.chance)
+    assert evaluation.worst == "A"
+
+
+@pytest.mark.parametrize(
+    ("fakes", "reals", "ap"), [(9, 9, 0.5734), (1, 1, 0.75), (1, 3, (1 + 1 / 2 + 1 / 3 + 1 / 4) / 4), (500, 500, 0.503)]
+)
+def test_the_ap_of_random_scores(fakes: int, reals: int, ap: float) -> None:
+    assert metrics.chance_ap(fakes, reals) == pytest.approx(ap, abs=6e-4)
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [reals, fakes])
+    drawn = [metrics.average_precision(labels, rng.random(len(labels))) for _ in range(300)]
+    assert np.mean(drawn) == pytest.approx(metrics.chance_ap(fakes, reals), abs=4 * np.std(drawn) / 300**0.5)
+    assert np.isnan(metrics.chance_ap(fakes, 0)) and np.isnan(metrics.chance_ap(0, reals))
+
+
+@pytest.mark.parametrize(("fakes", "reals"), [(9, 9), (40, 12)])
+def test_random_scores_are_above_chance_in_at_most_one_draw_of_twenty(fakes: int, reals: int) -> None:
+    labels, subsets = [0] * reals + [1] * fakes, ["r"] * reals + ["F"] * fakes
+    above, chance = {"ap": 0, "auroc": 0}, {"ap": metrics.chance_ap(fakes, reals), "auroc": 0.5}
+    data = scored_data([0] * len(labels), labels, subsets, real_of={"F": "r"})
+    for draw in range(200):
+        scored = Scored([], np.random.default_rng(draw).random(len(labels)))
+        measures = summarise(data, scored, 0.5, name="x", title="x", bootstrap=100, seed=draw).row("F").measures
+        for key in above:
+            above[key] += measures[key].low > chance[key]
+    assert max(above.values()) <= 10, above
+
+
+def test_every_interval_holds_its_value_and_none_is_a_point() -> None:
+    rng = np.random.default_rng(3)
+    for count in (1, 2, 9):
+        for scores in (rng.integers(0, 100, 2 * count), np.repeat([10, 90], count), np.repeat([90, 10], count)):
+            data = scored_data(scores.tolist(), [0] * count + [1] * count, ["r"] * count + ["F"] * count, real_of={"F": "r"})
+            evaluation = evaluate(Reader(), data, data, threshold=0.5, bootstrap=25)
+            for row in [*evaluation.subsets, *evaluation.overall.values()]:
+                for measure in row.measures.values():
+                    assert 0 <= measure.low <= measure.value <= measure.high <= 1
+                    assert measure.high - measure.low > 0.05
+
+
+def test_a_difference_holds_its_value() -> None:
+    widened = bootstrap.difference_with_interval(0.3, np.array([0.0, 0.1, 0.2]))
+    assert (widened.value, widened.low, widened.high) == (0.3, pytest.approx(0.005), 0.3)
+    assert bootstrap.difference_with_interval(-0.3, np.array([0.0, 0.1, 0.2])).low == -0.3
+    assert bootstrap.difference_with_interval(float("nan"), np.array([0.0])) == bootstrap.Measure(value=None)
+    assert bootstrap.difference_with_interval(0.1, np.array([np.nan])) == bootstrap.Measure(value=0.1)
+
+
+def test_which_pictures_limit_a_measure() -> None:
+    sizes = bootstrap.Sizes(fakes=7, reals=5)
+    assert [sizes.behind(key) for key in ("acc", "acc_fixed", "fpr", "fnr", "ap", "auroc", "tpr_at_fpr_1")] == [12, 12, 5, 7, 5, 5, 5]
+
+
+def test_auroc_comes_first_where_a_class_is_small(two_sources: DetectionData) -> None:
+    small = evaluate(Reader(), two_sources, two_sources, bootstrap=0)
+    assert small.leading == "auroc"
+    assert result_table(small).header[4:7] == ["AUROC", "AP", "AP by chance"]
+    many = [row.model_copy(update={"n_real": SMALL_CLASS, "n_fake": SMALL_CLASS}) for row in small.subsets]
+    assert leading_measure(many) == "ap"
+    assert leading_measure([many[0], many[1].model_copy(update={"n_real": SMALL_CLASS - 1})]) == "auroc"
+    assert leading_measure([many[0], many[1].model_copy(update={"n_real": 0})]) == "ap"
+
+
+def test_cells_of_csv_are_numbers_with_intervals_in_columns_of_their_own(two_sources: DetectionData) -> None:
+    evaluation = evaluate(Reader(), two_sources, two_sources, bootstrap=20)
+    header, *rows = csv.reader(io.StringIO(result_table(evaluation).render("csv")))
+    assert header[4:9] == ["AUROC", "AUROC low", "AUROC high", "AP", "AP low"]
+    assert all(float(cell) >= 0 for row in rows for cell in row[2:])
+    plain, *_ = csv.reader(io.StringIO(result_table(evaluation, intervals=False).render("csv")))
+    assert not any(name.endswith("low") for name in plain)
+    without = [Figure(bootstrap.Measure(value=None), True), Figure(bootstrap.Measure(value=0.5, low=0.25, high=0.75), True, p=0.04)]
+    table = Table("t", ["a", "b"], [["x", without[0]], ["–", without[1]]], groups=[("", 1), ("G", 1)])
+    assert table.render("csv") == "a,G b,G b low,G b high,G b p\nx,,,,\n,50.0000,25.0000,75.0000,0.0400\n"
+    assert "50.00 [25.00, 75.00] (p 0.040)" in table.render("markdown")
+
+
+def test_a_rehearsal_is_marked_in_every_form(two_sources: DetectionData) -> None:
+    tried = replace(two_sources, origin={"rehearsal": "at most 8 images"})
+    for evaluation in (
+        evaluate(Reader(), tried, tried, bootstrap=0),
+        evaluate(Reader(), two_sources, two_sources, rehearsal="x", bootstrap=0),
+    ):
+        assert evaluation.title == "Roughness (rehearsal)"
+        for form in ("markdown", "csv", "latex", "html"):
+            assert "rehearsal" in result_table(evaluation).render(form)
+    assert "rehearsal" not in result_table(evaluate(Reader(), two_sources, two_sources, bootstrap=0)).render("csv")

@@ -33,13 +33,13 @@ def test_variants_are_trained_once_compared_and_kept(
     config = merge(tiny, {"stage1": {"epochs": 1}, "stage2": {"epochs": 1}})
     chosen = {name: VARIANTS[name] for name in ("ntf", LINE_TO_BEAT, "soft")}
     fits = []
-    fit = NTFDetector.fit.__func__
+    train = NTFDetector.train.__func__
 
-    def counted(cls, *args, **options):
-        fits.append(options["stage1"])
-        return fit(cls, *args, **options)
+    def counted(cls, data, config, run, stage1):
+        fits.append(stage1)
+        return train(cls, data, config, run, stage1)
 
-    monkeypatch.setattr(NTFDetector, "fit", classmethod(counted))
+    monkeypatch.setattr(NTFDetector, "train", classmethod(counted))
     ablation = ablate(splits, tmp_path, config, variants=chosen, train_on=["smooth"], seeds=(0, 1), bootstrap=50, device="cpu")
     assert len(fits) == 6
     assert fits[4] == tmp_path / "ntf" / "0" / "stage1"  # the soft variant takes over NTF's stage 1

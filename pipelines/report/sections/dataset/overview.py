@@ -40,13 +40,14 @@ def _result(source: Source) -> str:
         return "No detector has been evaluated on it yet."
     evaluation = source.inputs.runs[0].evaluation
     mean = evaluation["overall"]["unweighted"]["measures"]
-    worst = next(row for row in evaluation["subsets"] if row["name"] == evaluation["worst"])
+    worst = next((row for row in evaluation["subsets"] if row["name"] == evaluation["worst"]), None)
     text = (
         f"{evaluation['title']}, evaluated on the test split, whose photographs and people are in no other split, reaches a mean average "
         f"precision (AP) of {spoken(mean['ap'])} over {count(len(evaluation['subsets']), 'subset')}, and an accuracy of "
-        f"{spoken(mean['acc_fixed'])} at the threshold that validation fixed. Its weakest subset is {worst['name']}: AP "
-        f"{spoken(worst['measures']['ap'])}."
+        f"{spoken(mean['acc_fixed'])} at the threshold that validation fixed."
     )
+    if worst is not None:
+        text += f" Its weakest subset is {worst['name']}: AP {spoken(worst['measures']['ap'])}."
     comparison = source.inputs.comparison
     if comparison:
         cells = comparison["cells"]

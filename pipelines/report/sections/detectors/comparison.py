@@ -20,6 +20,8 @@ def view(source: Source) -> dict[str, Any] | None:
     return {
         "detectors": comparison["detectors"],
         "means": means,
+        "chance": [comparison.get("chance", {}).get(column) for column in means],
+        "rehearsal": comparison.get("rehearsal", ""),
         "mean_rows": _table(comparison, names, means, "ap"),
         "tables": [
             {"title": MEASURES.get(key, key), "columns": subsets + means, "rows": _table(comparison, names, subsets + means, key)}

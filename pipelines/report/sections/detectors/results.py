@@ -34,9 +34,16 @@ def _detector(source: Source, evaluation: Data) -> dict[str, Any]:
         "title": evaluation["title"],
         "threshold": evaluation["threshold"],
         "worst": evaluation["worst"],
-        "rows": [{**row, "drawn": charts.interval(row["measures"]["ap"])} for row in rows],
+        "rehearsal": evaluation.get("rehearsal", ""),
+        "rows": [_drawn(row) for row in rows],
         "cards": _cards(source, evaluation),
     }
+
+
+def _drawn(row: Data) -> dict[str, Any]:
+    """A row with its AP drawn beside what random scores have."""
+    chance = row.get("chance")
+    return {**row, "chance": chance, "drawn": charts.interval(row["measures"]["ap"], 0.5 if chance is None else chance)}
 
 
 def _cards(source: Source, evaluation: Data) -> list[dict[str, Any]]:
