@@ -27,7 +27,7 @@ from generators.images import check_images
 from generators.memory import OutOfMemory, is_out_of_memory, release_memory
 from generators.numbers import StrictNumbers
 
-Family = Literal["GAN", "DM"]
+Family = Literal["GAN", "DM", "AR"]  # AR: autoregressive, token by token
 StepKind = Literal["sample", "prompt", "swap", "edit", "inpaint"]
 EditInput = Literal["square", "picture", "faces"]
 Model = TypeVar("Model", bound=BaseModel)

@@ -11,16 +11,22 @@ TRAIN_STEPS = 1000
 BETAS = np.linspace(1e-4, 0.02, TRAIN_STEPS)  # the linear schedule of Ho et al. 2020
 
 
+def cosine_betas(largest: float = 0.999) -> np.ndarray:
+    """The cosine schedule (Nichol and Dhariwal 2021, equation 17), float64 `[TRAIN_STEPS]`."""
+    share = np.cos((np.arange(TRAIN_STEPS + 1) / TRAIN_STEPS + 0.008) / 1.008 * np.pi / 2) ** 2
+    return np.minimum(1 - share[1:] / share[:-1], largest)
+
+
 class Respaced:
     """`steps` of the 1000 timesteps, spread evenly from the first to the last. `k` counts them, 0 being the least noisy.
 
     Nichol and Dhariwal, "Improved Denoising Diffusion Probabilistic Models", 2021, section 4: `timesteps[k]` is what the network is told,
-    the betas are those that lead over the steps left out.
+    the betas are those that lead over the steps left out. `betas` are those of training.
     """
 
-    def __init__(self, steps: int):
+    def __init__(self, steps: int, betas: np.ndarray = BETAS):
         self.timesteps = spread(steps)
-        self.alphas_cumprod = np.cumprod(1 - BETAS)[self.timesteps]
+        self.alphas_cumprod = np.cumprod(1 - betas)[self.timesteps]
         self.alphas_cumprod_prev = np.append(1.0, self.alphas_cumprod[:-1])
         self.betas = 1 - self.alphas_cumprod / self.alphas_cumprod_prev
 
