@@ -38,9 +38,10 @@ from ntf_model.data.data import DetectionSplits, from_folders  # noqa: E402
 from ntf_model.data.loader import keep_decoded  # noqa: E402
 from ntf_model.data.sampling import BalancedBatches  # noqa: E402
 from ntf_model.detector import best_device  # noqa: E402
+from ntf_model.encoders.build import build_encoder  # noqa: E402
+from ntf_model.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
 from ntf_model.ntf.augment import Views, to_tensor  # noqa: E402
 from ntf_model.ntf.config import NTFConfig, preset  # noqa: E402
-from ntf_model.ntf.encoder import IMAGENET_MEAN, IMAGENET_STD, build_encoder  # noqa: E402
 from ntf_model.ntf.losses import detection_loss  # noqa: E402
 from ntf_model.ntf.network import DetectionNetwork  # noqa: E402
 from ntf_model.ntf.stages import Trace, learn_detection, make_optimizer  # noqa: E402

@@ -15,6 +15,7 @@ from ntf_model.comparing.rehearsal import few, one_epoch
 from ntf_model.data.data import DetectionSplits
 from ntf_model.data.loader import keep_decoded
 from ntf_model.detector import Detector, silent
+from ntf_model.encoders.build import EncoderSettings
 from ntf_model.files import write_json
 from ntf_model.judging.evaluate import Evaluation, evaluate
 from ntf_model.judging.robustness import robustness, robustness_figure, robustness_table
@@ -118,12 +119,17 @@ def compare_detectors(
 ) -> list[Path]:
     """Trains (or takes over from `output`) the detectors `names`, all by default, judges them on the test split, and writes the tables.
 
-    `settings` are a `preset` ("demo" if it is not given) and a `seed` for all of them; what else is in it is for NTF alone. Pictures are
+    `settings` are a `preset` ("demo" if it is not given) and a `seed` for all of them, and an `encoder` for those that stand on one; what
+    else is in it is for NTF alone. Pictures are
     decoded once for all detectors. With `limit` there are that many pictures in each split, and one epoch.
     """
     chosen = {"preset": "demo", **(settings or {})}
     common: dict[str, Any] = {key: chosen[key] for key in ("preset", "seed") if key in chosen}
-    configs = {name: configuration(name, chosen if name == "ntf" else common) for name in names or detector_names()}
+    encoder = {"encoder": chosen["encoder"]} if "encoder" in chosen else {}  # for all that stand on one
+    configs = {
+        name: configuration(name, chosen if name == "ntf" else {**common, **(encoder if _has_encoder(name) else {})})
+        for name in names or detector_names()
+    }
     if limit:
         splits, configs = few(splits, limit), {name: one_epoch(config, limit) for name, config in configs.items()}
     splits = DetectionSplits(*map(keep_decoded, splits))
@@ -132,6 +138,10 @@ def compare_detectors(
     costs = {name: read_cost(output / name) for name in detectors}
     comparison = compare(detectors, splits.test, splits.validation, scores=scores, known=known, training=costs, on_progress=on_progress)
     return _write_comparison(comparison, output)
+
+
+def _has_encoder(name: str) -> bool:
+    return issubclass(get_detector(name).Config, EncoderSettings)
 
 
 def ablate_ntf(

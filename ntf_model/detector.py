@@ -59,6 +59,11 @@ class Detector(ABC):
 
     threshold: float = 0.5  # above it a picture is called fake; `fit` may fix another on the validation split
 
+    @property
+    def note(self) -> str:
+        """What a reader of a table must know of this copy, such as that its backbone is random; often nothing."""
+        return ""
+
     @classmethod
     def fit(
         cls,

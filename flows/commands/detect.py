@@ -12,6 +12,7 @@ import typer
 from flows import console
 from flows.commands.options import (
     DataArgument,
+    EncoderOption,
     GroupsOption,
     JsonOption,
     LabelsOption,
@@ -59,6 +60,7 @@ def train(
         str, typer.Option("--detector", help="The detector to train. `ntf detectors` lists them.", autocompletion=detector_names)
     ] = "ntf",
     preset: PresetOption = None,
+    encoder: EncoderOption = None,
     settings: SettingsOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", help="The folder for weights, configuration and metrics. If not given, runs/DETECTOR.")
@@ -74,10 +76,12 @@ def train(
     from flows.judging import train_detector
 
     splits = _splits(data, store, version, where, labels, groups)
-    chosen = {**({"preset": preset} if preset else {}), **settings_of(settings or [])}
+    chosen = {**({"preset": preset} if preset else {}), **_encoder(encoder), **settings_of(settings or [])}
     output = output or Path("runs") / detector
     with console.step_progress("train") as show:
-        train_detector(detector, splits, output, chosen, resume=resume, device=device, on_progress=show)
+        trained = train_detector(detector, splits, output, chosen, resume=resume, device=device, on_progress=show)
+    if trained.note:
+        console.err.print(f"{trained.title}: {trained.note}", markup=False, soft_wrap=True)
     console.out.print(str(output))
 
 
@@ -147,6 +151,7 @@ def compare(
             "--preset", help="The settings to start from: demo, default (full size, no downloads) or paper. If not given, the manifest's."
         ),
     ] = None,
+    encoder: EncoderOption = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=4, help="Try it out: at most this many images in every split, and one epoch.")
     ] = None,
@@ -168,7 +173,7 @@ def compare(
 
     subject, settings = subject_of(data, store)
     splits = _splits(subject, store, version, where, labels, groups)
-    settings = {**settings, **({"preset": preset} if preset else {})}
+    settings = {**settings, **({"preset": preset} if preset else {}), **_encoder(encoder)}
     into = output or Path("runs/rehearsal" if limit else "runs/compare")
     with console.step_progress("compare") as show:
         files = compare_detectors(
@@ -196,6 +201,7 @@ def ablate(
         str | None, typer.Option("--breadth", help="Also train on the first N subsets, for every N in this list, such as 1,6,18.")
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Train every row with this many seeds.")] = 3,
+    encoder: EncoderOption = None,
     settings: SettingsOption = None,
     output: Annotated[Path, typer.Option("--output", help="The folder for the trained detectors and the table.")] = Path("runs/ablation"),
     labels: LabelsOption = None,
@@ -211,7 +217,7 @@ def ablate(
     if breadth and not breadth.replace(",", "").isdigit():
         raise InputError(f"--breadth {breadth} is not a list of numbers", "Write numbers with commas between them, such as 1,6,18")
     splits = _splits(data, store, version, None, labels, groups)
-    chosen = {"preset": preset, **settings_of(settings or [])}
+    chosen = {"preset": preset, **_encoder(encoder), **settings_of(settings or [])}
     counts = [int(count) for count in breadth.split(",") if count] if breadth else []
     rows = chosen_variants(splits, _names(variants), sources, counts)
     with console.step_progress("ablate") as show:
@@ -308,6 +314,11 @@ def _say(notes: Iterable[str]) -> None:
 def _markdown(files: list[Path]) -> str:
     """The text of the first Markdown file among `files`: the table that a person reads."""
     return next(file for file in files if file.suffix == ".md").read_text(encoding="utf-8")
+
+
+def _encoder(name: str | None) -> dict[str, str]:
+    """The option `--encoder` as a setting."""
+    return {"encoder": name} if name else {}
 
 
 def _names(text: str | None) -> list[str] | None:

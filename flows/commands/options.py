@@ -65,6 +65,16 @@ SettingsOption = Annotated[
 ]
 
 
+EncoderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder",
+        help="What the detector stands on: small, efficientnet-lite0, resnet50, the id or folder of a vision model of transformers, or "
+        "package.module:function for your own.",
+    ),
+]
+
+
 def settings_of(pairs: list[str], option: str = "--set") -> dict[str, Any]:
     """`--set name=value` pairs as settings, with every value read as YAML. A dotted name (`stage1.epochs`) reaches into a group.
 

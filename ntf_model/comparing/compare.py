@@ -146,7 +146,7 @@ def compare(
         cost = (training or {}).get(name, Cost())
         rate = len(data) / max(test.seconds[name], 1e-9)
         costs[name] = cost.model_copy(update={"parameters": count_parameters(detector), "images_per_second": rate})
-        notes[name] = getattr(detector, "note", "")
+        notes[name] = detector.note
     ids = data.picture_ids() if tables else []
     for name, table in tables.items():
         threshold = _threshold_of(name, table, validation) if validation else 0.5

@@ -1,4 +1,8 @@
-"""EfficientNet (Tan and Le 2019) as TensorFlow pads it, under the key names of the `efficientnet_pytorch` package.
+"""EfficientNet (Tan and Le 2019) and EfficientNet-Lite as TensorFlow pads them, under the key names of the `efficientnet_pytorch` package.
+
+EfficientNet-Lite (R. Liu, "Higher accuracy on vision models with EfficientNet-Lite", TensorFlow blog, March 2020) is made for phones. It
+differs in four things: no squeeze and excitation, ReLU6 for swish, a stem and head that do not grow with the width, and as many blocks in
+the first and last stage whatever the depth.
 
 transformers' EfficientNet is not used: it pads odd maps wrongly unless told which they are, drops single values instead of whole branches,
 and takes TensorFlow's momentum (0.99) for torch's (0.01), which matters as soon as it is trained.
@@ -7,6 +11,7 @@ and takes TensorFlow's momentum (0.99) for torch's (0.01), which matters as soon
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +27,9 @@ SCALES = {
     "efficientnet-b5": (1.6, 2.2, 0.4),
     "efficientnet-b6": (1.8, 2.6, 0.5),
     "efficientnet-b7": (2.0, 3.1, 0.5),
+    "efficientnet-lite0": (1.0, 1.0, 0.2),
 }
+LITE = "efficientnet-lite"
 # expansion, channels, repeats, stride, kernel (Tan and Le 2019, Table 1)
 STAGES = [(1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3)]
 DROP_CONNECT = 0.2
@@ -53,10 +60,16 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return missing // 2, missing - missing // 2
 
 
-class Block(nn.Module):
-    """Inverted residual with squeeze and excitation. `drop` is the chance of leaving out the branch for a whole picture in training."""
+def activation(lite: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Swish, or what EfficientNet-Lite has in its place."""
+    return F.relu6 if lite else F.silu
 
-    def __init__(self, before: int, after: int, expansion: int, stride: int, kernel: int, drop: float):
+
+class Block(nn.Module):
+    """Inverted residual, with squeeze and excitation unless it is `lite`. `drop` is the chance of leaving out the branch for a whole
+    picture in training."""
+
+    def __init__(self, before: int, after: int, expansion: int, stride: int, kernel: int, drop: float, lite: bool = False):
         super().__init__()
         inner, squeezed = before * expansion, max(1, before // 4)
         if expansion != 1:
@@ -64,17 +77,21 @@ class Block(nn.Module):
             self._bn0 = nn.BatchNorm2d(inner, **BATCH_NORM)
         self._depthwise_conv = SamePaddedConv(inner, inner, kernel, stride, groups=inner, bias=False)
         self._bn1 = nn.BatchNorm2d(inner, **BATCH_NORM)
-        self._se_reduce = SamePaddedConv(inner, squeezed, 1)
-        self._se_expand = SamePaddedConv(squeezed, inner, 1)
+        if not lite:
+            self._se_reduce = SamePaddedConv(inner, squeezed, 1)
+            self._se_expand = SamePaddedConv(squeezed, inner, 1)
         self._project_conv = SamePaddedConv(inner, after, 1, bias=False)
         self._bn2 = nn.BatchNorm2d(after, **BATCH_NORM)
-        self.expands, self.skips, self.drop = expansion != 1, stride == 1 and before == after, drop
+        self.expands, self.skips, self.drop, self.lite = expansion != 1, stride == 1 and before == after, drop, lite
+        self.activation = activation(lite)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out = F.silu(self._bn0(self._expand_conv(x))) if self.expands else x
-        out = F.silu(self._bn1(self._depthwise_conv(out)))
-        weight = self._se_expand(F.silu(self._se_reduce(F.adaptive_avg_pool2d(out, 1))))
-        out = self._bn2(self._project_conv(torch.sigmoid(weight) * out))
+        out = self.activation(self._bn0(self._expand_conv(x))) if self.expands else x
+        out = self.activation(self._bn1(self._depthwise_conv(out)))
+        if not self.lite:
+            weight = self._se_expand(F.silu(self._se_reduce(F.adaptive_avg_pool2d(out, 1))))
+            out = torch.sigmoid(weight) * out
+        out = self._bn2(self._project_conv(out))
         if not self.skips:
             return out
         if self.training and self.drop:
@@ -93,17 +110,20 @@ class EfficientNet(nn.Module):
     def __init__(self, name: str = "efficientnet-b4", outputs: int = 2, image_size: int | None = None):
         super().__init__()
         width, depth, dropout = SCALES[name]
-        stem = round_channels(32, width)
+        lite = name.startswith(LITE)
+        self.activation = activation(lite)
+        stem = 32 if lite else round_channels(32, width)
         self._conv_stem = SamePaddedConv(3, stem, 3, 2, bias=False)
         self._bn0 = nn.BatchNorm2d(stem, **BATCH_NORM)
         plan, before = [], stem
-        for expansion, channels, repeats, stride, kernel in STAGES:
+        for stage, (expansion, channels, repeats, stride, kernel) in enumerate(STAGES):
             after = round_channels(channels, width)
-            for index in range(math.ceil(depth * repeats)):
+            fixed = lite and stage in (0, len(STAGES) - 1)
+            for index in range(repeats if fixed else math.ceil(depth * repeats)):
                 plan.append((before, after, expansion, stride if index == 0 else 1, kernel))
                 before = after
-        self._blocks = nn.ModuleList(Block(*row, drop=DROP_CONNECT * index / len(plan)) for index, row in enumerate(plan))
-        self.width = round_channels(1280, width)
+        self._blocks = nn.ModuleList(Block(*row, drop=DROP_CONNECT * index / len(plan), lite=lite) for index, row in enumerate(plan))
+        self.width = 1280 if lite else round_channels(1280, width)
         self._conv_head = SamePaddedConv(before, self.width, 1, bias=False)
         self._bn1 = nn.BatchNorm2d(self.width, **BATCH_NORM)
         self._dropout = nn.Dropout(dropout)
@@ -114,10 +134,10 @@ class EfficientNet(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Images `[N, 3, H, W]` to the last feature map `[N, C, h, w]`."""
-        x = F.silu(self._bn0(self._conv_stem(images)))
+        x = self.activation(self._bn0(self._conv_stem(images)))
         for block in self._blocks:
             x = block(x)
-        return F.silu(self._bn1(self._conv_head(x)))
+        return self.activation(self._bn1(self._conv_head(x)))
 
     def pool(self, maps: torch.Tensor) -> torch.Tensor:
         """The spatial mean `[N, C]`, with dropout in training."""

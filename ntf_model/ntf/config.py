@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ntf_model.detector import DetectorConfig, parse_settings
+from ntf_model.detector import parse_settings
+from ntf_model.encoders.build import EncoderConfig
 from ntf_model.errors import InputError
 from ntf_model.ntf.augment import Augmentation
 
@@ -74,13 +75,11 @@ class Stage2Config(StageConfig):
         return self
 
 
-class NTFConfig(DetectorConfig):
-    """The NTF detector. `encoder` and `encoder_weights` as in `ntf_model.ntf.encoder.build_encoder`; `image_size` is the crop in pixels;
-    `test_crops` the number of crops (centre, then corners) whose logits are averaged in testing, 1 to 5."""
+class NTFConfig(EncoderConfig):
+    """The NTF detector. Its encoder as in `ntf_model.encoders.build.EncoderSettings`. `test_crops` is the number of crops (centre, then
+    corners) whose logits are averaged in testing, 1 to 5."""
 
     encoder: str = "resnet50"
-    encoder_weights: str | None = None
-    image_size: int = Field(224, ge=16)
     projection_dim: int = Field(128, gt=0)
     augmentation: Augmentation = Augmentation()
     stage1: Stage1Config = Stage1Config()
@@ -99,7 +98,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The paper's section 5.1: ResNet-50 from ImageNet, 224 px, 200 and 10 epochs, lr 0.1, lambda 0.1, gamma 0.5.
     "paper": {"encoder_weights": "microsoft/resnet-50"},
     # The same network from scratch and a stage 1 that a single GPU finishes in hours.
-    "default": {"stage1": {"epochs": 50}, "stage2": {"epochs": 20}},
+    "default": {"encoder": "auto", "stage1": {"epochs": 50}, "stage2": {"epochs": 20}},
     # 32 px on two CPU cores in about a minute.
     "demo": {
         "encoder": "small",

@@ -15,13 +15,13 @@ from PIL import Image, ImageDraw
 from ntf_model.data.data import FAKE, DetectionData
 from ntf_model.data.images import center_crop
 from ntf_model.data.loader import batches_of
+from ntf_model.encoders.build import last_feature_map
 from ntf_model.errors import InputError
 from ntf_model.files import write_image, write_json, written_whole
 from ntf_model.judging.evaluate import Evaluation, Scored, summarise
 from ntf_model.judging.metrics import best_threshold
 from ntf_model.ntf.augment import to_tensor
 from ntf_model.ntf.cam import grad_cam
-from ntf_model.ntf.encoder import IMAGENET_MEAN, IMAGENET_STD, last_feature_map
 from ntf_model.ntf.ntf import NTFDetector
 from ntf_model.runs import EMBEDDINGS_FIGURE, EMBEDDINGS_FILE, GRADCAM_FILE, GRADCAM_FOLDER, GRADCAM_SHEET
 
@@ -31,9 +31,10 @@ def explain(detector: NTFDetector, images: Sequence[np.ndarray]) -> tuple[np.nda
 
     Raises InputError if the encoder has no feature maps.
     """
-    size = detector.config.image_size
+    encoder = detector.network.encoder
+    size = encoder.crop
     crops = np.stack([center_crop(image, size) for image in images])
-    pixels = to_tensor(torch.from_numpy(crops.transpose(0, 3, 1, 2).copy()), IMAGENET_MEAN, IMAGENET_STD, detector.device)
+    pixels = to_tensor(torch.from_numpy(crops.transpose(0, 3, 1, 2).copy()), encoder.mean, encoder.std, detector.device)
     network = detector.network.eval()
     layer = last_feature_map(network.encoder)
     wanted = [parameter.requires_grad for parameter in network.encoder.parameters()]

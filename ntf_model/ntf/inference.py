@@ -14,7 +14,6 @@ from ntf_model.data.images import center_crop, reflect_to
 from ntf_model.data.loader import batches_of
 from ntf_model.ntf.augment import to_tensor
 from ntf_model.ntf.config import NTFConfig
-from ntf_model.ntf.encoder import IMAGENET_MEAN, IMAGENET_STD
 from ntf_model.ntf.network import DetectionNetwork, TraceNetwork
 
 BATCH = 64  # crops worked on at once
@@ -49,8 +48,8 @@ def predict(network: DetectionNetwork, images: Sequence[np.ndarray], config: NTF
     logits, features, embeddings = [], [], []
     together = max(1, BATCH // config.test_crops)
     for start in range(0, len(images), together):
-        pixels = crop_tensor(images[start : start + together], config.image_size, config.test_crops)
-        embedding = network.embed(to_tensor(pixels, IMAGENET_MEAN, IMAGENET_STD, device))
+        pixels = crop_tensor(images[start : start + together], network.encoder.crop, config.test_crops)
+        embedding = network.embed(to_tensor(pixels, network.encoder.mean, network.encoder.std, device))
         z, logit = network.heads(embedding)
         z = network.standardise(z)
         logits.append(_over_crops(logit, config.test_crops))
@@ -75,8 +74,8 @@ def trace_features(network: TraceNetwork, data: DetectionData, config: NTFConfig
     network.eval()
     parts = []
     for items in batches_of(data, BATCH):
-        pixels = crop_tensor([item.image for item in items], config.image_size)
-        hom, _ = network(to_tensor(pixels, IMAGENET_MEAN, IMAGENET_STD, device))
+        pixels = crop_tensor([item.image for item in items], network.encoder.crop)
+        hom, _ = network(to_tensor(pixels, network.encoder.mean, network.encoder.std, device))
         parts.append(F.normalize(hom.float(), dim=1))
     return torch.cat(parts)
 

@@ -7,8 +7,11 @@ import copy
 import torch
 from torch import nn
 
+from ntf_model.data.data import DetectionData
+from ntf_model.encoders.build import encoder_of
+from ntf_model.encoders.crop import fit_to_pictures
+from ntf_model.encoders.encoder import Encoder
 from ntf_model.ntf.config import NTFConfig
-from ntf_model.ntf.encoder import build_encoder
 
 
 def projection(before: int, after: int) -> nn.Sequential:
@@ -80,6 +83,6 @@ class DetectionNetwork(nn.Module):
         return self
 
 
-def new_trace_network(config: NTFConfig) -> TraceNetwork:
-    """A stage-1 network before training."""
-    return TraceNetwork(build_encoder(config.encoder, config.encoder_weights), config.projection_dim)
+def new_encoder(config: NTFConfig, data: DetectionData) -> Encoder:
+    """The configuration's encoder before training, with a crop that suits the pictures of `data`."""
+    return fit_to_pictures(encoder_of(config), data, config.image_size, config.upscale)

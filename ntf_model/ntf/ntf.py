@@ -13,12 +13,12 @@ from torch import nn
 from ntf_model.data.data import DetectionSplits
 from ntf_model.data.loader import keep_decoded
 from ntf_model.detector import Detection, Detector, TrainingRun, best_device, parse_settings
+from ntf_model.encoders.build import encoder_config, encoder_note, encoder_of
 from ntf_model.judging.metrics import best_threshold
 from ntf_model.networks.weights import load_into, without_prefix
 from ntf_model.ntf.config import NTFConfig, preset
-from ntf_model.ntf.encoder import build_encoder, encoder_config
 from ntf_model.ntf.inference import predict, predict_data
-from ntf_model.ntf.network import DetectionNetwork, TraceNetwork, new_trace_network
+from ntf_model.ntf.network import DetectionNetwork, TraceNetwork, new_encoder
 from ntf_model.ntf.stages import find_trace, learn_detection, learn_trace
 from ntf_model.registry import register_detector
 from ntf_model.runs import CONFIG_FILE, STAGE1_FOLDER, load_weights, save_weights, write_run
@@ -62,7 +62,7 @@ class NTFDetector(Detector):
                 network = DetectionNetwork.from_trace(teacher, config.stage2.freeze_encoder)
             else:
                 torch.manual_seed(config.seed)  # the same encoder whether a stage 1 went before or not
-                network = DetectionNetwork(build_encoder(config.encoder, config.encoder_weights), config.projection_dim)
+                network = DetectionNetwork(new_encoder(config, splits.train), config.projection_dim)
             torch.manual_seed(config.seed + 1)  # the same stage 2 whether stage 1 was trained, resumed or taken over
             for head in (network.aux, network.classifier):
                 head.apply(lambda layer: layer.reset_parameters() if isinstance(layer, nn.Linear) else None)
@@ -72,10 +72,21 @@ class NTFDetector(Detector):
         detector.threshold = best_threshold(splits.validation.labels, scores)
         if run.output and accelerator.is_main_process:
             detector.save_pretrained(run.output)
-            metrics = {"stage1": history, "stage2": detection, "best": best, "threshold": detector.threshold}
+            metrics = {
+                "encoder": encoder_config(network.encoder)["name"],
+                "stage1": history,
+                "stage2": detection,
+                "best": best,
+                "threshold": detector.threshold,
+            }
             write_run(run.output, splits, config, metrics)
         accelerator.wait_for_everyone()
         return detector
+
+    @property
+    def note(self) -> str:
+        """Which encoder it is, where the configuration left that open."""
+        return encoder_note(self.config, self.network.encoder)
 
     def score(self, images: Sequence[np.ndarray]) -> np.ndarray:
         return predict(self.network, images, self.config, self.device).probability
@@ -108,7 +119,7 @@ class NTFDetector(Detector):
     def from_pretrained(cls, folder: Path | str, device: str | torch.device | None = None) -> Self:
         values, tensors = load_weights(folder, cls.name)
         config = parse_settings(NTFConfig, values.get("config", {}), f"{folder}/{CONFIG_FILE}")
-        encoder = build_encoder(config.encoder, None, values.get("backbone"))
+        encoder = encoder_of(config, values.get("backbone"))
         network = DetectionNetwork(encoder, config.projection_dim, config.stage2.freeze_encoder)
         trace = tensors.pop("trace", None)
         load_into(network, without_prefix(tensors, "network."), folder)
@@ -130,7 +141,7 @@ def load_teacher(folder: Path | str) -> TraceNetwork:
     """Reads a trained stage 1. Raises InputError if it is missing or damaged."""
     values, tensors = load_weights(folder, TRACE_NAME)
     config = parse_settings(NTFConfig, values.get("config", {}), f"{folder}/{CONFIG_FILE}")
-    network = TraceNetwork(build_encoder(config.encoder, None, values.get("backbone")), config.projection_dim)
+    network = TraceNetwork(encoder_of(config, values.get("backbone")), config.projection_dim)
     load_into(network, tensors, folder)
     return network
 
@@ -141,7 +152,7 @@ def _teacher(
     """The stage-1 network, trained or taken over, and its history."""
     if stage1 is not None:
         return load_teacher(stage1), []
-    teacher = new_trace_network(config)
+    teacher = TraceNetwork(new_encoder(config, splits.train), config.projection_dim)
     history = learn_trace(teacher, splits.train, config, accelerator, output, **options)
     if output and accelerator.is_main_process:
         save_teacher(teacher, config, output / STAGE1_FOLDER)

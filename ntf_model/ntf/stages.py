@@ -20,7 +20,6 @@ from ntf_model.detector import Progress
 from ntf_model.judging.metrics import average_precision
 from ntf_model.ntf.augment import Views, to_tensor
 from ntf_model.ntf.config import NTFConfig, StageConfig
-from ntf_model.ntf.encoder import IMAGENET_MEAN, IMAGENET_STD
 from ntf_model.ntf.inference import predict_data, trace_features
 from ntf_model.ntf.losses import JointLoss, detection_loss, spread, trace_loss
 from ntf_model.ntf.network import DetectionNetwork, TraceNetwork
@@ -56,7 +55,7 @@ def learn_trace(
     last: dict[str, torch.Tensor] = {}
 
     def loss(model: nn.Module, batch: Batch, step: int) -> JointLoss:
-        views = to_tensor(batch.pixels.transpose(0, 1).flatten(0, 1), IMAGENET_MEAN, IMAGENET_STD, accelerator.device)
+        views = to_tensor(batch.pixels.transpose(0, 1).flatten(0, 1), network.encoder.mean, network.encoder.std, accelerator.device)
         hom, het = (_gather_views(accelerator, z.float()) for z in model(views))
         last["hom"] = hom.detach()
         parts = trace_loss(
@@ -78,7 +77,7 @@ def learn_trace(
     def batches(epoch: int, start: int) -> BalancedBatches:
         return _batches(train, settings.batch_size, config, accelerator, epoch, start, (REAL,))
 
-    views = Views(train.dataset, config.augmentation.view, config.image_size, views=2)
+    views = Views(train.dataset, config.augmentation.view, network.encoder.crop, views=2)
     stage = _stage("stage1", network, settings, config, views=views, batches=batches, loss=loss, after_epoch=after_epoch)
     state, weights = run_stage(stage, accelerator, output, resume=resume, on_progress=on_progress)
     restore_tensors(network, weights)
@@ -111,7 +110,7 @@ def learn_detection(
 
     def loss(model: nn.Module, batch: Batch, step: int) -> JointLoss:
         inputs = batch.pixels[:, 0]
-        inputs = inputs.to(device) if network.frozen else to_tensor(inputs, IMAGENET_MEAN, IMAGENET_STD, device)
+        inputs = inputs.to(device) if network.frozen else to_tensor(inputs, network.encoder.mean, network.encoder.std, device)
         z, logits = model(inputs)
         if settings.patch:
             z, _ = model(_patch(inputs, settings.patch, config.seed, step))
@@ -139,7 +138,7 @@ def learn_detection(
     def batches(epoch: int, start: int) -> BalancedBatches:
         return _batches(train, settings.batch_size, config, accelerator, epoch, start, (REAL, FAKE))
 
-    views: Any = Views(train.dataset, config.augmentation.view, config.image_size)
+    views: Any = Views(train.dataset, config.augmentation.view, network.encoder.crop)
     if network.frozen:
         views = KeptEmbeddings(network.to(device), views, config, device)
     stage = _stage("stage2", network, settings, config, views=views, batches=batches, loss=loss, after_epoch=after_epoch, stop=stop)
@@ -167,7 +166,7 @@ class KeptEmbeddings:
             seeds = (np.random.default_rng([config.seed, row, view]).integers(2**63) for view in range(VIEWS_KEPT))
             drawn = views.batch([Draw(row, int(seed)) for seed in seeds])
             self.labels[row] = drawn.labels[0]
-            pixels = to_tensor(drawn.pixels[:, 0], IMAGENET_MEAN, IMAGENET_STD, device)
+            pixels = to_tensor(drawn.pixels[:, 0], network.encoder.mean, network.encoder.std, device)
             with torch.no_grad():
                 kept.append(network.embed(pixels).float().cpu())
         self.kept = torch.stack(kept)

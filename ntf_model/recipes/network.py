@@ -55,11 +55,6 @@ class NetworkDetector(Detector):
     def preprocess(self) -> Preprocess:
         """How a picture is prepared at test time."""
 
-    @property
-    def note(self) -> str:
-        """What a reader of a table must know of this copy, such as that its backbone is random; often nothing."""
-        return ""
-
     def probability(self, output: Any) -> torch.Tensor:
         """P(fake) `[N]` from the network's output, by default one logit. In float64, so that sure answers keep their order."""
         return torch.sigmoid(output.flatten().double())

@@ -237,7 +237,7 @@ def test_scores_may_have_a_header_a_mark_and_more_pictures(tmp_path: Path) -> No
 
 
 def test_what_was_trained_is_loaded_when_resumed(splits: DetectionSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = get_detector("probe").preset("demo", size=16)
+    config = get_detector("probe").preset("demo", image_size=16)
     trained = train_all(splits, {"probe": config}, tmp_path, device="cpu")["probe"]
     cost = read_cost(tmp_path / "probe")
     assert cost.training_seconds > 0

@@ -13,11 +13,11 @@ from torch import nn
 
 from ntf_model.data.data import DetectionSplits
 from ntf_model.detect import detect
+from ntf_model.encoders.build import last_feature_map
 from ntf_model.errors import InputError
 from ntf_model.judging.robustness import Robustness, add_noise, robustness, robustness_figure, robustness_table, scale
 from ntf_model.ntf import cam
 from ntf_model.ntf.config import NTFConfig, merge
-from ntf_model.ntf.encoder import last_feature_map
 from ntf_model.ntf.explain import (
     embedding_map,
     evaluate_distance,
