@@ -47,8 +47,10 @@ def validate(manifest: ManifestArgument) -> None:
 def plan(manifest: ManifestArgument, store: StoreOption = Path("store"), limit: LimitOption = None, as_json: JsonOption = False) -> None:
     """Shows what a build would do: the shards that are present, missing and stale, and how long the missing ones take.
 
-    It names every file that is needed and not there, and where to get it.
+    It names everything that is needed and not there, or there and no use, and where to get it. The exit code is then 1.
     """
+    from rich.markup import escape
+
     from flows.data import plan_of
     from pipelines.build.build import status
     from pipelines.examine.lineage import stale_shards
@@ -60,7 +62,7 @@ def plan(manifest: ManifestArgument, store: StoreOption = Path("store"), limit: 
     stale = stale_shards(planned, dataset, state.stale)
     if as_json:
         console.out.print_json(json.dumps(_as_data(planned, state, stale)))
-        return
+        raise typer.Exit(1 if planned.missing else 0)
     _show_subsets(planned, state)
     for group in stale:
         reasons = "; ".join(map(str, group.reasons))
@@ -68,9 +70,15 @@ def plan(manifest: ManifestArgument, store: StoreOption = Path("store"), limit: 
     for warning in planned.warnings:
         console.out.print(f"[yellow]warning:[/yellow] {warning}")
     for missing in planned.missing:
-        console.out.print(f"[red]missing:[/red] {missing.what} for {', '.join(missing.needed_by)}")
+        if missing.problem:
+            console.out.print(f"[red]no use:[/red]  {escape(missing.problem)}, for {', '.join(missing.needed_by)}", soft_wrap=True)
+            console.out.print(f"         {missing.origin}", soft_wrap=True, markup=False)
+            continue
+        console.out.print(f"[red]missing:[/red] {missing.what} for {', '.join(missing.needed_by)}", soft_wrap=True)
         console.out.print(f"         put it at {missing.path}", soft_wrap=True)
         console.out.print(f"         get it from {missing.origin}  ({missing.licence})", soft_wrap=True, markup=False)
+    if planned.missing:
+        raise typer.Exit(1)
 
 
 def build(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "audit": AuditPolicy,
     "detector": DetectorPolicy,
 }
+SHIPPED = Path(str(resources.files("manifests"))).resolve()
 PLACEHOLDERS: dict[str, Any] = {"dataset": "unnamed", "size": 32}  # for looking at the rest of a manifest where these are wrong
 
 
@@ -73,7 +75,9 @@ class Checked:
 def load_manifest(path: Path, catalogue: Catalogue | None = None) -> Manifest:
     """Reads and checks a manifest. Raises InputError with the first thing that is wrong: file, line, key, fix.
 
-    Paths in the manifest are relative to its folder. `catalogue` is where checkpoints that the manifest does not describe itself are looked
+    Paths in the manifest are relative to its folder, or to the current one (`_place`).
+
+    `catalogue` is where checkpoints that the manifest does not describe itself are looked
     up; by default the one that ships with the project.
     """
     checked = check_manifest(path, catalogue)
@@ -136,7 +140,7 @@ def _stands_under(at: KeyPath, places: Collection[KeyPath]) -> bool:
 
 
 def _absolute_paths(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The same data with the paths of real sources, prompts and checkpoint files resolved against the manifest's folder."""
+    """The same data with the paths of real sources, prompts and checkpoint files absolute; `_place` says how they are looked up."""
     out = dict(data)
     for section, keys in (("reals", ("path", "identities", "exclude")), ("checkpoints", ("file",))):
         entries = out.get(section)
@@ -150,7 +154,18 @@ def _absolute_paths(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def _resolved(entry: Any, keys: tuple[str, ...], folder: Path) -> Any:
     if not isinstance(entry, Mapping):
         return entry
-    return {key: str((folder / value).resolve()) if key in keys and isinstance(value, str) else value for key, value in entry.items()}
+    return {key: str(_place(value, folder)) if key in keys and isinstance(value, str) else value for key, value in entry.items()}
+
+
+def _place(written: str, folder: Path) -> Path:
+    """Where a path of a manifest leads: beside the manifest if it is there, or else from the current folder.
+
+    What is in neither is looked for beside the manifest; if that one ships with the project, in the current folder.
+    """
+    beside, current = (folder / written).resolve(), Path(written).resolve()
+    if beside.exists():
+        return beside
+    return current if current.exists() or folder.resolve() == SHIPPED else beside
 
 
 def _resolve_prompts(subset: Any, folder: Path) -> Any:
@@ -211,11 +226,8 @@ def _impossible_step(
             "Name another",
             (*at, "checkpoint"),
         )
-    elif step.checkpoint in catalogue.entries:
-        try:
-            method.parse_options(catalogue.entries[step.checkpoint].options)
-        except InputError as error:
-            yield f"checkpoint {step.checkpoint}: {error.message}", error.fix, (*at, "checkpoint")
+    else:
+        yield from _wrong_options(step, catalogue, at)
     try:
         method.parse_parameters(step.parameters)
     except InputError as error:
@@ -237,6 +249,15 @@ def _impossible_step(
         named = getattr(step, role)
         if named is not None and named not in known.reals:
             yield f"subset {subset}: there is no real source {named!r}", _suggest(named, known.reals), (*at, role)
+
+
+def _wrong_options(step: ChainStep, catalogue: Catalogue, at: KeyPath) -> Iterator[tuple[str, str, KeyPath]]:
+    """What is wrong with the options of a step's checkpoint."""
+    if step.checkpoint in catalogue.entries:
+        try:
+            registry.get(step.generator).parse_options(catalogue.entries[step.checkpoint].options)
+        except InputError as error:
+            yield f"checkpoint {step.checkpoint}: {error.message}", error.fix, (*at, "checkpoint")
 
 
 def _suggest(wrong: str, known: Any) -> str:

@@ -30,7 +30,8 @@ class RealSource(Strict):
 
     `licence` states the licence or consent basis, and there is no default: whoever builds must know it. `identities` is a CSV file
     `file,identity`; without one, every picture counts as a person (or photograph) of its own. `count` bounds how many images are taken; by
-    default as many as the largest number of fakes that is compared with them.
+    default as many as the largest number of fakes that is compared with them. Swaps and edits may draw from `pool` images, by default from
+    those that are taken.
     """
 
     path: Path | None = None
@@ -39,6 +40,7 @@ class RealSource(Strict):
     identities: Path | None = None
     exclude: Path | None = None
     count: int | None = Field(None, ge=1)
+    pool: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
     def _one_place(self) -> RealSource:
@@ -94,6 +96,12 @@ class Part(Strict):
     count: int = Field(ge=1)
     real: str
     chain: tuple[ChainStep, ...] = Field(min_length=1)
+
+    @property
+    def all_reals(self) -> tuple[str, ...]:
+        """The real source that it is compared with, and those that its steps draw from."""
+        drawn = (role for step in self.chain for role in (step.source, step.target) if role is not None)
+        return tuple(dict.fromkeys((self.real, *drawn)))
 
 
 class Subset(Strict):
@@ -267,16 +275,29 @@ class Manifest(Strict):
         return {**data, "subsets": {**data["subsets"], RECONSTRUCTION: {"parts": parts}}}
 
     def limited(self, count: int | None) -> Manifest:
-        """The same dataset with at most `count` fakes in each part: for trying a manifest out. None changes nothing."""
+        """The same dataset with at most `count` fakes in each part: for trying a manifest out. None changes nothing.
+
+        Fakes draw from as many real images as in the whole dataset: a swap of one image needs two people, and its draws stay the same.
+        """
         if count is None:
             return self
+        whole = self.images_of_reals()
+        reals = {name: real if real.pool else real.model_copy(update={"pool": whole.get(name)}) for name, real in self.reals.items()}
         subsets = {
             name: subset.model_copy(
                 update={"parts": tuple(part.model_copy(update={"count": min(part.count, count)}) for part in subset.parts)}
             )
             for name, subset in self.subsets.items()
         }
-        return self.model_copy(update={"subsets": subsets})
+        return self.model_copy(update={"subsets": subsets, "reals": reals})
+
+    def images_of_reals(self) -> dict[str, int]:
+        """How many images of each real source are taken if its own `count` does not say: as many as its largest part has fakes."""
+        counts: dict[str, int] = {}
+        for _, _, part in self.walk():
+            for real in part.all_reals:
+                counts[real] = max(counts.get(real, 0), part.count)
+        return counts
 
     def walk(self) -> Iterator[tuple[str, int, Part]]:
         """Every part: the name of its subset, its number among the parts of the subset with the same real source, and the part itself."""

@@ -19,7 +19,7 @@ from pipelines.plan.shards import INTERMEDIATE_CODEC, Shard, image_split, part_s
 
 KEY_RECIPE = 1  # raise it when the meaning of the ingredients changes
 IMPORT_VERSION = 1  # raise it when real images come out of the same files differently
-SWAPS_VERSION = 1  # raise it when a change of code changes what comes out: swaps made before become stale
+SWAPS_VERSION = 2  # raise it when a change of code changes what comes out: swaps made before become stale
 
 
 def key_of(ingredients: dict[str, Any]) -> str:

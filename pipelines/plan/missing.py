@@ -1,44 +1,93 @@
-"""What a manifest needs and this machine does not have: checkpoints, and folders of real images."""
+"""What a manifest needs and this machine does not have, or has in a form that is no use: checkpoints, real images and prompts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from generators.errors import InputError
 from pipelines.catalogue.catalogue import Catalogue
 from pipelines.manifest.schema import ChainStep, Manifest
+from pipelines.plan.keys import prompts_of
 from pipelines.plan.reals import RealPool, open_pool
+
+GETTING_DATA = "the page docs/getting-the-data.md"
 
 
 @dataclass(frozen=True)
 class Missing:
     """Something that the build needs and this machine does not have: what it is, the path where it is looked for, where a person gets it,
-    its licence, and the subsets that need it."""
+    its licence, and the subsets that need it.
+
+    Where it is there and no use, `problem` says why, and `origin` is what to do about it.
+    """
 
     what: str
     path: str
     origin: str
     licence: str
     needed_by: tuple[str, ...]
+    problem: str = ""
+
+    def error(self) -> InputError:
+        """The error of a build that cannot begin without it."""
+        if self.problem:
+            return InputError(self.problem, self.origin)
+        return InputError(f"{self.what} is missing: {self.path}", f"Get it: {self.origin}")
 
 
 def missing_checkpoints(manifest: Manifest, catalogue: Catalogue) -> dict[str, Missing]:
-    """The checkpoints, components and face networks included, that are not on this machine, by name."""
+    """The checkpoints, components and face networks included, that are not on this machine or are not those that are listed, by name."""
     needed: dict[str, list[str]] = {}
+    users: dict[str, list[str]] = {}
     for subset, _, part in manifest.walk():
         for step in part.chain:
             for checkpoint in _own_checkpoints(step, manifest):
                 for absent in catalogue.missing(checkpoint):
                     needed.setdefault(absent, []).append(subset)
+                for name in (checkpoint, *catalogue.entries[checkpoint].components.values()):
+                    users.setdefault(name, []).append(subset)
+    problems = {}
+    for name, subsets in users.items():
+        if name not in needed and (problem := _wrong_identity(name, catalogue)) is not None:
+            needed[name], problems[name] = subsets, problem
     return {
         name: Missing(
             f"checkpoint {name}",
             str(catalogue.path(name)),
-            catalogue.entries[name].origin,
+            problems[name].fix if name in problems else catalogue.entries[name].origin,
             catalogue.entries[name].licence,
             tuple(dict.fromkeys(subsets)),
+            problems[name].message if name in problems else "",
         )
         for name, subsets in needed.items()
     }
+
+
+def _wrong_identity(name: str, catalogue: Catalogue) -> InputError | None:
+    """What is wrong with a checkpoint that is there: it cannot be read, or is not the one that is listed."""
+    try:
+        catalogue.sha256(name)
+    except InputError as error:
+        return error
+    return None
+
+
+def wrong_prompts(manifest: Manifest) -> dict[Path, Missing]:
+    """The files of prompts that are not there or have none, by path."""
+    wrong: dict[Path, Missing] = {}
+    users: dict[Path, list[str]] = {}
+    for subset, _, part in manifest.walk():
+        for step in part.chain:
+            if isinstance(step.prompts, Path):
+                users.setdefault(step.prompts, []).append(subset)
+                try:
+                    prompts_of(step)
+                except InputError as error:
+                    title = "prompts" if step.prompts.is_file() else "a file of prompts"
+                    subsets = tuple(dict.fromkeys(users[step.prompts]))
+                    wrong[step.prompts] = Missing(title, str(step.prompts), error.fix, "your own", subsets, error.message)
+    return wrong
 
 
 def needed_checkpoints(step: ChainStep, manifest: Manifest, catalogue: Catalogue) -> set[str]:
@@ -48,21 +97,22 @@ def needed_checkpoints(step: ChainStep, manifest: Manifest, catalogue: Catalogue
 
 
 def open_pools(manifest: Manifest) -> tuple[dict[str, RealPool], dict[str, Missing]]:
-    """The pools of all real sources that a subset names, and the sources whose folder is not there. InputError if a folder is no use."""
-    counts: dict[str, int] = {}
+    """The pools of all real sources that a subset names, and the sources that are not there or no use."""
     users: dict[str, list[str]] = {}
     for subset, _, part in manifest.walk():
-        for real in {part.real, *(role for step in part.chain for role in (step.source, step.target) if role is not None)}:
-            counts[real] = max(counts.get(real, 0), part.count)
+        for real in part.all_reals:
             users.setdefault(real, []).append(subset)
     pools, missing = {}, {}
-    for real, count in counts.items():
-        source = manifest.reals[real]
+    for real, count in manifest.images_of_reals().items():
+        source, title = manifest.reals[real], f"real source {real}"
+        absent = Missing(title, str(source.path), f"{GETTING_DATA}, or your own copy", source.licence, tuple(dict.fromkeys(users[real])))
         if source.path is not None and not source.path.is_dir():
-            title = f"real source {real}"
-            missing[title] = Missing(title, str(source.path), "your own copy", source.licence, tuple(dict.fromkeys(users[real])))
-        else:
+            missing[title] = absent
+            continue
+        try:
             pools[real] = open_pool(real, source, manifest.splits, count)
+        except InputError as error:
+            missing[title] = replace(absent, origin=error.fix, problem=error.message)
     return pools, missing
 
 

@@ -7,6 +7,7 @@ before: neither by an earlier step or attempt, nor, where targets are real, by a
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from itertools import count
 
 from generators.errors import InputError
 from generators.seeding import derive_seed
@@ -28,16 +29,18 @@ class Pairing:
     one give way, an attempt counting as later than all images of the attempt before.
     """
 
-    def __init__(self, step: ChainStep, position: int, base: int, splits: list[Split], pools: dict[str, RealPool]):
+    def __init__(self, step: ChainStep, position: int, base: int, splits: list[Split], pools: dict[str, RealPool], subset: str = ""):
         """`position` is that of the step in its chain, `base` the seed of the part, and `splits` has the split of each planned image."""
+        self._subset = subset
         self._step, self._position, self._base, self._splits = step, position, base, splits
         self._sources = pools.get(step.source or "")
         self._targets = pools.get(step.target or "")
         self._pairs: list[list[Drawn | None]] = []  # by attempt and index, where both are real
         self._used: set[tuple[str, str]] = set()
 
-    def draw(self, index: int, attempt: int, avoid: Collection[str] = ()) -> Drawn:
-        """What image `index` is made from at an attempt. `avoid` are the people in its chain so far. NobodyLeft if there is no one else."""
+    def draw(self, index: int, attempt: int, avoid: Collection[str] = (), since: int = 0) -> Drawn:
+        """What image `index` is made from at an attempt. `avoid` are the people in its chain so far, and `since` is the attempt that made
+        the image which the step works on. NobodyLeft if there is no one else."""
         if self._sources is not None and self._targets is not None:
             while len(self._pairs) <= attempt:
                 self._draw_pairs(len(self._pairs))
@@ -45,27 +48,45 @@ class Pairing:
         elif self._targets is not None:
             drawn = next(({"target": image} for image in self._around(self._targets, index, attempt, "target")), None)
         elif self._sources is not None:
-            drawn = self._draw_source(self._sources, index, attempt, avoid)
+            drawn = self._draw_source(self._sources, index, attempt, avoid, since)
         else:
             return {}
         if drawn is None:
-            pool = self._sources or self._targets
-            assert pool is not None
-            split = self._splits[index]
-            raise NobodyLeft(
-                f"real source {pool.name} has no {'other ' if self._sources else ''}image in the {split} split to draw from",
-                "Add images, change `splits`, or lower `count`" + ("; or set `repeat_pairs`" if self._targets and self._sources else ""),
-            )
+            raise self._nobody_left(self._splits[index])
         return drawn
+
+    def _nobody_left(self, split: Split) -> NobodyLeft:
+        """Names the subset, the split, and how many people or images it has and needs."""
+        pool = self._sources or self._targets
+        assert pool is not None
+        people = len({person(image) for image in pool.images if image.split == split})
+        title = f"subset {self._subset}: " if self._subset else ""
+        if self._sources is None:
+            problem = f"{title}real source {pool.name} has no image in the {split} split, and 1 is needed"
+            return NobodyLeft(problem, "Add images, or change `splits`")
+        repeat = ""
+        if self._targets is None:
+            needed = people + 1  # one more than all who were tried or are in the image already
+        else:
+            fakes = self._splits.count(split)
+            needed = 2 if self._step.repeat_pairs else max(2, next(n for n in count(2) if n * (n - 1) >= fakes))
+            needed = max(needed, people + 1)
+            repeat = "; or set `repeat_pairs`"
+        has = f"{people} {'person' if people == 1 else 'people'}"
+        return NobodyLeft(
+            f"{title}real source {pool.name} has {has} in the {split} split, and at least {needed} are needed",
+            f"Add people, change `splits`, or lower `count`{repeat}",
+        )
 
     def _around(self, pool: RealPool, index: int, attempt: int, role: str) -> Iterator[RealImage]:
         return pool.around(derive_seed(self._base, self._position, index, attempt, role), self._splits[index])
 
-    def _draw_source(self, pool: RealPool, index: int, attempt: int, avoid: Collection[str]) -> Drawn | None:
-        """A source for a target that stays the same over the attempts, so that nobody is tried on it twice."""
+    def _draw_source(self, pool: RealPool, index: int, attempt: int, avoid: Collection[str], since: int) -> Drawn | None:
+        """A source for a target that is the same since the attempt `since`: nobody is tried on it twice. A target that is made again is
+        another one, on which everybody may be tried."""
         tried = set(avoid)
         source = None
-        for past in range(attempt + 1):
+        for past in range(since, attempt + 1):
             source = next((image for image in self._around(pool, index, past, "source") if person(image) not in tried), None)
             if source is None:
                 return None

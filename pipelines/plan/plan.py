@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from generators.errors import InputError
 from pipelines.catalogue.catalogue import Catalogue
 from pipelines.manifest.schema import ChainStep, Manifest, Part
 from pipelines.plan.keys import drawn_donor, key_of_reals, key_of_step, step_ingredients
-from pipelines.plan.missing import Missing, missing_checkpoints, needed_checkpoints, open_pools
-from pipelines.plan.pairs import Drawn, Pairing, person
+from pipelines.plan.missing import Missing, missing_checkpoints, needed_checkpoints, open_pools, wrong_prompts
+from pipelines.plan.pairs import Drawn, NobodyLeft, Pairing, person
 from pipelines.plan.reals import RealImage, RealPool, splits_without_images
 from pipelines.plan.shards import Role, Shard, image_split, part_seed
 
@@ -51,7 +52,8 @@ class Plan:
         Raises NobodyLeft if its split has nobody left.
         """
         avoid = {self._people[link[role]] for link in chain for role in ("source", "target") if link.get(role) in self._people}
-        return self.pairings[shard.subset, shard.real, shard.part, shard.step].draw(index, attempt, avoid)
+        since = chain[-1]["attempt"] if chain else 0
+        return self.pairings[shard.subset, shard.real, shard.part, shard.step].draw(index, attempt, avoid, since)
 
     def donor(self, shard: Shard, index: int, chain: Sequence[dict[str, Any]]) -> RealImage | None:
         """The real image whose past the final image `index` gets, once `chain` is what was done to it; None if its split has none."""
@@ -79,26 +81,38 @@ class Plan:
         """Raises InputError, naming the first missing thing and how many more there are."""
         if self.missing:
             first, more = self.missing[0], len(self.missing) - 1
-            others = f" (and {more} more: see `ntf plan`)" if more else ""
-            raise InputError(f"{first.what} is missing: {first.path}{others}", f"Get it: {first.origin}")
+            error = first.error()
+            raise InputError(error.message + (f" (and {more} more: see `ntf plan`)" if more else ""), error.fix)
 
 
 def make_plan(manifest: Manifest, catalogue: Catalogue | None = None) -> Plan:
-    """The plan of a manifest. Nothing is made and nothing is written; files are only read for their sha256."""
+    """The plan of a manifest. Nothing is made and nothing is written; files are only read for their sha256.
+
+    What is missing, or there and no use, is in the plan's `missing`, all of it. The shards that need it have no key.
+    """
     catalogue = (catalogue or Catalogue.shipped()).joined(manifest.checkpoints)
     checkpoints = missing_checkpoints(manifest, catalogue)
     pools, reals = open_pools(manifest)
+    prompts = wrong_prompts(manifest)
+    people: dict[str, Missing] = {}  # what a subset lacks
     shards = [*_real_shards(manifest, pools)]
     pairings: dict[tuple[str, str, int, int], Pairing] = {}
     for subset, number, part in manifest.walk():
         own = _pairings(subset, number, part, manifest, pools)
         pairings |= {(subset, part.real, number, step): pairing for step, pairing in enumerate(own)}
-        shards += _chain_shards(subset, number, part, manifest, catalogue, pools, checkpoints.keys(), own)
+        absent = {*checkpoints, *prompts}
+        try:
+            shards += [*_chain_shards(subset, number, part, manifest, catalogue, pools, absent, own)]
+        except NobodyLeft as error:
+            title, licence = f"people for {subset}", manifest.reals[part.real].licence
+            people[title] = Missing(title, "", error.fix, licence, (subset,), error.message)
+            shards += _chain_shards(subset, number, part, manifest, catalogue, pools, absent, own, enough_people=False)
     notes = tuple(note for pool in pools.values() for note in pool.notes)
     warnings = notes + tuple(
         f"real source {pool.name} has no image in the {split} split" for pool in pools.values() for split in splits_without_images(pool)
     )
-    return Plan(manifest, catalogue, tuple(shards), pools, (*checkpoints.values(), *reals.values()), warnings, pairings)
+    missing = (*checkpoints.values(), *reals.values(), *prompts.values(), *people.values())
+    return Plan(manifest, catalogue, tuple(shards), pools, missing, warnings, pairings)
 
 
 def _ranges(count: int, shard_size: int) -> Iterator[tuple[int, int]]:
@@ -108,7 +122,7 @@ def _ranges(count: int, shard_size: int) -> Iterator[tuple[int, int]]:
 
 def _real_shards(manifest: Manifest, pools: dict[str, RealPool]) -> Iterator[Shard]:
     for name, pool in pools.items():
-        for start, stop in _ranges(len(pool.images), manifest.shard_size):
+        for start, stop in _ranges(pool.taken, manifest.shard_size):
             yield Shard("real", "", name, 0, 0, start, stop, key_of_reals(manifest, pool.images[start:stop]))
 
 
@@ -116,7 +130,7 @@ def _pairings(subset: str, number: int, part: Part, manifest: Manifest, pools: d
     """The draws of each step of a part."""
     base = part_seed(manifest, subset, part.real, number)
     splits = [image_split(manifest, subset, part.real, number, index) for index in range(part.count)]
-    return [Pairing(step, position, base, splits, pools) for position, step in enumerate(part.chain)]
+    return [Pairing(step, position, base, splits, pools, subset) for position, step in enumerate(part.chain)]
 
 
 def _chain_shards(
@@ -126,15 +140,20 @@ def _chain_shards(
     manifest: Manifest,
     catalogue: Catalogue,
     pools: dict[str, RealPool],
-    absent: Collection[str],
+    absent: Collection[str | Path],
     pairings: list[Pairing],
+    enough_people: bool = True,
 ) -> Iterator[Shard]:
-    """The shards of a part, step by step, each range of a step standing on the same range of the step before it."""
+    """The shards of a part, step by step, each range of a step standing on the same range of the step before it.
+
+    `absent` are checkpoints and files of prompts. Without `enough_people`, steps that draw people have no keys. Raises NobodyLeft.
+    """
     above: dict[int, str] = {}
     for position, step in enumerate(part.chain):
         role: Role = "final" if position == len(part.chain) - 1 else "intermediate"
         reals = {real for real in (step.source, step.target) if real is not None}
-        knowable = needed_checkpoints(step, manifest, catalogue).isdisjoint(absent) and reals <= pools.keys()
+        knowable = needed_checkpoints(step, manifest, catalogue).isdisjoint(absent) and reals <= pools.keys() and step.prompts not in absent
+        knowable = knowable and (enough_people or not reals)
         common = step_ingredients(step, manifest, catalogue) if knowable else {}
         for start, stop in _ranges(part.count, manifest.shard_size):
             inputs = (above[start],) if position else ()

@@ -39,11 +39,12 @@ class RealImage:
 
 @dataclass(frozen=True)
 class RealPool:
-    """The images of one real source that a dataset takes, in the order of their sha256."""
+    """The images of one real source that fakes may be made from, in the order of their sha256. The first `taken` are in the dataset."""
 
     name: str
     licence: str
     images: tuple[RealImage, ...]
+    taken: int
     notes: tuple[str, ...] = ()  # sentences for the user: what was left out
 
     @cached_property
@@ -65,7 +66,8 @@ class RealPool:
 
 
 def open_pool(name: str, source: RealSource, splits: Splits, count: int) -> RealPool:
-    """The pool of a real source: at most `count` images (or `source.count`, where the manifest says it), chosen by their content.
+    """The pool of a real source, chosen by content: `count` images are taken at most (or `source.count`, where the manifest says it), and
+    fakes may draw from `source.pool`.
 
     Raises InputError if the folder is missing or empty, the identity list does not cover it, or an excluded identity is nobody in it.
     """
@@ -80,7 +82,8 @@ def open_pool(name: str, source: RealSource, splits: Splits, count: int) -> Real
     wanted = source.count or count
     if source.count and len(unique) < source.count:
         raise InputError(f"real source {name} has {len(unique)} images, and {source.count} are asked for", "Lower `count` or add images")
-    return RealPool(name, source.licence, tuple(unique[:wanted]), notes)
+    images = unique[: max(wanted, source.pool or 0)]
+    return RealPool(name, source.licence, tuple(images), min(wanted, len(images)), notes)
 
 
 def list_source(name: str, source: RealSource) -> tuple[dict[str, Path], tuple[str, ...]]:

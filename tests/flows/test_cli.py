@@ -36,7 +36,7 @@ def test_validate_plan_build_and_build_again(ntf: Ntf, manifest_file: Path) -> N
 
 def test_plan_of_the_paper_names_what_is_missing(ntf: Ntf) -> None:
     answer = ntf("plan", "paper")
-    assert answer.code == 0
+    assert answer.code == 1
     assert "94,000 fakes" in answer.out
     assert "checkpoint stylegan2-celebahq-256" in answer.out
     assert "stylegan2-celebahq-256x256.pkl" in answer.out

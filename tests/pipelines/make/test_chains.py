@@ -160,7 +160,7 @@ def test_nobody_is_put_on_one_real_image_twice_unless_asked(tmp_path: Path, mani
     """Few people and many fakes: the same pairs fall again and again."""
     plan = planned(tmp_path, manifest_data)
     images = [image for image in plan.pools["faces"].images if image.split == "train"][:10]
-    pool = RealPool("faces", "test", tuple(images))
+    pool = RealPool("faces", "test", tuple(images), len(images))
     step = ChainStep(kind="swap", generator="simswap", checkpoint="swap", source="faces", target="faces", repeat_pairs=repeat)
     pairing = Pairing(step, 0, 7, ["train"] * 30, {"faces": pool})
     backwards = [pairing.draw(index, attempt) for attempt in (1, 0) for index in range(29, -1, -1)]
