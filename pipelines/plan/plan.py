@@ -100,7 +100,7 @@ def make_plan(manifest: Manifest, catalogue: Catalogue | None = None) -> Plan:
     for subset, number, part in manifest.walk():
         own = _pairings(subset, number, part, manifest, pools)
         pairings |= {(subset, part.real, number, step): pairing for step, pairing in enumerate(own)}
-        absent = {*checkpoints, *prompts}
+        absent: set[str | Path] = {*checkpoints, *prompts}
         try:
             shards += [*_chain_shards(subset, number, part, manifest, catalogue, pools, absent, own)]
         except NobodyLeft as error:
