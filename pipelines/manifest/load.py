@@ -245,6 +245,10 @@ def _impossible_step(
         yield f"subset {subset}: a swap needs `source: REAL_SOURCE`, and no other step takes one", "Add or remove it", at
     if (step.kind == "prompt") != (step.prompts is not None):
         yield f"subset {subset}: a prompt step needs `prompts`, and no other step takes them", "Add or remove them", at
+    yield from _unknown_reals(step, known, subset, at)
+
+
+def _unknown_reals(step: ChainStep, known: Known, subset: str, at: KeyPath) -> Iterator[tuple[str, str, KeyPath]]:
     for role in ("source", "target"):
         named = getattr(step, role)
         if named is not None and named not in known.reals:
