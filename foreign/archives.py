@@ -30,6 +30,9 @@ ZIP_METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "Deflate", zi
 EMPTY_READS = 64  # after so many reads at its end, a reader is looking for bytes that a header has made up
 
 
+END_MARK, HEADER_ERROR, DamagedTar = tarfile.EOFHeaderError, tarfile.HeaderError, tarfile.ReadError  # type: ignore[attr-defined]
+
+
 @dataclass(frozen=True)
 class Member:
     """A file in an archive: its name there, its size as the archive has it, and its bytes, or None if it was larger than asked for."""
@@ -87,7 +90,8 @@ def tar_members(path: Path, wanted: Callable[[str], bool], most: int) -> Iterato
     """
     with open_plain(path) as stream, _one_line(path, "tar"):
         budget = Budget(path, os.fstat(stream.fileno()).st_size)
-        with tarfile.open(fileobj=_Unpacked(stream, budget), mode="r|", encoding="utf-8", errors="backslashreplace") as archive:
+        unpacked = _Unpacked(stream, budget)
+        with tarfile.open(fileobj=unpacked, mode="r|", encoding="utf-8", errors="backslashreplace", tarinfo=_Member) as archive:
             for entry in archive:
                 archive.members = []  # type: ignore[attr-defined]  # it would keep them all
                 if entry.issparse():
@@ -102,6 +106,21 @@ def tar_members(path: Path, wanted: Callable[[str], bool], most: int) -> Iterato
                 if len(data) != entry.size:
                     raise InputError(f"{visible(path)} is cut short at {visible(entry.name)}", "Fetch it again")
                 yield Member(entry.name, entry.size, data)
+        while unpacked.read(CHUNK):  # on to the end, where a packed tar has its checksum
+            pass
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose damaged or missing header is an error. tarfile takes it for the end, and the rest is lost without a word."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Member:
+        try:
+            return super().fromtarfile(tarfile)
+        except END_MARK:
+            raise
+        except HEADER_ERROR as error:
+            raise DamagedTar(f"it is cut off, or a header is damaged: {error}") from None
 
 
 class _Unpacked(io.RawIOBase):

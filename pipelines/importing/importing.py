@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,11 +14,14 @@ from pathlib import Path
 from typing import Literal
 
 from foreign.errors import InputError
+from foreign.folders import said
+from foreign.lists import plain, read_pairs
 from foreign.pictures import opened, room_for
+from foreign.text import visible
 from generators.files import whole_folder, write_json, write_text
 from pipelines.images import decode, encode
-from pipelines.importing.packages import open_package
-from pipelines.importing.packed import PackedImage
+from pipelines.importing.packages import Packed, open_package
+from pipelines.importing.packed import LeftOut, PackedImage
 from pipelines.manifest.schema import Codec
 
 Label = Literal["real", "fake"]
@@ -38,6 +42,8 @@ class Imported:
     identities: Path | None
     images: int
     refused: dict[str, str]
+    left_out: dict[str, int]  # files that are no pictures by their names, by kind
+    unused: int = 0  # lines of the identity list that name no image
 
 
 def import_images(
@@ -64,42 +70,64 @@ def import_images(
     if target.exists():
         raise InputError(f"{target} is there already", "Name another folder")
     kind, packed = open_package(source, column)
-    people = _people(identities)
+    people = read_pairs(identities, "the identity list") if identities else {}
     try:
         with whole_folder(target) as folder:
-            rows, refused = _bring_in(islice(packed, limit), folder, people)
-            if not rows:
-                name, problem = next(iter(refused.items()), ("nothing in it", "no file of a known image format"))
-                raise InputError(f"{source} has no image that can be read ({name}: {problem})", "See the formats in the documentation")
-            unknown = [name for _, name, _, identity in rows if identity is None]
-            if people and unknown:
-                raise InputError(f"{identities} has no identity for {unknown[0]}", "List every image as `name,identity`")
-            named = _write_records(output, label, rows)
-            facts = {"kind": kind, "licence": licence, "origin": origin, "images": len(rows), "refused": refused}
-            write_json(output / f"{label}.json", facts, indent=2)
+            brought = _bring_in(packed, limit, folder, people)
+            if not brought.rows:
+                raise _nothing_in(source, brought)
+            named = _write_records(output, label, source, identities, brought)
+            facts = {"kind": kind, "licence": licence, "origin": origin, "images": len(brought.rows)}
+            write_json(output / f"{label}.json", {**facts, "refused": brought.refused, "left_out": brought.left_out}, indent=2)
     except OSError as error:
         raise InputError(f"cannot bring {source} into {output}: {error.strerror or error}", "Check the folder and the free space") from None
-    return Imported(target, named, len(rows), refused)
+    unused = people.keys() - {plain(name) for _, name, _, _ in brought.rows}
+    return Imported(target, named, len(brought.rows), brought.refused, brought.left_out, len(unused))
 
 
-def _bring_in(packed: Iterator[PackedImage], folder: Path, people: Mapping[str, str]) -> tuple[list[Record], dict[str, str]]:
-    """Writes the images into `folder`. Returns the record of each, and by name why the others were refused."""
+@dataclass(frozen=True)
+class _Brought:
+    """The record of each image, by name why others were refused, and what else was left out, by kind."""
+
+    rows: list[Record]
+    refused: dict[str, str]
+    left_out: dict[str, int]
+
+
+def _nothing_in(source: Path, brought: _Brought) -> InputError:
+    name, problem = next(iter(brought.refused.items()), ("nothing in it", said(brought.left_out) or "no file of a known image format"))
+    return InputError(f"{source} has no image that can be read ({name}: {problem})", "See the formats in the documentation")
+
+
+def _bring_in(packed: Packed, limit: int | None, folder: Path, people: Mapping[str, str]) -> _Brought:
+    """Writes at most `limit` images into `folder`."""
     rows: list[Record] = []
     refused: dict[str, str] = {}
-    for image, problem, data in _decoded(packed):
+    left_out: Counter[str] = Counter()
+
+    def images() -> Iterator[PackedImage]:
+        for item in packed:
+            if isinstance(item, LeftOut):
+                left_out[item.kind] += item.count
+            else:
+                yield item
+
+    for image, problem, data, digest in _decoded(islice(images(), limit)):
         if problem:
             refused[image.name] = problem
             continue
         file = f"{len(rows) // PER_FOLDER:04d}/{len(rows):08d}.png"
         (folder / file).parent.mkdir(exist_ok=True)
         (folder / file).write_bytes(data)
-        digest = hashlib.sha256(image.data or b"").hexdigest()
-        rows.append((file, image.name, digest, people.get(image.name, image.identity)))
-    return rows, refused
+        rows.append((file, image.name, digest, people.get(plain(image.name), image.identity)))
+    return _Brought(rows, refused, dict(sorted(left_out.items())))
 
 
-def _decoded(packed: Iterator[PackedImage]) -> Iterator[tuple[PackedImage, str, bytes]]:
-    """Each image with why it is refused, or with its PNG bytes. Decoded in threads, a bounded number ahead."""
+def _decoded(packed: Iterator[PackedImage]) -> Iterator[tuple[PackedImage, str, bytes, str]]:
+    """Each image with why it is refused, or with its PNG bytes and the sha256 of the original.
+
+    Decoded in threads, a bounded number ahead.
+    """
     with ThreadPoolExecutor(THREADS) as threads:
         while batch := _batch(packed):
             yield from threads.map(_as_png, batch)
@@ -116,36 +144,38 @@ def _batch(packed: Iterator[PackedImage]) -> list[PackedImage]:
     return batch
 
 
-def _as_png(image: PackedImage) -> tuple[PackedImage, str, bytes]:
+def _as_png(image: PackedImage) -> tuple[PackedImage, str, bytes, str]:
     if image.data is None:
-        return image, image.refusal, b""
+        return image, image.refusal, b"", ""
     try:
         with opened(image.data, image.name) as header:
             pixels = header.width * header.height
         with room_for(pixels):
-            return image, "", encode(decode(image.data, image.name), PNG)
+            return image, "", encode(decode(image.data, image.name), PNG), hashlib.sha256(image.data).hexdigest()
     except InputError as error:
-        return image, str(error), b""
+        return image, str(error), b"", ""
 
 
-def _people(identities: Path | None) -> dict[str, str]:
-    if identities is None:
-        return {}
-    try:
-        rows = list(csv.reader(identities.read_text(encoding="utf-8").splitlines()))
-    except OSError as error:
-        raise InputError(f"cannot read the identity list {identities}: {error.strerror}", "Check --identities") from None
-    return {row[0]: row[1] for row in rows if len(row) >= 2}
+def _write_records(output: Path, label: Label, source: Path, identities: Path | None, brought: _Brought) -> Path | None:
+    """Writes `LABEL.csv`, and the list of identities where they are known. Returns that list's path.
 
-
-def _write_records(output: Path, label: Label, rows: list[Record]) -> Path | None:
-    """Writes `LABEL.csv`, and the list of identities where all are known. Returns that list's path."""
-    originals = [(file, _printable(name), digest) for file, name, digest, _ in rows]
+    InputError if some images have an identity and others do not: without a list all would count as people of their own.
+    """
+    unknown = [name for _, name, _, identity in brought.rows if identity is None]
+    known = len(brought.rows) - len(unknown)
+    if unknown and identities:
+        raise InputError(f"{identities} has no identity for {visible(unknown[0])}", "List every image as `name,identity`")
+    if unknown and known:
+        raise InputError(
+            f"{source} has an identity for {known:,} images and none for {len(unknown):,}, such as {visible(unknown[0])}",
+            "List all of them with --identities",
+        )
+    originals = [(file, _printable(name), digest) for file, name, digest, _ in brought.rows]
     write_text(output / f"{label}.csv", _as_csv([("file", "original", "sha256"), *originals]))
-    if any(identity is None for *_, identity in rows):
+    if unknown:
         return None
     named = output / f"{label}-identities.csv"
-    write_text(named, _as_csv([(file, _printable(identity or "")) for file, _, _, identity in rows]))
+    write_text(named, _as_csv([(file, _printable(identity or "")) for file, _, _, identity in brought.rows]))
     return named
 
 

@@ -21,7 +21,7 @@ from foreign.errors import InputError
 from foreign.files import open_plain
 from foreign.text import reason, visible
 from pipelines.images import MAX_BYTES
-from pipelines.importing.packed import PackedImage, too_long
+from pipelines.importing.packed import PackedImage, identity_of, too_long
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "bytes")
 ROWS = 32
@@ -95,7 +95,7 @@ def _from_batches(file: Path, batches: Any, image: str, person: str | None) -> I
             elif len(data) > MAX_BYTES:
                 yield PackedImage(label, None, refusal=too_long(len(data)))
             else:
-                yield PackedImage(label, data, None if identity is None else str(identity))
+                yield PackedImage(label, data, identity_of(identity, f"{visible(file)}, row {number}"))
 
 
 def _columns(file: Path, schema: pa.Schema, column: str | None) -> tuple[str, str | None]:
@@ -110,6 +110,11 @@ def _columns(file: Path, schema: pa.Schema, column: str | None) -> tuple[str, st
     matching = [name for name in usable if name == column or (column is None and name in IMAGE_COLUMNS)]
     if column is None and not matching:
         matching = usable
+    if len(set(matching)) > 1:
+        several = visible(", ".join(matching))
+        raise InputError(f"{visible(file)} has several columns of images: {several}", f"Name one, such as --column {matching[0]}")
+    if not matching and column is None and "file_name" in names:
+        raise InputError(f"{visible(file)} only names its pictures, in `file_name`", "Give the folder that they lie in, without this file")
     if not matching:
         raise InputError(
             f"{visible(file)} has no column {visible(column or 'with images')}", f"Name it with --column: {visible(', '.join(names))}"

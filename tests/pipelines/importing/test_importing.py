@@ -39,10 +39,10 @@ def pixels_of(done: Imported) -> list[np.ndarray]:
     return [np.asarray(Image.open(file)) for file in sorted(done.folder.rglob("*.png"))]
 
 
-def as_folder(path: Path) -> Path:
+def as_folder(path: Path, reverse: bool = False) -> Path:
     for name, picture in zip(NAMES, PICTURES, strict=True):
         (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(png(picture))
+        (path / name).write_bytes(png(255 - picture if reverse else picture))
     return path
 
 
@@ -186,8 +186,8 @@ def test_imports_need_a_licence_an_image_and_a_new_folder(tmp_path: Path) -> Non
 def test_foreign_fakes_and_reals_make_a_folder_to_evaluate_on(tmp_path: Path) -> None:
     from ntf_model.data.data import from_folders
 
-    source = as_folder(tmp_path / "in")
     for label in ("real", "fake"):
+        source = as_folder(tmp_path / label, reverse=label == "fake")
         import_images(source, tmp_path / "out", label, "CC0", "x")  # type: ignore[arg-type]
     splits = from_folders(tmp_path / "out", fractions=(0.4, 0.4))
     assert sum(len(split) for split in splits) == 10
