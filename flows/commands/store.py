@@ -139,6 +139,27 @@ def ledger(
     console.out.print(table)
 
 
+@app.command(epilog="Examples: `ntf store pairs faces-multistep` · `ntf store pairs faces-multistep --json --version 2`")
+def pairs(dataset: DatasetArgument, store: StoreOption = Path("store"), version: VersionOption = None, as_json: JsonOption = False) -> None:
+    """Lists the images that show one picture at different steps: subsets that begin at each other's images, and the reals behind them."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from pipelines.examine.pairs import partners
+    from pipelines.store import Store
+
+    pictures = partners(Store(store, dataset), version)
+    if as_json:
+        console.out.print_json(json.dumps([asdict(pair) for pair in pictures]))
+        return
+    table = Table("real image", "fakes, the first step first", "split")
+    for pair in pictures:
+        table.add_row(pair.real or "", "\n".join(pair.images.values()), pair.split)
+    console.out.print(table)
+    console.out.print(f"{len(pictures)} pictures with more than one image")
+
+
 @app.command(epilog="Examples: `ntf store diff demo 1 2` · `ntf store diff demo before-refresh 4 --json`")
 def diff(
     dataset: DatasetArgument,

@@ -47,8 +47,11 @@ def in_order(shards: Iterable[Shard]) -> list[Shard]:
 
 def share_of(plan: Plan, shards: Iterable[Shard], number: int, of: int) -> list[Shard]:
     """Share `number` of `of`: every `of`-th chain of the plan, each with all its steps, so that no share waits for another."""
-    chains = {chain: position for position, chain in enumerate(dict.fromkeys(_chain(shard) for shard in plan.shards))}
-    return [shard for shard in shards if chains[_chain(shard)] % of == number]
+    roots: dict[str, str] = {}  # of each shard, the key of the first one of its chain: a subset may begin at another's images
+    for shard in plan.shards:
+        roots[shard.key] = roots.get(shard.inputs[0], shard.inputs[0]) if shard.inputs else shard.key
+    numbers = {root: position for position, root in enumerate(dict.fromkeys(roots.values()))}
+    return [shard for shard in shards if numbers[roots[shard.key]] % of == number]
 
 
 def _chain(shard: Shard) -> tuple[str, str, int, int]:

@@ -77,9 +77,19 @@ def _write_index(selection: Selection, folder: Path, wanted: Export) -> None:
     def marked(image: bytes, row: dict[str, Any]) -> bytes:
         return with_xmp(image, row) if wanted.provenance else image
 
-    with (folder / INDEX).open("w", encoding="utf-8") as listing:
+    plain, files = folder / f"{INDEX}.plain", dict[str, str]()
+    with plain.open("w", encoding="utf-8") as listing:
         for row, file in LAYOUTS[wanted.form](selection, folder, marked):
+            files[row["id"]] = file
             listing.write(json.dumps({"file": file, **row}, sort_keys=True) + "\n")
+    # A second time, now that the file of every partner is known: the image that a fake was made of directly, if it is exported too.
+    with plain.open(encoding="utf-8") as written, (folder / INDEX).open("w", encoding="utf-8") as listing:
+        for line in written:
+            row = json.loads(line)
+            partner = row["target_id"] if row["target_id"] in files else None
+            pair = {"partner": partner, "partner_file": files[partner]} if partner else {}
+            listing.write(json.dumps({**row, **pair}, sort_keys=True) + "\n")
+    plain.unlink()
 
 
 def _digest(file: Path) -> str:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pipelines.images import decode, fit
+from pipelines.images import decode, encode, fit
 from pipelines.make import rejections
 from pipelines.make.jobs import plan_jobs
 from pipelines.make.models import Models
@@ -57,13 +57,18 @@ class Maker:
     def remake(self, row: Row) -> Picture:
         """One stored fake made again, alone, every step at the attempt that its chain records. A step that is rejected now ends it."""
         inputs: dict[int, Picture] = {}
-        last = len(row.chain) - 1
+        last, manifest = len(row.chain) - 1, self._plan.manifest
         for step, link in enumerate(row.chain):
-            role: Role = "final" if step == last and row.role == "final" else "intermediate"
-            shard = Shard(role, row.subset, row.real, row.part, step, row.index, row.index + 1, row.shard_key)
+            subset = manifest.maker(row.subset, row.real, row.part, step)
+            ends = step == len(manifest.part(subset, row.real, row.part).chain) - 1  # of the subset that this one begins at, too
+            role: Role = "final" if (ends and step < last) or (step == last and row.role == "final") else "intermediate"
+            shard = Shard(role, subset, row.real, row.part, step, row.index, row.index + 1, row.shard_key)
             inputs = self._run(shard, [row.index], link["attempt"], inputs)
-            if inputs[row.index].pixels is None:
+            picture = inputs[row.index]
+            if picture.pixels is None:
                 break
+            if role == "final" and step < last:  # what follows begins at the stored image
+                inputs = {row.index: replace(picture, pixels=decode(encode(picture.pixels, manifest.codec), picture.row.id))}
         return inputs[row.index]
 
     def _reals(self, shard: Shard) -> list[Picture]:
@@ -80,6 +85,9 @@ class Maker:
         many images no attempt could make."""
         inputs = self._inputs(shard)
         pictures: list[Picture] = []
+        part = self._plan.part(shard)
+        first_own = part.origin is not None and shard.step == part.inherited  # its inputs are another subset's: no others are made
+        given_up: set[int] = set()
         waiting: dict[int, str | None] = dict.fromkeys(range(shard.start, shard.stop))
         for attempt in range(self._plan.manifest.attempts):
             if not waiting:
@@ -89,8 +97,10 @@ class Maker:
             pictures += [picture for tried in tries for picture in tried.pictures]
             inputs = _with_new_inputs(inputs, tries)
             waiting = {tried.index: tried.picture.row.reason for tried in tries if tried.picture.row.reason}
+            given_up |= {index for index, reason in waiting.items() if first_own and reason in rejections.INPUT_REASONS}
+            waiting = {index: reason for index, reason in waiting.items() if index not in given_up}
         pictures.sort(key=lambda picture: (picture.row.index, picture.row.attempt, picture.row.step))
-        return pictures, len(waiting)
+        return pictures, len(waiting) + len(given_up)
 
     def _inputs(self, shard: Shard) -> dict[int, Picture]:
         """The images of the step before, by index. An index that the step could not make is not there."""
@@ -102,7 +112,10 @@ class Maker:
     ) -> list[_Try]:
         """One attempt at each of `indices`. Those in `new_inputs` get a new target, made by the steps before with this attempt's seeds."""
         above: dict[int, tuple[Picture, ...]] = {}
-        if shard.step and new_inputs:
+        inherited = self._plan.part(shard).inherited
+        if inherited and shard.step == inherited and not inputs:  # it is tried anew for the step after it
+            inputs = self._inputs(self._plan.shard_of(shard))
+        if shard.step > inherited and new_inputs:
             upper = self._step_before(shard)
             again = [_Try(tried.picture, tried.pictures) for tried in self._attempt(upper, sorted(new_inputs), attempt, {}, new_inputs)]
             above = {tried.index: tried.above for tried in again}

@@ -14,11 +14,12 @@ from generators import registry
 from pipelines.images import encode, perceptual_hash
 from pipelines.make.measures import sharpness
 from pipelines.make.past import History
-from pipelines.manifest.schema import ChainStep, Codec
+from pipelines.manifest.chains import ChainStep
+from pipelines.manifest.schema import Codec
 from pipelines.plan.keys import prompts_of
 from pipelines.plan.pairs import Drawn
 from pipelines.plan.plan import Plan
-from pipelines.plan.shards import INTERMEDIATE_CODEC, Shard, image_id, image_seed, image_split, part_seed
+from pipelines.plan.shards import INTERMEDIATE_CODEC, Shard, image_group, image_id, image_seed, image_split, part_seed
 from pipelines.store import Row
 
 ENCODERS = 4  # threads that encode a shard
@@ -115,6 +116,7 @@ def chain_link(plan: Plan, shard: Shard, attempt: int, seed: int, drawn: Drawn, 
         "parameters": step.settings(),
         "seed": seed,
         "attempt": attempt,
+        **({"subset": shard.subset} if plan.part(shard).origin and shard.step >= plan.part(shard).inherited else {}),
         **{role: image.id for role, image in drawn.items()},
         **({"prompt": prompt} if prompt is not None else {}),
     }
@@ -163,7 +165,7 @@ def fake_row(plan: Plan, shard: Shard, job: Job, measures: dict[str, Any]) -> Ro
         step=shard.step,
         attempt=job.attempt,
         split=image_split(plan.manifest, shard.subset, shard.real, shard.part, job.index),
-        group=planned,
+        group=image_group(plan.manifest, shard.subset, shard.real, shard.part, job.index),
         seed=job.seed,
         chain=[*(above.chain if above else []), link],
         target_id=target.id if target else above.id if above else None,

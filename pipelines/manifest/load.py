@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -14,20 +15,9 @@ from pydantic import BaseModel, ValidationError
 from generators import registry
 from generators.errors import InputError
 from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry
-from pipelines.manifest.schema import (
-    CASCADE,
-    ON_IMAGES,
-    AuditPolicy,
-    ChainStep,
-    Codec,
-    DetectorPolicy,
-    Faces,
-    Manifest,
-    Parity,
-    Part,
-    RealSource,
-    Splits,
-)
+from pipelines.manifest import origins
+from pipelines.manifest.chains import ON_IMAGES, ChainStep, Part
+from pipelines.manifest.schema import CASCADE, AuditPolicy, Codec, DetectorPolicy, Faces, Manifest, Parity, RealSource, Splits
 from pipelines.manifest.yaml_lines import KeyPath, Misread, line_of, read
 
 # What stands under a key of the manifest, so that a misspelt key in it can be told from those that it has.
@@ -195,12 +185,17 @@ def _impossible(manifest: Manifest, catalogue: Catalogue, known: Known) -> Itera
         elif checkpoint not in known.checkpoints:
             yield f"parity: there is no checkpoint {checkpoint!r}", _suggest(checkpoint, known.checkpoints), ("parity", "reconstruct")
     for name, subset in manifest.subsets.items():
+        seen: Counter[str] = Counter()
         for number, part in enumerate(subset.parts):
             at: KeyPath = ("subsets", name, "parts", number)
             if part.real not in known.reals:
                 yield f"subset {name}: there is no real source {part.real!r}", _suggest(part.real, known.reals), (*at, "real")
-            for position, step in enumerate(part.chain):
-                yield from _impossible_step(step, position, known, catalogue, name, (*at, "chain", position))
+            faults = list(origins.faults(manifest.subsets, name, part, seen[part.real]))
+            seen[part.real] += 1
+            yield from ((problem, fix, (*at, "chain", 0, "from")) for problem, fix in faults)
+            for place, step in enumerate(part.chain[part.inherited :]):
+                position = part.inherited + place + (1 if part.origin and not part.inherited else 0)
+                yield from _impossible_step(step, position, known, catalogue, name, (*at, "chain", place))
 
 
 def _impossible_step(
@@ -319,6 +314,11 @@ def _explain(entry: Any, at: KeyPath, path: Path, lines: Mapping[KeyPath, int]) 
 
 
 def _as_written(at: KeyPath, lines: Mapping[KeyPath, int]) -> KeyPath:
-    """A key path as the file has it: a subset with one part can be written without `parts`."""
+    """A key path as the file has it: a subset with one part can be written without `parts`, and a chain can begin with `from`, which
+    counts in the file and not in the chain."""
     without = at[:1] == ("subsets",) and at[2:3] == ("parts",) and at[:3] not in lines
-    return (*at[:2], *at[4:]) if without else at
+    at = (*at[:2], *at[4:]) if without else at
+    chain = at.index("chain") if at[:1] == ("subsets",) and "chain" in at[2:] else len(at)
+    if len(at) > chain + 1 and at[chain + 2 : chain + 3] != ("from",) and (*at[: chain + 1], 0, "from") in lines:
+        return (*at[: chain + 1], int(at[chain + 1]) + 1, *at[chain + 2 :])
+    return at

@@ -7,22 +7,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from generators import registry
-from generators.base import StepKind
-from generators.numbers import StrictNumbers
 from pipelines.catalogue.catalogue import CheckpointEntry
+from pipelines.manifest.chains import Part, Strict, Subset
+from pipelines.manifest.origins import with_inherited
 
-STEP_KINDS: tuple[StepKind, ...] = ("sample", "prompt", "swap", "edit", "inpaint")
-ON_IMAGES: tuple[StepKind, ...] = ("swap", "edit", "inpaint")  # the kinds that work on an image
 CASCADE = "cascade"  # the face detector that needs no checkpoint
 RECONSTRUCTION = "Reconstruction"  # the subset that `parity.reconstruct` adds
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-
-
-class Strict(StrictNumbers):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RealSource(Strict):
@@ -47,97 +41,6 @@ class RealSource(Strict):
         if (self.path is None) == (self.package is None):
             raise ValueError("give either `path: FOLDER` or `package: faces | photos`")
         return self
-
-
-class ChainStep(Strict):
-    """One application of a generator. In YAML: `{swap: simswap, checkpoint: simswap-224, source: celebahq, ...parameters}`."""
-
-    kind: StepKind
-    generator: str
-    checkpoint: str
-    source: str | None = None  # swap: the real source that identities are drawn from
-    target: str | None = None  # swap or edit as a first step: the real source that is worked on
-    prompts: tuple[str, ...] | Path | None = None
-    repeat_pairs: bool = False  # whether one person may be put on one real image more than once
-    parameters: dict[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_yaml(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping) or "kind" in data:
-            return data
-        kinds = [kind for kind in STEP_KINDS if kind in data]
-        if "prompt" in kinds and ("edit" in kinds or "inpaint" in kinds):
-            kinds.remove("prompt")  # the text of an edit is a parameter of it
-        if len(kinds) != 1:
-            raise ValueError(
-                f"a step has exactly one of {', '.join(STEP_KINDS)}, naming its generator; this one has {' and '.join(kinds) or 'none'}"
-            )
-        own = {"checkpoint", "source", "target", "prompts", "repeat_pairs"}
-        rest = {key: value for key, value in data.items() if key not in own and key != kinds[0]}
-        return {"kind": kinds[0], "generator": data[kinds[0]], "parameters": rest, **{key: data[key] for key in own if key in data}}
-
-    @property
-    def uses_faces(self) -> bool:
-        """Whether the step finds faces with the networks that the manifest names under `faces`."""
-        if self.kind != "edit":
-            return self.kind == "swap"
-        method = registry.get(self.generator)
-        return method.edit_input(method.parse_parameters(self.parameters)) == "faces"
-
-    def settings(self) -> dict[str, Any]:
-        """All parameters with defaults filled in, as plain data. They are part of the shard's key."""
-        return registry.get(self.generator).parse_parameters(self.parameters).model_dump(mode="json")
-
-
-class Part(Strict):
-    """A chain, its real source and a count: most subsets have one part, some rows of the paper have one for each training source."""
-
-    count: int = Field(ge=1)
-    real: str
-    chain: tuple[ChainStep, ...] = Field(min_length=1)
-
-    @property
-    def all_reals(self) -> tuple[str, ...]:
-        """The real source that it is compared with, and those that its steps draw from."""
-        drawn = (role for step in self.chain for role in (step.source, step.target) if role is not None)
-        return tuple(dict.fromkeys((self.real, *drawn)))
-
-
-class Subset(Strict):
-    """One row of the dataset."""
-
-    parts: tuple[Part, ...] = Field(min_length=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _single_part(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and "parts" not in data:
-            return {"parts": [data]}
-        return data
-
-    @property
-    def count(self) -> int:
-        return sum(part.count for part in self.parts)
-
-    @property
-    def reals(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(part.real for part in self.parts))
-
-    @property
-    def families(self) -> tuple[str, ...]:
-        """The families of the steps, last step first, as the paper writes its hybrids: SimSwap_LDM is ("GAN", "DM")."""
-        return tuple(registry.get(step.generator).family for step in reversed(self.parts[0].chain))
-
-    @property
-    def family(self) -> str:
-        """ "GAN", "DM" or "multi-step"."""
-        return self.families[0] if len(self.families) == 1 else "multi-step"
-
-    @property
-    def mode(self) -> str:
-        """ "GAN", "DM", "GAN-DM", ..."""
-        return "-".join(self.families)
 
 
 class Codec(Strict):
@@ -274,6 +177,11 @@ class Manifest(Strict):
         parts = [{"count": count, "real": real, "chain": [{**step, "target": real}]} for real, count in counts.items()]
         return {**data, "subsets": {**data["subsets"], RECONSTRUCTION: {"parts": parts}}}
 
+    @model_validator(mode="after")
+    def _with_inherited_steps(self) -> Manifest:
+        object.__setattr__(self, "subsets", with_inherited(self.subsets))
+        return self
+
     def limited(self, count: int | None) -> Manifest:
         """The same dataset with at most `count` fakes in each part: for trying a manifest out. None changes nothing.
 
@@ -310,3 +218,17 @@ class Manifest(Strict):
     def part(self, subset: str, real: str, number: int) -> Part:
         """The part of a subset that `walk` gives this number. KeyError if there is no such subset, IndexError if no such part."""
         return [part for part in self.subsets[subset].parts if part.real == real][number]
+
+    def origin(self, subset: str, real: str, number: int) -> str | None:
+        """The subset that a part begins at; None if it makes its images itself. That part has the same real source and number."""
+        return self.part(subset, real, number).origin
+
+    def root(self, subset: str, real: str, number: int) -> str:
+        """The subset in which the images of a part were first made: the one that its seeds, splits and people come from."""
+        origin = self.origin(subset, real, number)
+        return subset if origin is None else self.root(origin, real, number)
+
+    def maker(self, subset: str, real: str, number: int, step: int) -> str:
+        """The subset that makes step `step` of a part: itself, or one that it begins at."""
+        part = self.part(subset, real, number)
+        return subset if step >= part.inherited or part.origin is None else self.maker(part.origin, real, number, step)

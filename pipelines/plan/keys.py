@@ -12,7 +12,8 @@ from foreign.lists import read_lines
 from generators import registry
 from generators.seeding import derive_seed
 from pipelines.catalogue.catalogue import Catalogue
-from pipelines.manifest.schema import ChainStep, Faces, Manifest, Part
+from pipelines.manifest.chains import ChainStep, Part
+from pipelines.manifest.schema import Faces, Manifest
 from pipelines.plan.pairs import Drawn, Pairing, person
 from pipelines.plan.reals import RealImage, RealPool
 from pipelines.plan.shards import INTERMEDIATE_CODEC, Shard, image_split, part_seed
@@ -46,7 +47,9 @@ def key_of_step(
     """The key of a shard of fakes. `part` is its part of the subset, `common` the ingredients that all shards of its step have
     (`step_ingredients`), and `pairings` are the draws of the steps of that part."""
     past = _past(shard, manifest, part, pools) if shard.role == "final" and part.real in pools else {}
-    return key_of(common | _shard_ingredients(shard, manifest, part.chain[shard.step], pairings) | past)
+    # Subsets that begin at the same images have the same seeds; their rows are their own.
+    subset = {"subset": shard.subset} if part.origin is not None else {}
+    return key_of(common | _shard_ingredients(shard, manifest, part.chain[shard.step], pairings) | past | subset)
 
 
 def step_ingredients(step: ChainStep, manifest: Manifest, catalogue: Catalogue) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from generators.errors import InputError
 from pipelines.catalogue.catalogue import Catalogue
-from pipelines.manifest.schema import ChainStep, Manifest
+from pipelines.manifest.chains import ChainStep
+from pipelines.manifest.schema import Manifest
 from pipelines.plan.keys import prompts_of
 from pipelines.plan.reals import RealPool, open_pool
 

@@ -11,7 +11,7 @@ from itertools import count
 
 from generators.errors import InputError
 from generators.seeding import derive_seed
-from pipelines.manifest.schema import ChainStep
+from pipelines.manifest.chains import ChainStep
 from pipelines.manifest.splits import Split
 from pipelines.plan.reals import RealImage, RealPool
 

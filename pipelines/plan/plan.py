@@ -6,7 +6,7 @@ decides its pixels. The store holds shards by key, so a key that is there need n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Any
 
 from generators.errors import InputError
 from pipelines.catalogue.catalogue import Catalogue
-from pipelines.manifest.schema import ChainStep, Manifest, Part
+from pipelines.manifest.chains import ChainStep, Part
+from pipelines.manifest.schema import Manifest
 from pipelines.plan.keys import drawn_donor, key_of_reals, key_of_step, step_ingredients
 from pipelines.plan.missing import Missing, missing_checkpoints, needed_checkpoints, open_pools, wrong_prompts
 from pipelines.plan.pairs import Drawn, NobodyLeft, Pairing, person
@@ -45,6 +46,12 @@ class Plan:
 
     def step(self, shard: Shard) -> ChainStep:
         return self.part(shard).chain[shard.step]
+
+    def shard_of(self, shard: Shard) -> Shard:
+        """The planned shard of the same step of the same part, with the same first image. StopIteration if there is none."""
+        wanted = (shard.subset, shard.real, shard.part, shard.step, shard.start)
+        own = (other for other in self.shards if (other.subset, other.real, other.part, other.step, other.start) == wanted)
+        return next(own)
 
     def draws(self, shard: Shard, index: int, attempt: int, chain: Sequence[dict[str, Any]] = ()) -> Drawn:
         """The real images that one planned fake is made from at the shard's step; `chain` is what was done to it before.
@@ -97,22 +104,34 @@ def make_plan(manifest: Manifest, catalogue: Catalogue | None = None) -> Plan:
     people: dict[str, Missing] = {}  # what a subset lacks
     shards = [*_real_shards(manifest, pools)]
     pairings: dict[tuple[str, str, int, int], Pairing] = {}
-    for subset, number, part in manifest.walk():
+    finals: dict[tuple[str, str, int], dict[int, str]] = {}  # the keys of the final shards of each part, by their first image
+    for subset, number, part in _origins_first(manifest):
         own = _pairings(subset, number, part, manifest, pools)
+        if part.origin is not None:  # those who were drawn for its images, not others
+            taken = [pairings[part.origin, part.real, number, step] for step in range(part.inherited)]
+            own = [*taken, *own[part.inherited :]]
         pairings |= {(subset, part.real, number, step): pairing for step, pairing in enumerate(own)}
+        above = finals.get((part.origin or "", part.real, number), {})
         absent: set[str | Path] = {*checkpoints, *prompts}
         try:
-            shards += [*_chain_shards(subset, number, part, manifest, catalogue, pools, absent, own)]
+            own_shards = [*_chain_shards(subset, number, part, manifest, catalogue, pools, absent, own, above)]
         except NobodyLeft as error:
             title, licence = f"people for {subset}", manifest.reals[part.real].licence
             people[title] = Missing(title, "", error.fix, licence, (subset,), error.message)
-            shards += _chain_shards(subset, number, part, manifest, catalogue, pools, absent, own, enough_people=False)
+            own_shards = [*_chain_shards(subset, number, part, manifest, catalogue, pools, absent, own, above, enough_people=False)]
+        finals[subset, part.real, number] = {shard.start: shard.key for shard in own_shards if shard.role == "final"}
+        shards += own_shards
     notes = tuple(note for pool in pools.values() for note in pool.notes)
     warnings = notes + tuple(
         f"real source {pool.name} has no image in the {split} split" for pool in pools.values() for split in splits_without_images(pool)
     )
     missing = (*checkpoints.values(), *reals.values(), *prompts.values(), *people.values())
     return Plan(manifest, catalogue, tuple(shards), pools, missing, warnings, pairings)
+
+
+def _origins_first(manifest: Manifest) -> list[tuple[str, int, Part]]:
+    """All parts, each after the one that it begins at, and else in the manifest's order."""
+    return sorted(manifest.walk(), key=lambda entry: entry[2].inherited)
 
 
 def _ranges(count: int, shard_size: int) -> Iterator[tuple[int, int]]:
@@ -142,14 +161,16 @@ def _chain_shards(
     pools: dict[str, RealPool],
     absent: Collection[str | Path],
     pairings: list[Pairing],
+    begin: Mapping[int, str],
     enough_people: bool = True,
 ) -> Iterator[Shard]:
     """The shards of a part, step by step, each range of a step standing on the same range of the step before it.
 
-    `absent` are checkpoints and files of prompts. Without `enough_people`, steps that draw people have no keys. Raises NobodyLeft.
+    `begin` has the keys of the shards that a part with an origin begins at, by their first image. `absent` are checkpoints and files of
+    prompts. Without `enough_people`, steps that draw people have no keys. Raises NobodyLeft.
     """
-    above: dict[int, str] = {}
-    for position, step in enumerate(part.chain):
+    above: dict[int, str] = dict(begin)
+    for position, step in list(enumerate(part.chain))[part.inherited :]:
         role: Role = "final" if position == len(part.chain) - 1 else "intermediate"
         reals = {real for real in (step.source, step.target) if real is not None}
         knowable = needed_checkpoints(step, manifest, catalogue).isdisjoint(absent) and reals <= pools.keys() and step.prompts not in absent

@@ -55,8 +55,8 @@ def part_name(real: str, part: int) -> str:
 
 
 def part_seed(manifest: Manifest, subset: str, real: str, part: int) -> int:
-    """The seed that all images of a part come from."""
-    return derive_seed(manifest.seed, subset, part_name(real, part))
+    """The seed that all images of a part come from. A part that begins at another subset's images has that one's."""
+    return derive_seed(manifest.seed, manifest.root(subset, real, part), part_name(real, part))
 
 
 def image_seed(base: int, step: int, index: int, attempt: int) -> int:
@@ -71,4 +71,10 @@ def image_id(subset: str, real: str, part: int, index: int) -> str:
 
 def image_split(manifest: Manifest, subset: str, real: str, part: int, index: int) -> Split:
     """The split of a planned fake, and so of everyone it is made from."""
-    return split_of(image_id(subset, real, part, index), manifest.splits)
+    return split_of(image_group(manifest, subset, real, part, index), manifest.splits)
+
+
+def image_group(manifest: Manifest, subset: str, real: str, part: int, index: int) -> str:
+    """What decides the split of a planned fake: its own id, or that of the image which it begins at. All images of one group show the same
+    picture at different steps."""
+    return image_id(manifest.root(subset, real, part), real, part, index)

@@ -77,5 +77,6 @@ def _target(row: Row) -> list[str]:
 
 def _steps(row: Row) -> list[str]:
     """The ids of the images that the steps of this row's chain made, each at the attempt that succeeded."""
-    attempts = [link["attempt"] for link in row.chain]
-    return [f"{row.group}/{number}" + (f".{attempt}" if attempt else "") for number, attempt in enumerate(attempts)]
+    first, _, rest = row.group.partition("/")  # a chain that begins at another subset's image is of that one's group
+    names = [f"{link.get('subset', first)}/{rest}/{number}" for number, link in enumerate(row.chain)]
+    return [name + (f".{link['attempt']}" if link["attempt"] else "") for name, link in zip(names, row.chain, strict=True)]

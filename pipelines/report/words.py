@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.manifest.schema import ChainStep
+from pipelines.manifest.chains import ChainStep
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:

@@ -22,8 +22,8 @@ from generators.faces import guidance
 from pipelines.build.build import Build, run_build, status
 from pipelines.errors import CheckFailed
 from pipelines.make import rejections
+from pipelines.manifest.chains import ChainStep
 from pipelines.manifest.load import load_manifest
-from pipelines.manifest.schema import ChainStep
 from pipelines.plan.pairs import NobodyLeft, Pairing, person
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.reals import RealPool

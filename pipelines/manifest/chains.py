@@ -1,0 +1,130 @@
+"""The chains of a manifest: steps, parts and subsets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, Field, model_validator
+
+from generators import registry
+from generators.base import StepKind
+from generators.numbers import StrictNumbers
+
+STEP_KINDS: tuple[StepKind, ...] = ("sample", "prompt", "swap", "edit", "inpaint")
+ON_IMAGES: tuple[StepKind, ...] = ("swap", "edit", "inpaint")  # the kinds that work on an image
+
+
+class Strict(StrictNumbers):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ChainStep(Strict):
+    """One application of a generator. In YAML: `{swap: simswap, checkpoint: simswap-224, source: celebahq, ...parameters}`."""
+
+    kind: StepKind
+    generator: str
+    checkpoint: str
+    source: str | None = None  # swap: the real source that identities are drawn from
+    target: str | None = None  # swap or edit as a first step: the real source that is worked on
+    prompts: tuple[str, ...] | Path | None = None
+    repeat_pairs: bool = False  # whether one person may be put on one real image more than once
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or "kind" in data:
+            return data
+        kinds = [kind for kind in STEP_KINDS if kind in data]
+        if "prompt" in kinds and ("edit" in kinds or "inpaint" in kinds):
+            kinds.remove("prompt")  # the text of an edit is a parameter of it
+        if len(kinds) != 1:
+            raise ValueError(
+                f"a step has exactly one of {', '.join(STEP_KINDS)}, naming its generator; this one has {' and '.join(kinds) or 'none'}"
+            )
+        own = {"checkpoint", "source", "target", "prompts", "repeat_pairs"}
+        rest = {key: value for key, value in data.items() if key not in own and key != kinds[0]}
+        return {"kind": kinds[0], "generator": data[kinds[0]], "parameters": rest, **{key: data[key] for key in own if key in data}}
+
+    @property
+    def uses_faces(self) -> bool:
+        """Whether the step finds faces with the networks that the manifest names under `faces`."""
+        if self.kind != "edit":
+            return self.kind == "swap"
+        method = registry.get(self.generator)
+        return method.edit_input(method.parse_parameters(self.parameters)) == "faces"
+
+    def settings(self) -> dict[str, Any]:
+        """All parameters with defaults filled in, as plain data. They are part of the shard's key."""
+        return registry.get(self.generator).parse_parameters(self.parameters).model_dump(mode="json")
+
+
+class Part(Strict):
+    """A chain, its real source and a count: most subsets have one part, some rows of the paper have one for each training source.
+
+    `chain: [{from: SUBSET}, ...]` begins at the final images of another subset (`pipelines.manifest.origins`). Then `origin` names it, and
+    the first `inherited` steps of `chain` are those that its images went through.
+    """
+
+    count: int = Field(ge=1)
+    real: str
+    chain: tuple[ChainStep, ...] = Field(min_length=1)
+    origin: str | None = None
+    inherited: int = Field(0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_subset(cls, data: Any) -> Any:
+        chain = data.get("chain") if isinstance(data, Mapping) else None
+        if not isinstance(chain, list) or not chain or not isinstance(chain[0], Mapping) or "from" not in chain[0]:
+            return data
+        first = chain[0]
+        if len(first) > 1 or not isinstance(first["from"], str):
+            raise ValueError("a chain may begin with `{from: SUBSET}`, and nothing else stands beside `from`")
+        if len(chain) == 1:
+            raise ValueError("`from` alone makes nothing: a step must follow it")
+        return {**data, "origin": first["from"], "chain": chain[1:]}
+
+    @property
+    def all_reals(self) -> tuple[str, ...]:
+        """The real source that it is compared with, and those that its steps draw from."""
+        drawn = (role for step in self.chain for role in (step.source, step.target) if role is not None)
+        return tuple(dict.fromkeys((self.real, *drawn)))
+
+
+class Subset(Strict):
+    """One row of the dataset."""
+
+    parts: tuple[Part, ...] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _single_part(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "parts" not in data:
+            return {"parts": [data]}
+        return data
+
+    @property
+    def count(self) -> int:
+        return sum(part.count for part in self.parts)
+
+    @property
+    def reals(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(part.real for part in self.parts))
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families of the steps, last step first, as the paper writes its hybrids: SimSwap_LDM is ("GAN", "DM")."""
+        return tuple(registry.get(step.generator).family for step in reversed(self.parts[0].chain))
+
+    @property
+    def family(self) -> str:
+        """ "GAN", "DM" or "multi-step"."""
+        return self.families[0] if len(self.families) == 1 else "multi-step"
+
+    @property
+    def mode(self) -> str:
+        """ "GAN", "DM", "GAN-DM", ..."""
+        return "-".join(self.families)
