@@ -18,7 +18,8 @@ from generators.checkpoints.reader import Contents, read
 COMPILED, PARALLEL = "_orig_mod", "module"
 CONTAINERS = ("state_dict", "model_state_dict", "params")
 AVERAGES = ("state_dict_ema", "ema_state_dict", "model_ema_state_dict", "params_ema", "model_ema", "ema_model", "ema")
-# What a training program saves beside its network: `model` or `net` is a container where all else is one of these.
+# What a training program saves beside its network: `model` or `net` is a container where all else, if there is
+# more, is one of these.
 NO_WEIGHTS = {"optimizer", "optimizers", "optimizer_states", "opt", "scheduler", "lr_scheduler", "lr_schedulers", "scaler", "epoch", "step"}
 NO_WEIGHTS |= {"iter", "iteration", "global_step", "loss", "best", "rng_state", "args", "config"}
 MAX_WRAPPERS = 8
@@ -113,8 +114,6 @@ def _without_container(names: dict[str, str]) -> dict[str, str]:
         if container in tops:
             return tops[container]
     for container in ("model", "net"):
-        if container in tops and len(tops) + len([name for name in names if "." not in name]) > 1:
-            others = {name.partition(".")[0] for name in names} - {container}
-            if others and others <= NO_WEIGHTS:
-                return tops[container]
+        if container in tops and {name.partition(".")[0] for name in names} - {container} <= NO_WEIGHTS:
+            return tops[container]
     return names

@@ -91,6 +91,11 @@ def wrong_prompts(manifest: Manifest) -> dict[Path, Missing]:
     return wrong
 
 
+def needed_by_manifest(manifest: Manifest) -> list[str]:
+    """The checkpoints that the manifest's steps name, and those of the face networks that its swaps need, each once."""
+    return list(dict.fromkeys(name for _, _, part in manifest.walk() for step in part.chain for name in _own_checkpoints(step, manifest)))
+
+
 def needed_checkpoints(step: ChainStep, manifest: Manifest, catalogue: Catalogue) -> set[str]:
     """The checkpoints of a step, with their components and those of the face networks."""
     names = set(_own_checkpoints(step, manifest))

@@ -32,6 +32,7 @@ PARSED = {
     "make": "makes an environment, or takes minutes: .ci/run makes these targets",
     "ntf serve": "runs until it is stopped and needs a server: tests/flows/test_server.py starts both",
     "prefect": "needs a server: tests/flows/test_server.py and tests/flows/test_refresh.py run these flows with one",
+    "ntf fetch": "needs the network: tests/flows/commands/test_fetch.py runs it with a server on this machine",
     "ntf compare": "trains seven detectors: tests/ntf_model/comparing/test_compare.py runs it on small ones",
     "ntf evaluate demo --detectors ntf,sbi --runs runs/compare": "reads what `ntf compare` leaves: tests/flows/commands/test_detect.py",
     "ntf evaluate demo --run runs/wang2020-released": "needs the authors' file: tests/ntf_model/baselines/test_detectors.py",

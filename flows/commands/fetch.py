@@ -1,0 +1,141 @@
+"""Getting what `ntf plan` misses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows import console
+from flows.commands.options import JsonOption
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipelines.catalogue.catalogue import Catalogue
+    from pipelines.catalogue.fetching import FetchReport
+    from pipelines.catalogue.transfer import Watch
+
+WhatArgument = Annotated[
+    list[str], typer.Argument(help="Manifests (YAML files, `demo` or `paper`) and names of checkpoints. `ntf checkpoint list` shows those.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(epilog="Examples: `ntf fetch paper --accept Apache-2.0` · `ntf fetch paper --from ~/Downloads`")(fetch)
+
+
+def fetch(
+    what: WhatArgument,
+    accept: Annotated[
+        list[str] | None, typer.Option("--accept", help="A licence that you have read and agree to. May be given several times.")
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Take files that you fetched by hand out of this folder, and fetch nothing.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, max=16, help="How many files to fetch at once.")] = 4,
+    as_json: JsonOption = False,
+) -> None:
+    """Gets the checkpoints that a manifest needs and this machine does not have. A fetch that was stopped goes on where it was.
+
+    Licences are listed first and must be accepted. What only a person can get is listed with the steps. The sha256 of everything that
+    comes is noted in `checkpoints/lock.yaml`; from then on other bytes under the same name are an error.
+    """
+    from pipelines.catalogue import fetching
+    from pipelines.errors import CheckFailed
+
+    catalogue, names, roots = _wanted(what)
+    missing = fetching.absent(names, catalogue)
+    fetching.require_inside(missing, catalogue, roots)
+    report, doubts = fetching.FetchReport(), list[str]()
+    if source is not None:
+        report, doubts = fetching.take_from(source.expanduser(), missing, catalogue)
+    else:
+        ready = [name for name in missing if catalogue.entries[name].is_fetchable]
+        fetching.require_consent(ready, catalogue, accept or [])
+        if ready:
+            with _bars() as (watch_of, total):
+                report = fetching.fetch(ready, catalogue, jobs, watch_of, total)
+    still = fetching.absent(names, catalogue)
+    if as_json:
+        console.out.print_json(json.dumps(_as_data(report, doubts, still, catalogue)))
+    else:
+        _show(report, doubts, still, catalogue)
+    if still:
+        raise CheckFailed(f"{console.counted(len(still), 'checkpoint')} of {', '.join(what)} are not here yet: {', '.join(still)}")
+
+
+def _wanted(what: list[str]) -> tuple[Catalogue, list[str], list[Path]]:
+    """The catalogue with what the manifests describe, the checkpoints that are asked for, and the folders of the manifests."""
+    from flows.data import find_manifest
+    from pipelines.catalogue.catalogue import Catalogue
+    from pipelines.manifest.load import load_manifest
+    from pipelines.plan.missing import needed_by_manifest
+
+    catalogue = Catalogue.shipped()
+    names: dict[str, None] = {}
+    roots = []
+    for word in what:
+        if word in catalogue.entries:
+            names[word] = None
+            continue
+        path = find_manifest(word)
+        manifest = load_manifest(path)
+        catalogue = catalogue.joined(manifest.checkpoints)
+        names |= dict.fromkeys(needed_by_manifest(manifest))
+        roots.append(path.parent)
+    return catalogue, list(names), roots
+
+
+def _show(report: FetchReport, doubts: list[str], still: list[str], catalogue: Catalogue) -> None:
+    for done in report.fetched:
+        console.out.print(f"{done.name}: {done.path}, sha256 {done.sha256[:16]}, from {done.source}", soft_wrap=True, markup=False)
+    for name, reason in report.failed.items():
+        console.out.print(f"[red]failed:[/red] {name}", soft_wrap=True)
+        console.out.print(f"         {reason}", soft_wrap=True, markup=False)
+    for doubt in doubts:
+        console.out.print("[yellow]not taken:[/yellow] ", end="")
+        console.out.print(doubt, soft_wrap=True, markup=False)
+    for name in (name for name in still if name not in report.failed):
+        entry = catalogue.entries[name]
+        console.out.print(f"[yellow]by hand:[/yellow] {name}  ({entry.licence})" if not entry.is_fetchable else f"missing: {name}")
+        console.out.print(f"         get {entry.origin}", soft_wrap=True, markup=False)
+        console.out.print(f"         put it at {catalogue.path(name)}, or use `ntf fetch --from FOLDER`", soft_wrap=True, markup=False)
+    if not still:
+        console.out.print("All checkpoints are here.")
+
+
+def _as_data(report: FetchReport, doubts: list[str], still: list[str], catalogue: Catalogue) -> dict[str, Any]:
+    return {
+        "fetched": [{**vars(done), "path": str(done.path)} for done in report.fetched],
+        "failed": report.failed,
+        "not_taken": doubts,
+        "missing": [{"name": name, "path": str(catalogue.path(name)), "origin": catalogue.entries[name].origin} for name in still],
+    }
+
+
+@contextmanager
+def _bars() -> Iterator[tuple[Callable[[str], Watch], Callable[[int], None]]]:
+    """A bar for each transfer and one for all: bytes, bytes a second, time left. None where standard error is no terminal."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from pipelines.catalogue.transfer import Watch
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(True), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console.err, disable=not console.err.is_terminal) as bars:
+        overall = bars.add_task("in all", total=None)
+
+        def watch_of(title: str) -> Watch:
+            bar = bars.add_task(title, total=None, start=True)
+
+            def advance(count: int) -> None:
+                bars.advance(bar, count)
+                bars.advance(overall, count)
+
+            return Watch(advance, lambda count: bars.update(bar, total=count or None))
+
+        yield watch_of, lambda count: bars.update(overall, total=count or None)

@@ -1,0 +1,275 @@
+"""One file over https: resumed by Range, tried again after passing faults, hashed while it streams, under its name only when it is whole.
+
+What has arrived lies in `NAME.partial`, and `NAME.partial.json` says of which version of the file it is a part. A killed run goes on there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+
+from generators.checkpoints.files import describe_other
+from generators.errors import InputError
+from generators.files import write_json
+
+BLOCK = 2**20  # bytes that are read, hashed and written together
+RETRIES = 5  # tries in a row that bring no byte
+REDIRECTS = 10
+WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each new try
+LONGEST_WAIT = 60.0  # seconds that a server may ask for; more ends the fetch with one line
+TIMEOUT = httpx.Timeout(30.0)
+PASSING = {408, 425, 429, 500, 502, 503, 504}
+RESERVE = 256 * 2**20  # bytes of the disk that stay free
+REASONS = {
+    401: "wants a login (401)",
+    403: "refuses access (403)",
+    404: "is not there any more (404)",
+    410: "is not there any more (410)",
+    429: "has had too many requests (429)",
+}
+
+
+class TransferError(InputError):
+    """A file that could not be fetched: one line that names the address, and what to do."""
+
+
+class _PassingError(Exception):
+    """A fault that may be gone at the next try. `wait` is what the server asks for, in seconds."""
+
+    def __init__(self, reason: str, wait: float = 0.0):
+        super().__init__(reason)
+        self.wait = wait
+
+
+@dataclass
+class Watch:
+    """What a transfer tells of itself: `advance` gets the bytes that have come (less than 0 where they begin again), `expect` the bytes of
+    a file once they are known. `stop` ends it between two blocks."""
+
+    advance: Callable[[int], None] = lambda _: None
+    expect: Callable[[int], None] = lambda _: None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+def download(url: str, target: Path, sha256: str | None = None, watch: Watch | None = None, waits: tuple[float, ...] = WAITS) -> str:
+    """Fetches `url` to `target` and returns its sha256, hex. The folder of `target` is made.
+
+    Raises TransferError, with nothing at `target`, if the server refuses, sends a web page in place of a file, goes silent RETRIES times in
+    a row, or sends other bytes than those of `sha256`. What has come by then stays for the next run, except bytes that are wrong.
+    """
+    watch = watch or Watch()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial, note = partial_of(target), target.with_name(f"{target.name}.partial.json")
+    failures = 0
+    while True:
+        before = partial.stat().st_size if partial.exists() else 0
+        try:
+            digest = _attempt(url, partial, note, watch)
+            break
+        except _PassingError as fault:
+            grown = partial.exists() and partial.stat().st_size > before
+            failures = 1 if grown else failures + 1
+            if failures > RETRIES or fault.wait > LONGEST_WAIT:
+                raise TransferError(f"{url}: {fault}", "Run the same command again later: it goes on where it was") from None
+            if watch.stop.wait(max(fault.wait, waits[min(failures, len(waits)) - 1])):
+                raise KeyboardInterrupt from None
+    if sha256 and digest != sha256:
+        _forget(partial, note)
+        raise TransferError(
+            f"{url} is another file than the one that is wanted: its sha256 begins {digest[:12]}, not {sha256[:12]}",
+            "Its owner may have replaced it: do not use it before you know why",
+        )
+    with partial.open("rb") as stream:
+        os.fsync(stream.fileno())
+    partial.replace(target)
+    note.unlink(missing_ok=True)
+    return digest
+
+
+def partial_of(target: Path) -> Path:
+    """Where the part of a file or folder lies that has come so far."""
+    return target.with_name(f"{target.name}.partial")
+
+
+def remote_size(url: str) -> int | None:
+    """The bytes of the file at `url`, or None if the server does not say. A server that refuses is met again when the file is fetched."""
+    try:
+        with _client() as client, _opened(client, "HEAD", url, {}) as response:
+            length = response.headers.get("Content-Length", "")
+            return int(length) if response.status_code == 200 and length.isdigit() else None
+    except (httpx.HTTPError, TransferError, _PassingError):
+        return None
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raises InputError if the disk of `folder` has less than `needed` bytes, and a reserve, free."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(existing).free
+    if needed + RESERVE > free:
+        raise InputError(
+            f"{folder} needs {needed / 2**30:.1f} GiB, and the disk has {free / 2**30:.1f} GiB free",
+            "Make room, or set NTF_CHECKPOINTS to a folder on a larger disk",
+        )
+
+
+def _attempt(url: str, partial: Path, note: Path, watch: Watch) -> str:
+    """One try: what is missing of `partial` is fetched. Returns the sha256 of the whole."""
+    have, headers = _resumable(url, partial, note)
+    try:
+        with _client() as client, _opened(client, "GET", url, headers) as response:
+            if response.status_code == 416:
+                _forget(partial, note)
+                raise _PassingError("the part that is here is of another version of the file")
+            start, total = _place(response, have)
+            if start == 0:
+                partial.unlink(missing_ok=True)
+                write_json(note, {"url": url, "validator": _validator(response), "total": total})
+            watch.expect(total or 0)
+            return _stream(url, response, partial, start, total, watch)
+    except httpx.HTTPError as error:
+        raise _PassingError(f"the connection failed ({str(error) or type(error).__name__})") from None
+
+
+def _resumable(url: str, partial: Path, note: Path) -> tuple[int, dict[str, str]]:
+    """How many bytes are here, and the headers that ask for the rest of that very version; none if it cannot be told."""
+    try:
+        known = json.loads(note.read_text())
+        have = partial.stat().st_size
+        if known["url"] != url or not known["validator"] or not 0 < have <= (known["total"] or have):
+            return 0, {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0, {}
+    return have, {"Range": f"bytes={have}-", "If-Range": str(known["validator"])}
+
+
+def _place(response: httpx.Response, have: int) -> tuple[int, int | None]:
+    """Where the body begins in the file, and the length of the file if it is known."""
+    length = response.headers.get("Content-Length", "")
+    if response.status_code == 206 and have:
+        unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
+        begin, _, total = rest.partition("/")
+        if unit == "bytes" and begin.partition("-")[0] == str(have):
+            return have, int(total) if total.isdigit() else None
+        raise _PassingError("the server sends another part than the one that was asked for")
+    return 0, int(length) if length.isdigit() else None
+
+
+def _stream(url: str, response: httpx.Response, partial: Path, start: int, total: int | None, watch: Watch) -> str:
+    digest, size = hashlib.sha256(), start
+    if start:
+        with partial.open("rb") as stream:
+            while block := stream.read(BLOCK):
+                digest.update(block)
+    watch.advance(start)
+    done = False
+    try:
+        with partial.open("ab") as out:
+            for block in response.iter_raw():  # as it comes, so that a cut loses nothing
+                if total is not None and size + len(block) > total:
+                    raise _PassingError("the server sends more than it said")
+                if total is None and shutil.disk_usage(partial.parent).free < RESERVE + len(block):
+                    raise TransferError(f"{url}: the disk of {partial.parent} is full", "Make room, and run the same command again")
+                out.write(block)
+                digest.update(block)
+                size += len(block)
+                watch.advance(len(block))
+                if watch.stop.is_set():
+                    raise KeyboardInterrupt
+        if total is not None and size != total:
+            raise _PassingError(f"the connection was cut after {size:,} of {total:,} bytes")
+        done = True
+    except OSError as error:
+        raise TransferError(f"cannot write {partial}: {error.strerror}", "Check the folder, its permissions and the disk") from None
+    finally:
+        if not done:
+            watch.advance(-size)
+    _require_weights(url, partial)
+    return digest.hexdigest()
+
+
+def _require_weights(url: str, partial: Path) -> None:
+    """Raises TransferError, and throws the bytes away, if a server sent nothing or something that stands in the place of a file."""
+    with partial.open("rb") as stream:
+        start = stream.read(512)
+    what = (describe_other(start) or ("", ""))[0]
+    if start and "web page" not in what and "Git LFS" not in what:
+        return
+    partial.unlink()
+    if not start:
+        raise TransferError(f"{url} is empty", "Open its page in a browser")
+    if "Git LFS" in what:
+        raise TransferError(f"{url} sends a note of Git LFS in place of the file", "Take the address that the page's download button has")
+    raise TransferError(f"{url} sends a web page in place of the file", "Open it in a browser, save the file, and use `ntf fetch --from`")
+
+
+@contextmanager
+def _opened(client: httpx.Client, method: str, url: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
+    """The response after redirects, each of them to https (or to this machine), with a status that means success or 416."""
+    address = url
+    for _ in range(REDIRECTS):
+        require_safe(address)
+        with client.stream(method, address, headers=headers) as response:
+            if response.is_redirect:
+                address = urljoin(address, response.headers.get("Location", ""))
+                continue
+            status = response.status_code
+            if status in PASSING:
+                raise _PassingError(f"the server {REASONS.get(status, f'answers {status}')}", _retry_after(response))
+            if status >= 400 and status != 416:
+                raise TransferError(f"{url} {REASONS.get(status, f'cannot be had ({status})')}", _advice(status))
+            yield response
+            return
+    raise TransferError(f"{url} leads from one address to the next, more than {REDIRECTS} times", "Open it in a browser")
+
+
+def require_safe(url: str) -> None:
+    """Raises TransferError for an address that is neither https nor on this machine."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or "")):
+        return
+    raise TransferError(f"{url} is no https address", "What others can change on the way is not fetched: use https")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _client() -> httpx.Client:
+    return httpx.Client(timeout=TIMEOUT, headers={"Accept-Encoding": "identity", "User-Agent": "natural-trace-foundry"})
+
+
+def _validator(response: httpx.Response) -> str | None:
+    """What tells this version of the file from the next: a strong ETag, or the time of its last change."""
+    tag: Any = response.headers.get("ETag")
+    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
+
+
+def _retry_after(response: httpx.Response) -> float:
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isdigit() else 0.0
+
+
+def _advice(status: int) -> str:
+    if status in (401, 403):
+        return "Open it in a browser: it may want a login or a form. Then use `ntf fetch --from`"
+    return "Look on the page of its authors where it is now. `ntf fetch --from` takes a file that you have"
+
+
+def _forget(partial: Path, note: Path) -> None:
+    partial.unlink(missing_ok=True)
+    note.unlink(missing_ok=True)
