@@ -4,19 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.errors import MarkupError
+from rich.markup import escape
+
+from foreign.text import escape_controls
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+    from rich.text import Text
 
     from pipelines.build.shares import OnShard
     from pipelines.plan.shards import Shard
     from pipelines.store.pending import Note
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class SafeConsole(Console):
+    """rich's console for text in which names, keys and prompts of strangers may stand.
+
+    What could move the cursor, colour the screen or turn the direction of writing is shown as `\\x1b`. Brackets that are no markup, as the
+    name of a tensor may have them, are shown as they are.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        shown = escape_controls(text)
+        try:
+            return super().render_str(shown, **options)
+        except MarkupError:
+            return super().render_str(shown, **{**options, "markup": False})
+
+
+def cell(text: object) -> str:
+    """A name of a stranger as a cell of a table: its brackets are no markup."""
+    return escape(str(text))
+
+
+out = SafeConsole(highlight=False)
+err = SafeConsole(stderr=True, highlight=False)
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
@@ -26,8 +52,6 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 
 def complain(message: str, fix: str = "") -> None:
     """An error that a person can fix, in one line on standard error."""
-    from rich.markup import escape
-
     text = f"{message}. Fix: {fix}" if fix else message
     err.print(f"[bold red]error:[/bold red] {escape(' '.join(text.split()))}", soft_wrap=True)
 
@@ -49,9 +73,9 @@ def shard_progress(lines: bool = True) -> Iterator[OnShard]:
         bar = bars.add_task("shards", total=None)
 
         def show(shard: Shard, note: Note | None, done: int, total: int) -> None:
-            bars.update(bar, completed=done, total=total, description=f"shards: {shard.title}")
+            bars.update(bar, completed=done, total=total, description=cell(escape_controls(f"shards: {shard.title}")))
             if lines:
-                bars.console.print(f"[dim]{describe(shard, note)}[/dim]")
+                bars.console.print(f"[dim]{cell(describe(shard, note))}[/dim]")
 
         yield show
 
@@ -63,7 +87,7 @@ def step_progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
         bar = bars.add_task(title, total=None)
 
         def show(done: int, total: int, message: str) -> None:
-            bars.update(bar, completed=done, total=total, description=f"{title}: {message}")
+            bars.update(bar, completed=done, total=total, description=cell(escape_controls(f"{title}: {message}")))
 
         yield show
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from foreign.text import visible
 from generators.errors import InputError
 from ntf_model.data.data import DetectionData, DetectionSplits
 from ntf_model.data.reading.labels import LabelRule
@@ -21,9 +24,13 @@ from pipelines.plan.plan import Plan, make_plan
 from pipelines.reading import SplitTable, StoreDataset, VersionTable, read_table
 from pipelines.store import Store
 
+MANIFESTS = "NTF_MANIFESTS"  # the folder that deployments take manifests from
+
 
 def find_manifest(name: str | Path) -> Path:
     """A manifest's path: a file, or the name of one that ships with the project ("demo", "paper"). InputError if there is none."""
+    if _is_deployed():
+        return _offered_manifest(str(name))
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         return path
@@ -31,6 +38,27 @@ def find_manifest(name: str | Path) -> Path:
     if shipped.is_file() and str(name) != "checkpoints":
         return shipped
     raise InputError(f"there is no manifest {name}", "Give a YAML file, or `demo` or `paper`")
+
+
+def _is_deployed() -> bool:
+    """Whether this is a run of a deployment, whose parameters anyone can set who reaches the server."""
+    if "prefect" not in sys.modules:
+        return False
+    from prefect.runtime import deployment
+
+    return deployment.id is not None
+
+
+def _offered_manifest(name: str) -> Path:
+    """A manifest in the one folder that deployments take them from, by name or path, or one that ships. InputError for any other."""
+    shipped = Path(str(resources.files("manifests"))).resolve()
+    folder = Path(os.environ.get(MANIFESTS, shipped)).resolve()
+    for place in (folder, shipped):
+        for ending in ("", ".yaml"):
+            path = (place / (name.replace("\0", "") + ending)).resolve()
+            if path.is_relative_to(place) and path.is_file() and path.name != "checkpoints.yaml":
+                return path
+    raise InputError(f"there is no manifest {visible(name)} in {folder}", f"Put it there, or set {MANIFESTS} to its folder on the worker")
 
 
 def checked_manifest(name: str | Path) -> tuple[Manifest | None, list[Misread]]:

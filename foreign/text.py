@@ -7,6 +7,7 @@ import unicodedata
 # Cc: control characters (escape sequences begin with one). Cf: invisible marks, such as those that turn the direction of writing.
 # Cs, Co, Cn: halves of characters, private and unassigned ones. Zl, Zp: line and paragraph separators.
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+FORMULA = frozenset("=+-@\t\r")  # how a cell begins that a spreadsheet runs
 LONGEST = 300
 
 
@@ -23,6 +24,32 @@ def visible(text: object, longest: int = LONGEST) -> str:
     if line.isascii() and line.isprintable():
         return line
     return "".join(letter if unicodedata.category(letter) not in HIDDEN else _escaped(letter) for letter in line)
+
+
+def escape_controls(text: str) -> str:
+    r"""`text` of any length with what does not show as a letter written as `\x1b`; line ends and tabs stay.
+
+    >>> escape_controls("a\x1b[2J\n")
+    'a\\x1b[2J\n'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(letter if letter in "\n\t" or unicodedata.category(letter) not in HIDDEN else _escaped(letter) for letter in text)
+
+
+def as_csv_cell(value: object) -> object:
+    """A cell of a CSV file: text that a spreadsheet would run as a formula gets an apostrophe before it. Numbers stay numbers.
+
+    >>> as_csv_cell("=1+1"), as_csv_cell("-0.5"), as_csv_cell("-a")
+    ("'=1+1", '-0.5', "'-a")
+    """
+    if not isinstance(value, str) or not value or value[0] not in FORMULA:
+        return value
+    try:
+        float(value)
+        return value
+    except ValueError:
+        return f"'{value}"
 
 
 def reason(error: BaseException) -> str:

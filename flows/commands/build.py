@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows import console
-from flows.commands.options import DevicesOption, JsonOption, LimitOption, StoreOption
+from flows.commands.options import AllowOutsideOption, DevicesOption, JsonOption, LimitOption, StoreOption
 
 if TYPE_CHECKING:
     from pipelines.build.build import BuildReport, Status
@@ -26,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Examples: `ntf build demo` · `ntf build mine.yaml --store /data/store --devices 0,1,2,3`")(build)
 
 
-def validate(manifest: ManifestArgument) -> None:
+def validate(manifest: ManifestArgument, allow_outside: AllowOutsideOption = False) -> None:
     """Checks a manifest: its keys, types and names, its folders and lists, and whether its chains can be run. Makes nothing.
 
     Everything that is wrong is listed, one line each, and the exit code is then 2.
@@ -44,7 +44,13 @@ def validate(manifest: ManifestArgument) -> None:
     console.out.print(f"{checked.dataset}: {subsets}, {fakes} at {checked.size} px. The manifest is right.")
 
 
-def plan(manifest: ManifestArgument, store: StoreOption = Path("store"), limit: LimitOption = None, as_json: JsonOption = False) -> None:
+def plan(
+    manifest: ManifestArgument,
+    store: StoreOption = Path("store"),
+    limit: LimitOption = None,
+    as_json: JsonOption = False,
+    allow_outside: AllowOutsideOption = False,
+) -> None:
     """Shows what a build would do: the shards that are present, missing and stale, and how long the missing ones take.
 
     It names everything that is needed and not there, or there and no use, and where to get it. The exit code is then 1.
@@ -82,7 +88,11 @@ def plan(manifest: ManifestArgument, store: StoreOption = Path("store"), limit: 
 
 
 def build(
-    manifest: ManifestArgument, store: StoreOption = Path("store"), device: DevicesOption = "auto", limit: LimitOption = None
+    manifest: ManifestArgument,
+    store: StoreOption = Path("store"),
+    device: DevicesOption = "auto",
+    limit: LimitOption = None,
+    allow_outside: AllowOutsideOption = False,
 ) -> None:
     """Makes the shards that are missing, commits them as one version, and audits it.
 

@@ -65,7 +65,7 @@ def inspect(file: FileArgument, as_json: JsonOption = False) -> None:
         console.out.print(json.dumps(contents["config"], indent=1, default=str), markup=False)
     table = Table("tensor", "shape", "dtype")
     for tensor in contents["tensors"]:
-        table.add_row(tensor["name"], " x ".join(str(side) for side in tensor["shape"]) or "scalar", tensor["dtype"])
+        table.add_row(console.cell(tensor["name"]), " x ".join(str(side) for side in tensor["shape"]) or "scalar", tensor["dtype"])
     console.out.print(table)
 
 

@@ -290,7 +290,7 @@ def detect(
     table = Table("image", "P(fake)", "distance to trace", "verdict")
     for row in result.rows:
         distance = "" if row.distance is None else f"{row.distance:.3f}"
-        table.add_row(str(row.file), f"{row.probability:.3f}", distance, "fake" if row.is_fake else "real")
+        table.add_row(console.cell(row.file), f"{row.probability:.3f}", distance, "fake" if row.is_fake else "real")
     console.out.print(table)
     for file, reason in result.unreadable:
         console.err.print(f"[yellow]not read:[/yellow] {file}: {reason}", soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from flows import console
-from flows.commands.options import DevicesOption, OutputOption, StoreOption
+from flows.commands.options import AllowOutsideOption, DevicesOption, OutputOption, StoreOption
 from generators.errors import InputError
 
 
@@ -22,11 +22,13 @@ def serve(
     store: StoreOption = Path("store"),
     output: OutputOption = Path("runs"),
     device: DevicesOption = "auto",
+    allow_outside: AllowOutsideOption = False,
     cron: Annotated[str | None, typer.Option("--cron", help="When to start `refresh`, as a cron expression.")] = "0 * * * *",
 ) -> None:
     """Offers the flows (build-multistep, build-dataset, train-ntf, evaluate-ntf, refresh) to a Prefect server, and runs them here.
 
-    The environment variable PREFECT_API_URL names the server. Ctrl-C ends the command.
+    The environment variable PREFECT_API_URL names the server. A run takes manifests from one folder only: NTF_MANIFESTS, or that of
+    --manifest. Ctrl-C ends the command.
     """
     if not os.environ.get("PREFECT_API_URL"):
         raise InputError(
@@ -35,8 +37,12 @@ def serve(
         )
     import prefect
 
+    from flows.data import MANIFESTS
     from flows.deployments import deployments
 
+    if Path(manifest).suffix in (".yaml", ".yml"):
+        os.environ.setdefault(MANIFESTS, str(Path(manifest).resolve().parent))
+        manifest = str(Path(manifest).resolve())
     offered = deployments(manifest, str(store.resolve()), str(output.resolve()), device, cron)
     console.err.print(f"offering {', '.join(deployment.name for deployment in offered)}; Ctrl-C ends it")
     prefect.serve(*offered, pause_on_shutdown=False, print_starting_message=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pkgutil
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,6 +30,21 @@ def generator_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(methods.__path__))
 
 
+def _allow_outside(is_allowed: bool) -> bool:
+    """Lets manifests name files outside their folder, in this process and in those that it starts."""
+    if is_allowed:
+        os.environ["NTF_ALLOW_OUTSIDE"] = "1"
+    return is_allowed
+
+
+AllowOutsideOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-outside",
+        callback=_allow_outside,
+        help="Let the manifest name files outside its own folder. NTF_ALLOW_OUTSIDE=FOLDER:FOLDER allows single folders.",
+    ),
+]
 StoreOption = Annotated[Path, typer.Option("--store", help="The folder that holds the datasets.", envvar="NTF_STORE")]
 OutputOption = Annotated[Path, typer.Option("--output", help="The folder for trained detectors, results and the report.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="The device to run on: auto, cpu, cuda:0, ...")]

@@ -50,7 +50,7 @@ def log(dataset: DatasetArgument, store: StoreOption = Path("store"), as_json: J
     table = Table("version", "created", "rows", "tags", "digest")
     for version in versions:
         created = version.created.strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(str(version.number), created, str(version.rows), ", ".join(version.tags), version.digest[:16])
+        table.add_row(str(version.number), created, str(version.rows), console.cell(", ".join(version.tags)), version.digest[:16])
     console.out.print(table)
 
 
@@ -72,7 +72,7 @@ def show(
         table = Table("subset", "role", "split", "images")
         counts = Counter((row.subset, row.role, row.split) for row in stored.rows(version=version))
         for (subset, role, split), count in sorted(counts.items()):
-            table.add_row(subset, role, split, str(count))
+            table.add_row(console.cell(subset), role, split, str(count))
         console.out.print(table)
         return
     rows = stored.named([image], version)
@@ -135,7 +135,7 @@ def ledger(
         return
     table = Table("subset", "outcome", "images")
     for (subset, outcome), count in sorted(counts.items()):
-        table.add_row(subset, outcome, str(count))
+        table.add_row(console.cell(subset), outcome, str(count))
     console.out.print(table)
 
 
@@ -191,7 +191,7 @@ def diff(
     table = Table("subset", "role", "added", "removed", "replaced", "because of")
     for subset in subsets:
         causes = "\n".join(f"{cause} ({count})" for cause, count in subset.causes.most_common(6))
-        table.add_row(subset.subset, subset.role, str(subset.added), str(subset.removed), str(subset.replaced), causes)
+        table.add_row(console.cell(subset.subset), subset.role, str(subset.added), str(subset.removed), str(subset.replaced), causes)
     console.out.print(table)
 
 

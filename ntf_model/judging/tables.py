@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from foreign.text import as_csv_cell
 from ntf_model.files import write_text
 from ntf_model.judging.bootstrap import Measure
 from ntf_model.judging.evaluate import Evaluation, Row
@@ -182,7 +183,7 @@ def _csv(table: Table) -> str:
     if table.rehearsal:
         columns.append(["rehearsal", *(table.rehearsal for _ in table.rows)])
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(zip(*columns, strict=True))
+    csv.writer(stream, lineterminator="\n").writerows([as_csv_cell(value) for value in row] for row in zip(*columns, strict=True))
     return stream.getvalue()
 
 

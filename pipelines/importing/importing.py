@@ -17,7 +17,7 @@ from foreign.errors import InputError
 from foreign.folders import said
 from foreign.lists import plain, read_pairs
 from foreign.pictures import opened, room_for
-from foreign.text import visible
+from foreign.text import as_csv_cell, visible
 from generators.files import whole_folder, write_json, write_text
 from pipelines.images import decode, encode
 from pipelines.importing.packages import Packed, open_package
@@ -181,7 +181,7 @@ def _write_records(output: Path, label: Label, source: Path, identities: Path | 
 
 def _as_csv(rows: Iterable[Sequence[str]]) -> str:
     text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
+    csv.writer(text).writerows([as_csv_cell(cell) for cell in row] for row in rows)
     return text.getvalue()
 
 

@@ -17,6 +17,7 @@ from generators.errors import InputError
 from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry
 from pipelines.manifest import origins
 from pipelines.manifest.chains import ON_IMAGES, ChainStep, Part
+from pipelines.manifest.outside import outside_paths
 from pipelines.manifest.schema import CASCADE, AuditPolicy, Codec, DetectorPolicy, Faces, Manifest, Parity, RealSource, Splits
 from pipelines.manifest.yaml_lines import KeyPath, Misread, line_of, read
 
@@ -65,7 +66,7 @@ class Checked:
 def load_manifest(path: Path, catalogue: Catalogue | None = None) -> Manifest:
     """Reads and checks a manifest. Raises InputError with the first thing that is wrong: file, line, key, fix.
 
-    Paths in the manifest are relative to its folder, or to the current one (`_place`).
+    Paths in the manifest are relative to its folder, or to the current one (`_place`), and do not leave them (`outside`).
 
     `catalogue` is where checkpoints that the manifest does not describe itself are looked
     up; by default the one that ships with the project.
@@ -93,6 +94,10 @@ def check_manifest(path: Path, catalogue: Catalogue | None = None) -> Checked:
             problems += _explained(entries, path, lines, {problem.at for problem in problems})
             rest = _without(rest, [entry["loc"] for entry in entries])
     checked = Checked(path, manifest, tuple(problems), lines)
+    for at, file in outside_paths(data, path.parent):
+        message = f"{'.'.join(map(str, _as_written(at, lines)))} leads out of the manifest's folder, to {file}"
+        leads_out = checked.problem(message, "Move it there, or allow it with `--allow-outside`, if you trust the manifest", at)
+        checked = replace(checked, problems=(*checked.problems, leads_out))
     if manifest is not None:
         catalogue = (catalogue or Catalogue.shipped()).joined(manifest.checkpoints)
         known = Known({**_section(data, "reals")}.keys(), catalogue.entries.keys() | _section(data, "checkpoints").keys())
@@ -152,10 +157,13 @@ def _place(written: str, folder: Path) -> Path:
 
     What is in neither is looked for beside the manifest; if that one ships with the project, in the current folder.
     """
-    beside, current = (folder / written).resolve(), Path(written).resolve()
-    if beside.exists():
-        return beside
-    return current if current.exists() or folder.resolve() == SHIPPED else beside
+    try:
+        beside, current = (folder / written).resolve(), Path(written).resolve()
+        if beside.exists():
+            return beside
+        return current if current.exists() or folder.resolve() == SHIPPED else beside
+    except (OSError, ValueError, RuntimeError):  # a NUL, a name that is too long, links in a circle: whoever opens it says so
+        return folder / written
 
 
 def _resolve_prompts(subset: Any, folder: Path) -> Any:
