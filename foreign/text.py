@@ -7,7 +7,7 @@ import unicodedata
 # Cc: control characters (escape sequences begin with one). Cf: invisible marks, such as those that turn the direction of writing.
 # Cs, Co, Cn: halves of characters, private and unassigned ones. Zl, Zp: line and paragraph separators.
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-FORMULA = frozenset("=+-@\t\r")  # how a cell begins that a spreadsheet runs
+FORMULA = frozenset("=+-@\t")  # how a cell begins that a spreadsheet runs
 LONGEST = 300
 
 
@@ -43,7 +43,10 @@ def as_csv_cell(value: object) -> object:
     >>> as_csv_cell("=1+1"), as_csv_cell("-0.5"), as_csv_cell("-a")
     ("'=1+1", '-0.5', "'-a")
     """
-    if not isinstance(value, str) or not value or value[0] not in FORMULA:
+    if not isinstance(value, str):
+        return value
+    value = value.replace("\r", "\\r")  # half a line end, which readers of CSV refuse
+    if value[:1] not in FORMULA or not value:
         return value
     try:
         float(value)
