@@ -1,4 +1,4 @@
-"""Plan and build."""
+"""Validate, plan, check and build."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows import console
-from flows.commands.options import AllowOutsideOption, DevicesOption, JsonOption, LimitOption, StoreOption
+from flows.commands.options import AllowOutsideOption, DeviceOption, DevicesOption, JsonOption, LimitOption, StoreOption
 
 if TYPE_CHECKING:
     from pipelines.build.build import BuildReport, Status
+    from pipelines.build.check import Finding
     from pipelines.examine.lineage import StaleShards
     from pipelines.plan.plan import Plan
 
@@ -23,6 +24,7 @@ ManifestArgument = Annotated[str, typer.Argument(help="A YAML file, or `demo` or
 def add_to(app: typer.Typer) -> None:
     app.command(epilog="Examples: `ntf validate demo` · `ntf validate mine.yaml`")(validate)
     app.command(epilog="Examples: `ntf plan paper` · `ntf plan mine.yaml --json`")(plan)
+    app.command(epilog="Examples: `ntf check paper` · `ntf check mine.yaml --json`")(check)
     app.command(epilog="Examples: `ntf build demo` · `ntf build mine.yaml --store /data/store --devices 0,1,2,3`")(build)
 
 
@@ -85,6 +87,42 @@ def plan(
         console.out.print(f"         get it from {missing.origin}  ({missing.licence})", soft_wrap=True, markup=False)
     if planned.missing:
         raise typer.Exit(1)
+
+
+def check(
+    manifest: ManifestArgument, device: DeviceOption = "auto", as_json: JsonOption = False, allow_outside: AllowOutsideOption = False
+) -> None:
+    """Tries a manifest before hours of work: loads every checkpoint once and makes one image of every step, in two steps of diffusion.
+
+    It stores nothing and goes on after a fault, so that all are shown. The exit code is 1 if there is one.
+    """
+    from dataclasses import asdict
+
+    from flows.data import plan_of
+    from pipelines.build.check import check as findings_of
+    from pipelines.make.models import pick_device
+
+    findings = []
+    for finding in findings_of(plan_of(manifest, None), pick_device(device)):
+        findings.append(finding)
+        if not as_json:
+            console.out.print(_finding_line(finding), soft_wrap=True, markup=False)
+    wrong = sum(bool(finding.problem) for finding in findings)
+    if as_json:
+        console.out.print_json(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        console.out.print(f"{console.counted(len(findings), 'thing')} checked, {console.counted(wrong, 'fault')}")
+    raise typer.Exit(1 if wrong else 0)
+
+
+def _finding_line(finding: Finding) -> str:
+    title = f"{finding.what} ({finding.subset})"
+    if finding.problem:
+        return f"WRONG {title}: {finding.problem}. Fix: {finding.fix}"
+    return (
+        f"ok    {title}: {finding.size}, loaded in {finding.load_seconds:.1f} s, one image in {finding.image_seconds:.1f} s, "
+        f"{_bytes(finding.peak_bytes)} at most"
+    )
 
 
 def build(
