@@ -23,7 +23,7 @@ from pipelines.make.models import Models
 from pipelines.make.output import Output
 from pipelines.make.rejections import NOT_MOVED
 from pipelines.make.swaps import FaceSwaps, Pair
-from pipelines.manifest.schema import ChainStep
+from pipelines.manifest.chains import ChainStep
 from pipelines.plan.keys import prompts_of
 from pipelines.plan.plan import Plan
 

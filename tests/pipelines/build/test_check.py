@@ -9,8 +9,8 @@ import pytest
 
 from generators import registry
 from pipelines.build.check import Finding, cheapest, check
+from pipelines.manifest.chains import ChainStep
 from pipelines.manifest.load import load_manifest
-from pipelines.manifest.schema import ChainStep
 from pipelines.plan.plan import make_plan
 from tests.support import write_manifest
 

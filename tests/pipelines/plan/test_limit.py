@@ -10,8 +10,8 @@ from PIL import Image
 
 from generators.errors import InputError
 from pipelines.build.build import run_build
+from pipelines.manifest.chains import ChainStep
 from pipelines.manifest.load import load_manifest
-from pipelines.manifest.schema import ChainStep
 from pipelines.plan.pairs import NobodyLeft, Pairing, person
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.reals import RealPool
