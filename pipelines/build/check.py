@@ -75,7 +75,7 @@ def check(plan: Plan, device: str = "cpu") -> Iterator[Finding]:
 
 def _lacks(step: ChainStep, plan: Plan, lacking: set[str]) -> bool:
     """Whether something that the step needs is missing, which has been said."""
-    networks = [network for _, network in plan.manifest.faces.networks] if step.kind == "swap" else []
+    networks = [network for _, network in plan.manifest.faces.networks] if step.uses_faces else []
     names = [step.checkpoint, *networks]
     parts = {part for name in names for part in (name, *plan.catalogue.entries[name].components.values())}
     reals = {real for real in (step.source, step.target) if real}

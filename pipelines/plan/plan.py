@@ -59,7 +59,7 @@ class Plan:
         Raises NobodyLeft if its split has nobody left.
         """
         avoid = {self._people[link[role]] for link in chain for role in ("source", "target") if link.get(role) in self._people}
-        since = chain[-1]["attempt"] if chain else 0
+        since = chain[-1]["attempt"] if chain and shard.step else 0  # a first step works on what no attempt makes again
         return self.pairings[shard.subset, shard.real, shard.part, shard.step].draw(index, attempt, avoid, since)
 
     def donor(self, shard: Shard, index: int, chain: Sequence[dict[str, Any]]) -> RealImage | None:
