@@ -28,7 +28,7 @@ MANIFESTS = "NTF_MANIFESTS"  # the folder that deployments take manifests from
 
 
 def find_manifest(name: str | Path) -> Path:
-    """A manifest's path: a file, or the name of one that ships with the project ("demo", "paper"). InputError if there is none."""
+    """A manifest's path: a file, or the name of one that ships with the project ("demo", "paper", "today"). InputError if there is none."""
     if _is_deployed():
         return _offered_manifest(str(name))
     path = Path(name)
@@ -37,7 +37,7 @@ def find_manifest(name: str | Path) -> Path:
     shipped = Path(str(resources.files("manifests"))) / f"{name}.yaml"
     if shipped.is_file() and str(name) != "checkpoints":
         return shipped
-    raise InputError(f"there is no manifest {name}", "Give a YAML file, or `demo` or `paper`")
+    raise InputError(f"there is no manifest {name}", "Give a YAML file, or `demo`, `paper` or `today`")
 
 
 def _is_deployed() -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipelines.examine.lineage import StaleShards
     from pipelines.plan.plan import Plan
 
-ManifestArgument = Annotated[str, typer.Argument(help="A YAML file, or `demo` or `paper`, which ship with the project.")]
+ManifestArgument = Annotated[str, typer.Argument(help="A YAML file, or `demo`, `paper` or `today`, which ship with the project.")]
 
 
 def add_to(app: typer.Typer) -> None:

@@ -30,7 +30,8 @@ def add_to(parent: typer.Typer) -> None:
 
 @app.command("list", epilog="Examples: `ntf checkpoint list` · `ntf checkpoint list --json`")
 def list_known(as_json: JsonOption = False) -> None:
-    """Lists the known checkpoints: of which generators, trained on what, under which licence, and whether they are on this machine."""
+    """Lists the known checkpoints: of which generators, the memory of their weights, trained on what, under which licence, and whether they
+    are on this machine."""
     from rich.table import Table
 
     from pipelines.catalogue.catalogue import Catalogue
@@ -39,10 +40,11 @@ def list_known(as_json: JsonOption = False) -> None:
     if as_json:
         console.out.print_json(json.dumps({name: entry.model_dump(mode="json") for name, entry in catalogue.entries.items()}))
         return
-    table = Table("checkpoint", "generators", "px", "trained on", "licence", "here")
+    table = Table("checkpoint", "generators", "px", "GiB", "trained on", "licence", "here")
     for name, entry in catalogue.entries.items():
         here = "yes" if not catalogue.missing(name) else "no"
-        table.add_row(name, ", ".join(entry.generators), str(entry.resolution or ""), entry.trained_on or "", entry.licence, here)
+        memory = "" if entry.memory is None else f"{entry.memory:.1f}"
+        table.add_row(name, ", ".join(entry.generators), str(entry.resolution or ""), memory, entry.trained_on or "", entry.licence, here)
     console.out.print(table)
 
 

@@ -48,6 +48,7 @@ class CheckpointEntry(StrictNumbers):
     how: str | None = None
     marks: tuple[str, ...] = ()
     size: int | None = Field(None, gt=0)  # bytes, where they are known
+    parameters: float | None = Field(None, gt=0)  # of all its networks, in billions, where they are known
     form: str | None = None
     resolution: int | None = None
     trained_on: str | None = None
@@ -64,6 +65,14 @@ class CheckpointEntry(StrictNumbers):
         if self.member is not None and self.url is None:
             raise ValueError("`member` needs the `url` of a zip archive")
         return self
+
+    @property
+    def memory(self) -> float | None:
+        """GiB that the weights take on a device in the checkpoint's precision; what images need while they are made comes on top."""
+        if self.parameters is None:
+            return None
+        width = 4 if self.options.get("precision", "float32") == "float32" else 2
+        return self.parameters * 1e9 * width / 2**30
 
     @property
     def is_fetchable(self) -> bool:

@@ -107,7 +107,7 @@ def test_generators_and_checkpoints_are_listed(ntf: Ntf) -> None:
 
 
 def test_an_error_says_what_is_wrong_and_then_the_fix(ntf: Ntf) -> None:
-    assert ntf("plan", "nothing").err == "error: there is no manifest nothing. Fix: Give a YAML file, or `demo` or `paper`\n"
+    assert ntf("plan", "nothing").err == "error: there is no manifest nothing. Fix: Give a YAML file, or `demo`, `paper` or `today`\n"
     assert ntf("checkpoint", "add", "a.pkl", "--generator", "x", "--licence", "y", "--option", "z").err.startswith("error: --option 'z'")
 
 

@@ -9,6 +9,8 @@ import pytest
 from flows.data import find_manifest, plan_of
 from pipelines.catalogue.catalogue import Catalogue
 from pipelines.manifest.load import load_manifest
+from pipelines.manifest.schema import ChainStep
+from pipelines.plan.keys import prompts_of
 
 # Table 1 of the paper: subset, fakes, training sources.
 TABLE_1 = {
@@ -73,3 +75,49 @@ def test_the_demo_is_complete_and_every_split_has_reals() -> None:
     assert plan.missing == ()
     assert plan.warnings == ()
     assert all(shard.key for shard in plan.shards)
+
+
+def prompt_steps(name: str) -> list[tuple[str, ChainStep]]:
+    """The subsets of a manifest that follow captions, each with its step."""
+    manifest = load_manifest(find_manifest(name))
+    return [(subset, part.chain[0]) for subset, _, part in manifest.walk() if part.chain[0].kind == "prompt"]
+
+
+def test_todays_families_share_one_list_of_captions_without_repeats() -> None:
+    steps = prompt_steps("today")
+    assert len({step.prompts for _, step in steps}) == 1
+    captions = prompts_of(steps[0][1])
+    plain = ["".join(letter for letter in caption.lower() if letter.isalnum()) for caption in captions]
+    assert len(set(plain)) == len(plain) >= 100
+    assert set(prompts_of(prompt_steps("paper")[0][1])) <= set(captions)
+
+
+def test_todays_manifest_has_at_least_16_families() -> None:
+    """A family is a repository's own kind of model; the entries of one family are listed here, so that a new one must be thought about."""
+    family = {
+        "sdxl": ("sdxl-base-1.0", "sdxl-turbo", "playground-v2.5"),
+        "sd3": ("sd3-medium", "sd3.5-large"),
+        "flux1": ("flux1-dev", "flux1-schnell"),
+        "pixart": ("pixart-alpha-1024", "pixart-sigma-1024"),
+    }
+    of = {name: title for title, names in family.items() for name in names}
+    families = {of.get(step.checkpoint, step.checkpoint) for _, step in prompt_steps("today")}
+    assert len(families) >= 16
+
+
+def test_the_catalogue_knows_at_least_20_models_of_today_by_their_hub_id() -> None:
+    entries = Catalogue.shipped().entries
+    models = {name: entry for name, entry in entries.items() if "text_to_image" in entry.generators}
+    assert len(models) >= 20
+    assert all(entry.hub and entry.hub == entry.file and entry.licence and entry.resolution for entry in models.values())
+    assert sum(entry.memory is not None for entry in models.values()) >= 20
+    memory = entries["flux1-dev"].memory
+    assert memory is not None and 31 < memory < 32, "16.9 billion weights of two bytes"
+
+
+def test_todays_plan_names_every_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NTF_CHECKPOINTS", str(tmp_path))
+    plan = plan_of("today")
+    missing = {item.what.removeprefix("checkpoint ") for item in plan.missing}
+    assert {"flux1-dev", "codeformer", "parsenet", "real-esrgan-general-wdn-x4v3", "simswap-arcface", "real source laion"} <= missing
+    assert all(item.origin and item.licence for item in plan.missing)
