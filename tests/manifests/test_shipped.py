@@ -8,8 +8,8 @@ import pytest
 
 from flows.data import find_manifest, plan_of
 from pipelines.catalogue.catalogue import Catalogue
+from pipelines.manifest.chains import ChainStep
 from pipelines.manifest.load import load_manifest
-from pipelines.manifest.schema import ChainStep
 from pipelines.plan.keys import prompts_of
 
 # Table 1 of the paper: subset, fakes, training sources.
