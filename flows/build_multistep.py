@@ -34,7 +34,7 @@ def build_multistep(
     shares: int = 1,
     examine: bool = False,
 ) -> dict[str, Any]:
-    """Builds what is missing of `manifest` (a file, or a name such as `demo`) into `store`, trains and evaluates NTF, and writes the report.
+    """Builds what is missing of `manifest` (a file or a name) into `store`, trains and evaluates NTF, and writes the report.
 
     With `examine` the detector is also evaluated on degraded images and explained, so that the report has those curves, pictures and maps.
     `device` may name several GPUs ("0,1"). `limit` bounds the fakes of each part of a subset, to try a manifest out. `shares` is the number
