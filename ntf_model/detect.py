@@ -11,7 +11,7 @@ import numpy as np
 
 from ntf_model.data.images import read_image
 from ntf_model.data.loader import read_ahead
-from ntf_model.data.reading.listing import list_pictures
+from ntf_model.data.reading.listing import is_plain_file, list_pictures, said
 from ntf_model.detector import Detector, Progress, silent
 from ntf_model.errors import InputError
 
@@ -19,69 +19,84 @@ from ntf_model.errors import InputError
 @dataclass(frozen=True)
 class FileDetection:
     """A detector's result for a file: P(fake), the distance to the natural trace in [0, 1] (None for a detector that has none), and
-    whether the picture is called fake at `threshold`, which was fixed on the validation split."""
+    whether the picture is called fake at `threshold`, which was fixed on the validation split. For a file that could not be read, `error`
+    says why, and the others are None."""
 
     file: Path
-    probability: float
+    probability: float | None
     distance: float | None
-    is_fake: bool
+    is_fake: bool | None
     threshold: float
+    error: str = ""
 
 
 @dataclass(frozen=True)
 class Detections:
-    """Every picture that could be read, in order, and every file that could not, with the reason."""
+    """A row for every file in the order in which they were given, and sentences about what was left out of folders."""
 
     rows: list[FileDetection]
-    unreadable: list[tuple[Path, str]]
+    notes: list[str]
+
+    @property
+    def unreadable(self) -> list[FileDetection]:
+        """The rows of the files that could not be read."""
+        return [row for row in self.rows if row.error]
 
 
 def detect(paths: Sequence[Path | str], detector: Detector, *, batch_size: int = 32, on_progress: Progress = silent) -> Detections:
-    """Runs `detector` on files, and on all pictures under folders. A file that cannot be read is listed and does not stop the rest.
+    """Runs `detector` on files, and on all pictures under folders, in the order of `paths`; a path that is given twice comes twice.
 
-    Raises InputError if a path does not exist or no picture is found at all.
+    What cannot be read (a file that is no picture, a pipe, a path with nothing there, a folder without pictures) is a row with an error in
+    its place, and does not stop the rest. Raises InputError if there are no paths.
     """
-    files = find_files(paths)
+    if not paths:
+        raise InputError("there is no picture to look at", "Give files, or folders that hold pictures")
+    files, notes = find_files(paths)
     rows: list[FileDetection] = []
-    unreadable: list[tuple[Path, str]] = []
     for start, batch in _read_batches(files, batch_size):
         images = [image for _, image in batch if isinstance(image, np.ndarray)]
         answers = iter(detector(images) if images else [])
         for file, image in batch:
             if isinstance(image, InputError):
-                unreadable.append((file, str(image)))
+                rows.append(FileDetection(file, None, None, None, detector.threshold, str(image)))
                 continue
             detection = next(answers)
             distance = None if np.isnan(detection.distance) else detection.distance
             rows.append(FileDetection(file, detection.probability, distance, detection.is_fake, detector.threshold))
         on_progress(start + len(batch), len(files), "looking at pictures")
-    return Detections(rows, unreadable)
+    return Detections(rows, notes)
 
 
-def find_files(paths: Sequence[Path | str]) -> list[Path]:
-    """The files named and the pictures under the folders named, each once."""
+def find_files(paths: Sequence[Path | str]) -> tuple[list[Path], list[str]]:
+    """The files named and the pictures under the folders named, in order, and what was left out of the folders. A folder without pictures
+    stands for itself."""
     files: list[Path] = []
+    notes: list[str] = []
     for path in map(Path, paths):
-        if path.is_dir():
-            files += list_pictures(path).files
-        elif path.exists():
+        if not path.is_dir():
             files.append(path)
-        else:
-            raise InputError(f"there is no file or folder {path}", "Check the path")
-    if not files:
-        raise InputError(f"there is no picture in {', '.join(map(str, paths))}", "Give files, or folders that hold PNG, JPEG or WebP files")
-    return list(dict.fromkeys(files))
+            continue
+        listing = list_pictures(path)
+        files += listing.files or [path]
+        notes += [f"{path}: {said(listing.left_out)}"] if listing.left_out else []
+    return files, list(dict.fromkeys(notes))
 
 
 def _read_batches(files: list[Path], batch_size: int) -> Iterator[tuple[int, list[tuple[Path, np.ndarray | InputError]]]]:
     """Files with their pictures, or with the error that reading them gave."""
-
-    def read(file: Path) -> np.ndarray | InputError:
-        try:
-            return read_image(file)
-        except InputError as error:
-            return error
-
-    with closing(read_ahead(read, files)) as images:
+    with closing(read_ahead(_read, files)) as images:
         for start in range(0, len(files), batch_size):
             yield start, list(zip(files[start : start + batch_size], images, strict=False))
+
+
+def _read(file: Path) -> np.ndarray | InputError:
+    if file.is_dir():
+        return InputError(f"there is no picture in {file}", "Give folders that hold pictures")
+    if not file.exists():
+        return InputError(f"there is no file or folder {file}", "Check the path")
+    if not is_plain_file(file):  # a pipe would be waited for without end
+        return InputError(f"{file} is a pipe or a device", "Give a file")
+    try:
+        return read_image(file)
+    except InputError as error:
+        return error

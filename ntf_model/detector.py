@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
@@ -13,9 +14,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ntf_model.data.data import DetectionSplits
+from ntf_model.data.pictures import as_pictures
 from ntf_model.errors import InputError
 from ntf_model.training.resume import begin_training
 
+TAKE_PICTURES = ("score", "distance", "embed", "__call__")  # methods of detectors whose only argument is pictures
 Progress = Callable[[int, int, str], None]  # (done, total, what is being done)
 
 
@@ -93,15 +96,26 @@ class Detector(ABC):
         """What `fit` does, written by each detector: the trained detector, saved in `run.output` if there is one."""
 
     @abstractmethod
-    def score(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """P(fake) of each picture, in [0, 1]: float64 `[N]`. Pictures are `uint8` RGB `[H, W, 3]`, each of its own size.
+    def score(self, images: Sequence[Any]) -> np.ndarray:
+        """P(fake) of each picture, in [0, 1]: float64 `[N]`.
+
+        Callers give a list of what `ntf_model.data.pictures.as_picture` takes: `uint8` or `uint16` arrays, grey, RGB or RGBA, floats in
+        [0, 1], PIL pictures, bytes and paths, each of its own size; InputError for anything else, such as floats outside [0, 1]. What a
+        detector writes under this name is handed `uint8` RGB `[H, W, 3]` whatever came (`__init_subclass__`).
 
         Batched inside; the score of a picture does not depend on the others.
         """
 
-    def __call__(self, images: Sequence[np.ndarray]) -> list[Detection]:
+    def __call__(self, images: Sequence[Any]) -> list[Detection]:
         """A `Detection` for each picture, as `score` takes them."""
         return [Detection(score, float("nan"), score > self.threshold) for score in self.score(images).tolist()]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Every method of a detector that takes pictures takes them in every form, whoever wrote it."""
+        super().__init_subclass__(**options)
+        for name in TAKE_PICTURES:
+            if name in cls.__dict__:
+                setattr(cls, name, _with_pictures(cls.__dict__[name]))
 
     @abstractmethod
     def save_pretrained(self, folder: Path) -> None:
@@ -129,6 +143,16 @@ class Detector(ABC):
 
 
 Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def _with_pictures(method: Callable[..., Any]) -> Callable[..., Any]:
+    """`method` of a detector, given `uint8` RGB whatever its caller had."""
+
+    @wraps(method)
+    def converted(self: Detector, images: Any) -> Any:
+        return method(self, as_pictures(images))
+
+    return converted
 
 
 def parse_settings(model: type[Settings], values: dict[str, Any], owner: str) -> Settings:

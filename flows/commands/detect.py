@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +30,7 @@ from generators.errors import InputError
 
 if TYPE_CHECKING:
     from ntf_model.data.data import DetectionSplits
+    from ntf_model.detect import FileDetection
 
 RunOption = Annotated[Path, typer.Option("--run", help="The folder of a trained detector, which `ntf train` wrote.")]
 PresetOption = Annotated[str | None, typer.Option("--preset", help="The settings to start from: demo, default or paper.")]
@@ -48,7 +51,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Examples: `ntf ablate demo --preset demo` · `ntf ablate faces --sources --breadth 1,6,18`")(ablate)
     app.command(epilog="Examples: `ntf robustness demo --run runs/ntf` · `ntf robustness faces --run runs/wang2020`")(robustness)
     app.command(epilog="Examples: `ntf explain demo --run runs/ntf` · `ntf explain faces --run runs/ntf --output pictures`")(explain)
-    app.command(epilog="Examples: `ntf detect photo.jpg --model runs/ntf` · `ntf detect folder/ --model runs/ntf --json`")(detect)
+    app.command(epilog="Examples: `ntf detect photo.jpg --model runs/ntf` · `ntf detect folder/ --model runs/ntf --csv`")(detect)
 
 
 def train(
@@ -268,20 +271,26 @@ def explain(
 def detect(
     paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     model: Annotated[Path, typer.Option("--model", help="The folder of a trained detector, which `ntf train` wrote.")] = Path("runs/ntf"),
-    as_json: JsonOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for every image.", rich_help_panel="For scripts")] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV with a header and one line for every image.", rich_help_panel="For scripts")
+    ] = False,
 ) -> None:
     """Tells for every image how probably it is fake, and how far it is from the natural trace.
 
-    With `--json` it prints one line for every image.
+    Rows are in the order in which the images are given. One that cannot be read has its error in its place, and the command ends with exit
+    code 1.
     """
-    from rich.table import Table
-
     from ntf_model.detect import detect as detect_fakes
     from ntf_model.registry import load_detector
 
+    if as_json and as_csv:
+        raise InputError("--json and --csv cannot both be given", "Leave one of them out")
     result = detect_fakes(paths, load_detector(model))
+    _say(result.notes)
     if as_json:
         for row in result.rows:
+<<<<<<< HEAD
             facts = {"file": str(row.file), "probability": row.probability, "distance": row.distance, "is_fake": row.is_fake}
             print(json.dumps({**facts, "threshold": row.threshold}))
         for file, reason in result.unreadable:
@@ -294,6 +303,44 @@ def detect(
     console.out.print(table)
     for file, reason in result.unreadable:
         console.err.print(f"[yellow]not read:[/yellow] {file}: {reason}", soft_wrap=True)
+=======
+            print(json.dumps(_facts(row)))
+    elif as_csv:
+        writer = csv.DictWriter(sys.stdout, ["file", "probability", "distance", "is_fake", "threshold", "error"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_facts(row) for row in result.rows)
+    else:
+        _print_rows(result.rows)
+    if result.unreadable:
+        raise typer.Exit(1)
+
+
+def _facts(row: FileDetection) -> dict[str, Any]:
+    """A row for scripts: what is known of an image, or the error."""
+    if row.error:
+        return {"file": str(row.file), "error": row.error}
+    return {
+        "file": str(row.file),
+        "probability": row.probability,
+        "distance": row.distance,
+        "is_fake": row.is_fake,
+        "threshold": row.threshold,
+    }
+
+
+def _print_rows(rows: Iterable[FileDetection]) -> None:
+    """A line for each image with its whole name, however narrow the terminal is; errors on standard error."""
+    console.out.print("P(fake)  distance  verdict  image")
+    for row in rows:
+        name = repr(str(row.file))[1:-1] if not str(row.file).isprintable() else str(row.file)
+        if row.error:
+            console.out.print(f"{'–':>7}  {'–':>8}  {'–':<7}  {name}", markup=False, soft_wrap=True)
+            console.err.print(f"not read: {row.error}", markup=False, soft_wrap=True)
+            continue
+        distance = "–" if row.distance is None else f"{row.distance:.3f}"
+        verdict = "fake" if row.is_fake else "real"
+        console.out.print(f"{row.probability:>7.3f}  {distance:>8}  {verdict:<7}  {name}", markup=False, soft_wrap=True)
+>>>>>>> 4aaef16 (ntf detect keeps the order with errors in their place; every detector takes pictures in every form or refuses them; what is accepted, in docs/detector.md; two real processes in the test of processes)
 
 
 def _splits(data: str, store: Path, version: str | None, where: str | None, labels: str | None, groups: str) -> DetectionSplits:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -109,3 +111,69 @@ def test_a_manifest_names_the_dataset_and_how_detectors_are_trained(ntf: Ntf, ma
     assert Path("runs/rehearsal/probe/run.json").is_file()
     assert "no manifest" in ntf("compare", "nonsense").err
     assert "folders of the same name" in ntf("evaluate", "tiny", "--run", "a/x", "--run", "b/x").err
+
+
+def test_detect_keeps_the_order_and_says_by_its_exit_code_what_could_not_be_read(ntf: Ntf, folders: Path, tmp_path: Path) -> None:
+    """det/20."""
+    assert ntf("train", "data", "--detector", "probe", "--preset", "demo", "--output", "run").code == 0
+    long = tmp_path / ("x" * 120 + ".png")
+    long.write_bytes(next((folders / "smooth" / "fake").iterdir()).read_bytes())
+    Path("bad.png").write_text("x")
+    plain = ntf("detect", str(long), "bad.png", str(long), "--model", "run")
+    assert plain.code == 1
+    assert [line.split()[-1] for line in plain.out.splitlines()] == ["image", str(long), "bad.png", str(long)]
+    assert "not read: bad.png" in plain.err
+    lines = [json.loads(line) for line in ntf("detect", str(long), "bad.png", "--json", "--model", "run").out.splitlines()]
+    assert [line["file"] for line in lines] == [str(long), "bad.png"]
+    assert lines[1].keys() == {"file", "error"}
+    header, first, second = csv.reader(io.StringIO(ntf("detect", str(long), "bad.png", "--csv", "--model", "run").out))
+    assert header == ["file", "probability", "distance", "is_fake", "threshold", "error"]
+    assert float(first[1]) == lines[0]["probability"]
+    assert (second[0], second[1], bool(second[5])) == ("bad.png", "", True)
+    assert ntf("detect", "bad.png", "--model", "run").code == 1
+    assert ntf("detect", str(long), "--model", "run").code == 0
+    assert ntf("detect", str(long), "--json", "--csv", "--model", "run").code == 2
+
+
+def test_a_folder_without_splits_is_evaluated_on_what_training_set_apart(ntf: Ntf, folders: Path) -> None:
+    assert ntf("train", "data", "--detector", "probe", "--preset", "demo", "--output", "run").code == 0
+    answer = ntf("evaluate", "data", "--run", "run", "--json")
+    assert answer.code == 0, answer.err
+    assert "that training set apart for testing" in answer.err
+    assert sum(row["n_fake"] for row in json.loads(answer.out)["subsets"]) < 20
+    write_folders(Path("other"), count=10, seed=9)
+    whole = ntf("evaluate", "other", "--run", "run", "--json")
+    assert "other has no split folders: all of its 40 pictures" in whole.err
+    assert sum(row["n_fake"] for row in json.loads(whole.out)["subsets"]) == 20
+
+
+def test_resuming_with_another_seed_is_refused(ntf: Ntf, folders: Path) -> None:
+    """det/04, for a detector that has nothing to resume."""
+    train = ("train", "data", "--detector", "probe", "--preset", "demo", "--output", "run")
+    assert ntf(*train).code == 0
+    before = Path("run/run.json").read_bytes()
+    answer = ntf(*train, "--resume", "--set", "seed=3")
+    assert (answer.code, "trained on other settings (seed 0, not 3)" in answer.err) == (2, True)
+    assert Path("run/run.json").read_bytes() == before
+    assert ntf(*train, "--resume").code == 0
+
+
+def test_thresholds_are_not_fixed_on_test_scores(ntf: Ntf, tmp_path: Path) -> None:
+    """det/08: files are numbered alike in every split, and the scores are those of the test pictures alone."""
+    for seed, split in enumerate(("train", "validation", "test")):
+        write_folders(tmp_path / "d" / split, count=6, seed=seed)
+    ids = [name.removeprefix("test/") for name in single_split(tmp_path / "d", split="test").picture_ids()]
+    Path("x.csv").write_text("id,score\n" + "".join(f"{name},{0.8 if '/fake/' in name else 0.6}\n" for name in ids))
+    answer = ntf("compare", "d", "--detectors", "probe", "--scores", "x=x.csv", "--output", "out")
+    assert answer.code == 0, answer.err
+    evaluation = json.loads(Path("out/x/evaluation.json").read_text())
+    assert evaluation["threshold"] == 0.5
+    assert {row["measures"]["acc_fixed"]["value"] for row in evaluation["subsets"]} == {0.5}
+
+
+def test_a_rehearsal_stays_one_when_it_is_evaluated_again(ntf: Ntf, folders: Path) -> None:
+    compared = ntf("compare", "data", "--detectors", "probe", "--limit", "8")
+    assert "rehearsal" in compared.out
+    write_folders(Path("other"), count=10, seed=9)
+    again = ntf("evaluate", "other", "--run", "runs/rehearsal/probe")
+    assert "(rehearsal)" in again.out

@@ -271,6 +271,7 @@ def test_every_interval_holds_its_value_and_none_is_a_point() -> None:
 def test_a_difference_holds_its_value() -> None:
     widened = bootstrap.difference_with_interval(0.3, np.array([0.0, 0.1, 0.2]))
     assert (widened.value, widened.low, widened.high) == (0.3, pytest.approx(0.005), 0.3)
+    assert bootstrap.difference_with_interval(0.1, np.linspace(0, 1, 101)).high == pytest.approx(0.975)
     assert bootstrap.difference_with_interval(-0.3, np.array([0.0, 0.1, 0.2])).low == -0.3
     assert bootstrap.difference_with_interval(float("nan"), np.array([0.0])) == bootstrap.Measure(value=None)
     assert bootstrap.difference_with_interval(0.1, np.array([np.nan])) == bootstrap.Measure(value=0.1)
@@ -314,3 +315,16 @@ def test_a_rehearsal_is_marked_in_every_form(two_sources: DetectionData) -> None
         for form in ("markdown", "csv", "latex", "html"):
             assert "rehearsal" in result_table(evaluation).render(form)
     assert "rehearsal" not in result_table(evaluate(Reader(), two_sources, two_sources, bootstrap=0)).render("csv")
+
+
+def test_the_true_positive_rate_at_exactly_the_false_positive_rate_asked_for() -> None:
+    labels, scores = np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.5, 0.9])
+    assert metrics.tpr_at_fpr(labels, scores, 0.5) == 1.0
+    assert metrics.tpr_at_fpr(labels, scores, 0.49) == 0.5
+
+
+def test_rates_are_at_one_half_unless_said() -> None:
+    labels, scores = np.array([0, 0, 1, 1]), np.array([0.4, 0.6, 0.5, 0.9])
+    assert metrics.error_rates(labels, scores) == (0.5, 0.5)
+    assert metrics.error_rates(labels, scores, 0.45) == (0.5, 0.0)
+    assert (metrics.accuracy(labels, scores), metrics.accuracy(labels, scores, 0.45)) == (0.5, 0.75)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -41,32 +42,47 @@ def test_files_and_folders_are_looked_at_and_unreadable_ones_listed(detector: NT
     Image.new("L", (300, 9)).save(tmp_path / "grey.png")
     Image.new("RGBA", (9, 40)).save(tmp_path / "alpha.webp")
     seen = []
-    detections = detect(
-        [tmp_path, folders / "smooth" / "fake"], detector, batch_size=7, on_progress=lambda *progress: seen.append(progress)
-    )
-    assert [file.name for file, _ in detections.unreadable] == ["broken.png"]
-    assert [row.file.name for row in detections.rows[:2]] == ["alpha.webp", "grey.png"]
-    assert len(detections.rows) == 2 + 24
-    assert seen[-1][:2] == (27, 27)
+    given = [folders / "smooth" / "fake", tmp_path, tmp_path / "grey.png", tmp_path / "grey.png"]
+    detections = detect(given, detector, batch_size=7, on_progress=lambda *progress: seen.append(progress))
+    assert [row.file.name for row in detections.rows[24:]] == ["alpha.webp", "broken.png", "grey.png", "grey.png", "grey.png"]
+    assert [row.file.name for row in detections.unreadable] == ["broken.png"]
+    assert detections.notes == [f"{tmp_path}: 1 file is left out (1 .txt)"]
+    assert seen[-1][:2] == (29, 29)
     for row in detections.rows:
+        if row.error:
+            assert (row.probability, row.distance, row.is_fake) == (None, None, None)
+            continue
         assert 0 <= row.probability <= 1
         assert 0 <= row.distance <= 1
         assert row.is_fake == (row.probability > detector.threshold)
 
 
-def test_a_named_file_that_is_no_picture_is_listed_too(detector: NTFDetector, tmp_path: Path) -> None:
-    file = tmp_path / "notes.txt"
-    file.write_text("no picture")
-    detections = detect([file], detector)
-    assert detections.rows == []
-    assert "notes.txt" in detections.unreadable[0][1]
+def test_errors_stand_in_their_places(detector: NTFDetector, folders: Path, tmp_path: Path) -> None:
+    picture = next((folders / "smooth" / "fake").iterdir())
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    bad = [tmp_path / name for name in ("notes.txt", "empty", "pipe.png", "absent.png")]
+    rows = detect([picture, *bad, picture], detector).rows
+    assert [bool(row.error) for row in rows] == [False, True, True, True, True, False]
+    for row, said in zip(
+        rows[1:5], ("notes.txt", "there is no picture in", "is a pipe or a device", "there is no file or folder"), strict=True
+    ):
+        assert said in row.error
+    assert rows[0] == rows[5]
+    with pytest.raises(InputError, match="there is no picture to look at"):
+        detect([], detector)
 
 
-def test_nothing_to_look_at_is_an_error(detector: NTFDetector, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no picture"):
-        detect([tmp_path], detector)
-    with pytest.raises(InputError, match="there is no file or folder"):
-        detect([tmp_path / "absent"], detector)
+def test_the_detector_takes_pictures_in_every_form(detector: NTFDetector, folders: Path) -> None:
+    file = next((folders / "smooth" / "fake").iterdir())
+    pixels = np.asarray(Image.open(file))
+    forms = [pixels, pixels / 255, Image.fromarray(pixels), file]
+    for method in (detector.score, detector.distance):
+        assert np.ptp(method(forms)) < 1e-6
+    assert detector.embed(forms).shape == (4, detector.config.projection_dim)
+    with pytest.raises(InputError, match="floats that are not all in"):
+        detector([pixels.astype(float)])
 
 
 def test_degradations_repeat_themselves_and_do_what_they_say() -> None:
