@@ -281,6 +281,7 @@ def detect(
     Rows are in the order in which the images are given. One that cannot be read has its error in its place, and the command ends with exit
     code 1.
     """
+    from foreign.text import as_csv_cell
     from ntf_model.detect import detect as detect_fakes
     from ntf_model.registry import load_detector
 
@@ -290,25 +291,11 @@ def detect(
     _say(result.notes)
     if as_json:
         for row in result.rows:
-<<<<<<< HEAD
-            facts = {"file": str(row.file), "probability": row.probability, "distance": row.distance, "is_fake": row.is_fake}
-            print(json.dumps({**facts, "threshold": row.threshold}))
-        for file, reason in result.unreadable:
-            print(json.dumps({"file": str(file), "error": reason}))
-        return
-    table = Table("image", "P(fake)", "distance to trace", "verdict")
-    for row in result.rows:
-        distance = "" if row.distance is None else f"{row.distance:.3f}"
-        table.add_row(console.cell(row.file), f"{row.probability:.3f}", distance, "fake" if row.is_fake else "real")
-    console.out.print(table)
-    for file, reason in result.unreadable:
-        console.err.print(f"[yellow]not read:[/yellow] {file}: {reason}", soft_wrap=True)
-=======
             print(json.dumps(_facts(row)))
     elif as_csv:
         writer = csv.DictWriter(sys.stdout, ["file", "probability", "distance", "is_fake", "threshold", "error"], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(_facts(row) for row in result.rows)
+        writer.writerows({key: as_csv_cell(value) for key, value in _facts(row).items()} for row in result.rows)
     else:
         _print_rows(result.rows)
     if result.unreadable:
@@ -328,11 +315,16 @@ def _facts(row: FileDetection) -> dict[str, Any]:
     }
 
 
+WHOLE = 1 << 20  # letters: no name of a file loses its middle
+
+
 def _print_rows(rows: Iterable[FileDetection]) -> None:
     """A line for each image with its whole name, however narrow the terminal is; errors on standard error."""
+    from foreign.text import visible
+
     console.out.print("P(fake)  distance  verdict  image")
     for row in rows:
-        name = repr(str(row.file))[1:-1] if not str(row.file).isprintable() else str(row.file)
+        name = visible(row.file, WHOLE)
         if row.error:
             console.out.print(f"{'–':>7}  {'–':>8}  {'–':<7}  {name}", markup=False, soft_wrap=True)
             console.err.print(f"not read: {row.error}", markup=False, soft_wrap=True)
@@ -340,7 +332,6 @@ def _print_rows(rows: Iterable[FileDetection]) -> None:
         distance = "–" if row.distance is None else f"{row.distance:.3f}"
         verdict = "fake" if row.is_fake else "real"
         console.out.print(f"{row.probability:>7.3f}  {distance:>8}  {verdict:<7}  {name}", markup=False, soft_wrap=True)
->>>>>>> 4aaef16 (ntf detect keeps the order with errors in their place; every detector takes pictures in every form or refuses them; what is accepted, in docs/detector.md; two real processes in the test of processes)
 
 
 def _splits(data: str, store: Path, version: str | None, where: str | None, labels: str | None, groups: str) -> DetectionSplits:
