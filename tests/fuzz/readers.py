@@ -73,7 +73,8 @@ def saved(zipped: bool) -> bytes:
 
 
 def archives(kind: str) -> list[bytes]:
-    members = {
+    members = {"a.png": picture("PNG"), "b.jpg": picture("JPEG"), "c/d.webp": picture("WEBP")}
+    members |= {f"{key}.json": b'{"identity": "x"}' for key in ("a", "b", "c/d")}
         "a.png": picture("PNG"),
         "b.jpg": picture("JPEG"),
         "a.json": b'{"identity": "y"}',
