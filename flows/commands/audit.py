@@ -20,10 +20,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 def audit(data: DataArgument, store: StoreOption = Path("store"), version: VersionOption = None, as_json: JsonOption = False) -> None:
-    """Checks whether anything but the forgery tells fake from real: file format, size, compression, resampling.
+    """Checks whether anything but the forgery tells fake from real: file format, size, compression, resampling, colour.
 
-    The exit code is 1 if the files themselves tell. What the pixels tell (compression, resampling) is shown and does not fail.
+    The exit code is 1 if the files themselves tell, and 2 if there are too few images for a verdict. What the pixels tell (compression,
+    resampling, colour, light) is shown and does not fail.
     """
+    from foreign.errors import InputError
     from pipelines.audit import audit_folder, audit_version, write_audit
     from pipelines.errors import CheckFailed
     from pipelines.store import Store
@@ -38,6 +40,8 @@ def audit(data: DataArgument, store: StoreOption = Path("store"), version: Versi
         console.out.print_json(json.dumps(result.as_data()))
     else:
         _show(result)
+    if not result.gate.judged:
+        raise InputError(f"{data} is not judged: {result.gate.reason}", "Add images, or build more of them")
     if not result.gate.passed:
         raise CheckFailed(result.gate.reason)
 

@@ -165,7 +165,11 @@ def _show_build(built: BuildReport) -> None:
     for subset, reasons in built.rejected.items():
         console.out.print(f"  {subset}: rejected " + ", ".join(f"{count} x {reason}" for reason, count in reasons.items()))
     if built.audit is not None:
-        console.out.print(f"audit: {built.audit.gate.reason} ({built.audit.seconds:.1f} s)", soft_wrap=True, markup=False)
+        state = "" if built.audit.gate.judged else "not judged, "
+        console.out.print(f"audit: {state}{built.audit.gate.reason} ({built.audit.seconds:.1f} s)", soft_wrap=True, markup=False)
+        for verdict in built.audit.traces:
+            if not verdict.passed:
+                console.out.print(f"  {verdict.name}: {verdict.remedy}", soft_wrap=True, markup=False)
 
 
 def _show_subsets(planned: Plan, state: Status) -> None:

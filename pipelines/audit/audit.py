@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from pipelines.audit.appearance import read_appearance
 from pipelines.audit.classify import ERROR, LEAST_GROUPS, Design, auc_interval, design, matrix, out_of_fold
 from pipelines.audit.container import read_container
-from pipelines.audit.families import CONTENT, ENCODER, SIZE, TOGETHER, Family, joined
+from pipelines.audit.families import APPEARANCE, CONTENT, ENCODER, SIZE, TOGETHER, Family, joined
 from pipelines.audit.pictures import Picture, balanced, pictures_of_folder, pictures_of_version, stored_images
 from pipelines.audit.png import Png, deflate_setting, settle_filters, size_excess, writers_of
 from pipelines.audit.remedies import REMEDIES
@@ -53,11 +55,11 @@ def _audit(version: int | None, pictures: list[Picture], images: Iterator[bytes]
     groups = len({picture.group for picture in pictures})
     if setup is None:
         reason = f"too few images for a verdict: {LEAST_GROUPS} groups of reals and of fakes that share a real source are needed"
-        return Audit(version, len(pictures), groups, (), (), Gate(True, reason), time.perf_counter() - start)
+        return Audit(version, len(pictures), groups, (), (), Gate(False, reason, judged=False), time.perf_counter() - start)
     files, traces = _features(pictures, images)
     of_files = _verdicts({**files, TOGETHER: joined(files)}, setup)
-    of_pixels = _verdicts(traces, setup)
-    gate = _gate(of_files, files, labels)
+    of_pixels = tuple(_with_medians(verdict, traces[verdict.name], labels) for verdict in _verdicts(traces, setup))
+    gate = _with_pixels(_gate(of_files, files, labels), of_pixels)
     return Audit(version, len(pictures), groups, of_files, of_pixels, gate, time.perf_counter() - start)
 
 
@@ -80,6 +82,7 @@ def _features(pictures: list[Picture], images: Iterator[bytes]) -> tuple[Feature
         pixels = decode(data, picture.id)
         for name, family in read_traces(pixels).items():
             traces[name].append(family)
+        traces[APPEARANCE].append(read_appearance(pixels))
         sizes.append({"bytes": float(container.size), "bytes_per_pixel": container.size / container.pixels})
         writers.append(writers_of(container.png, pixels) if container.png else set())
         waiting.append(container.png)
@@ -124,6 +127,29 @@ def _gate(verdicts: tuple[Verdict, ...], files: Features, labels: np.ndarray) ->
         figures = f"AUC {verdict.auc:.2f} [{verdict.low:.2f}, {verdict.high:.2f}]"
         reasons.append(f"{verdict.name} ({figures}{'; ' if hint else ''}{hint}; remedy: {verdict.remedy})")
     return Gate(False, f"the files tell fake from real by {', and by '.join(reasons)}")
+
+
+def _with_pixels(gate: Gate, of_pixels: Sequence[Verdict]) -> Gate:
+    """The gate with what the pixels tell among its reasons. They do not decide it, but it must not read as if nothing told."""
+    told = sorted((verdict for verdict in of_pixels if not verdict.passed), key=lambda verdict: -verdict.auc)
+    if not told:
+        return gate
+    figures = ", ".join(f"{verdict.name} (AUC {verdict.auc:.2f})" for verdict in told)
+    return replace(gate, reason=f"{gate.reason}{', but' if gate.passed else '; also'} the pixels do, by {figures}")
+
+
+def _with_medians(verdict: Verdict, rows: Sequence[Family], labels: np.ndarray) -> Verdict:
+    """The verdict on what the pictures look like, its remedy beginning with the property that differs most."""
+    if verdict.passed or verdict.name != APPEARANCE:
+        return verdict
+    most, words = 0.0, ""
+    for name in rows[0]:
+        values = np.array([float(row[name] or 0) for row in rows])
+        reals, fakes = values[labels == 0], values[labels == 1]
+        wins = (fakes[:, None] > reals[None]).mean() + (fakes[:, None] == reals[None]).mean() / 2
+        if abs(wins - 0.5) > most:
+            most, words = abs(wins - 0.5), f"{name} is {np.median(reals):.3g} in the reals and {np.median(fakes):.3g} in the fakes"
+    return replace(verdict, remedy=f"{words} (medians): {verdict.remedy}")
 
 
 def _difference(rows: list[Family], labels: np.ndarray) -> str:

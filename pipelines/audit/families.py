@@ -13,6 +13,7 @@ TOGETHER = "all of these together"
 PHASE, BLOCKINESS, HISTORY, RESAMPLING = "8x8 grid phase", "8x8 blockiness", "JPEG history", "resampling"
 TRACE_FAMILIES = (PHASE, BLOCKINESS, HISTORY, RESAMPLING)
 CONTENT = "file size (content)"
+APPEARANCE = "appearance (content)"
 
 
 def joined(families: dict[str, list[Family]]) -> list[Family]:

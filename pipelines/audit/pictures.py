@@ -13,15 +13,15 @@ from typing import Any
 import lance
 import numpy as np
 
+from foreign.classes import CLASSES, accepted_names, class_place
+from foreign.folders import list_pictures
 from generators.errors import InputError
 from pipelines.audit.classify import LEAST_GROUPS
-from pipelines.images import SUFFIXES
 from pipelines.reading import USABLE
 from pipelines.store.upgrade import read_rows
 
 ROWS = 200  # of each class at most: what an audit costs is bounded
 BATCH = 32  # images read at once
-CLASS_FOLDERS = {"real": 0, "0_real": 0, "fake": 1, "1_fake": 1}
 
 
 @dataclass(frozen=True)
@@ -56,24 +56,32 @@ def stored_images(dataset: lance.LanceDataset, pictures: Sequence[Picture]) -> I
 
 
 def pictures_of_folder(path: Path) -> list[Picture]:
-    """All pictures in `real/` and `fake/` (or `0_real/` and `1_fake/`), at any depth. Their real source is where these folders lie.
+    """All pictures in class folders such as `real/` and `fake/` (`foreign.classes`), at any depth. Their real source is where these lie.
 
-    InputError if a class is missing.
+    InputError if a class is missing, or a picture lies in folders of no class or of both.
     """
     if not path.is_dir():
         raise InputError(f"there is no folder {path}", "Give a folder with `real/` and `fake/` in it, or the name of a dataset")
     files: dict[tuple[str, int], list[tuple[Path, Path]]] = defaultdict(list)
-    for file in sorted(path.rglob("*")):
-        if file.suffix.lower() in SUFFIXES and file.is_file():
-            inside = file.relative_to(path)
-            place = next((place for place, name in enumerate(inside.parts[:-1]) if name in CLASS_FOLDERS), None)
-            if place is not None:
-                real = "/".join(inside.parts[:place])
-                files[real, CLASS_FOLDERS[inside.parts[place]]].append((file, Path(*inside.parts[place + 1 :])))
-    for label, name in ((0, "real"), (1, "fake")):
+    lost: list[Path] = []
+    for file in list_pictures(path).files:
+        inside = file.relative_to(path)
+        try:
+            place = class_place(inside.parts[:-1])
+        except ValueError:
+            raise InputError(f"{file} lies in folders of both classes", "Move it, so that it has one class folder above it") from None
+        if place is None:
+            lost.append(file)
+        else:
+            depth, label = place
+            files["/".join(inside.parts[:depth]), label].append((file, Path(*inside.parts[depth + 1 :])))
+    for label, name in enumerate(CLASSES):
         if not any(label == side for _, side in files):
             raise InputError(f"{path} has no pictures of the class {name}", f"Put them into {path / name}")
-    group = _grouping([name for pairs in files.values() for _, name in pairs])
+    if lost:
+        others = f" (and {len(lost) - 1:,} more)" if len(lost) > 1 else ""
+        raise InputError(f"{lost[0]}{others} lies in no folder of a class", f"Class folders are {accepted_names()}")
+    group = _grouping([[name for (_, side), pairs in files.items() if side == label for _, name in pairs] for label in (0, 1)])
     return [
         Picture(file.relative_to(path).as_posix(), label, real, f"{real}/{group(name)}", file)
         for (real, label), pairs in files.items()
@@ -101,11 +109,14 @@ def balanced(pictures: Sequence[Picture]) -> list[Picture]:
     return [picture for pair in zip_longest(*chosen) for picture in pair if picture is not None]
 
 
-def _grouping(names: list[Path]) -> Callable[[Path], str]:
-    """What pictures of one group share: their folder, or the beginning of their name (`id07_frame12`), where there are enough of either;
-    otherwise the name, so that a fake and the real of that name are one group."""
+def _grouping(names: Sequence[Sequence[Path]]) -> Callable[[Path], str]:
+    """What pictures of one group share: their folder, or the beginning of their name (`id07_frame12`), where each class has enough of
+    either; otherwise the name, so that a fake and the real of that name are one group.
+
+    `names` are those of the reals and those of the fakes. Both must have enough: `fake_0` to `fake_199` are no single group.
+    """
     for group in (_by_folder, _by_beginning):
-        if len({group(name) for name in names}) >= max(2 * LEAST_GROUPS, len(names) // 50):
+        if all(len({group(name) for name in side}) >= max(LEAST_GROUPS, len(side) // 50) for side in names):
             return group
     return _by_name
 

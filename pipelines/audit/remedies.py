@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipelines.audit.families import (
+    APPEARANCE,
     BLOCKINESS,
     CHROMA,
     CONTENT,
@@ -37,6 +38,10 @@ REMEDIES = {
     RESAMPLING: (
         "real and fake came from different sizes: bring the reals to the generators' size first, or, where the fakes are the larger ones, "
         "take them through the reals' sizes (`parity: {sizes: reals}`)"
+    ),
+    APPEARANCE: (
+        "the pictures of one side look different as a whole. Take reals of the same kind as the fakes (colour, light, framing), leave out "
+        "the odd ones, or make fakes from the very reals (`parity: {reconstruct: ...}`)"
     ),
     CONTENT: (
         "the pictures of one side are smoother, so they take fewer bytes: no shortcut of the files, but of the content; reconstructions of "

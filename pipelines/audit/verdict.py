@@ -24,10 +24,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Gate:
-    """Whether the container features leave fake and real indistinguishable, and a sentence on why or why not."""
+    """Whether the container features leave fake and real indistinguishable, and a sentence on why or why not, or on why that is not known.
+
+    What was not `judged` has not `passed`.
+    """
 
     passed: bool
     reason: str
+    judged: bool = True
 
 
 @dataclass(frozen=True)
@@ -59,4 +63,8 @@ def write_audit(store: Store, audit: Audit) -> None:
 def read_audit(store: Store, version: int | str | None = None) -> dict[str, Any] | None:
     """The audit of a version (number, tag, or the newest) as `Audit.as_data` gives it; None if it has not been audited."""
     data = store.audits.read(f"{store.version(version).number}.json")
-    return json.loads(data) if data else None
+    audit = json.loads(data) if data else None
+    if audit is not None and "judged" not in audit["gate"]:  # of a release that let what was not judged pass
+        judged = bool(audit["container"])
+        audit["gate"] |= {"judged": judged, "passed": judged and audit["gate"]["passed"]}
+    return audit

@@ -164,7 +164,7 @@ def run_build(plan: Plan, store: Store, device: str = "auto", on_shard: OnShard 
 def require_gate(plan: Plan, store: Store) -> None:
     """CheckFailed if the audit of the newest version failed, unless the manifest allows that. The version stays, to be looked at."""
     audit = read_audit(store) if plan.manifest.audit.gate else None
-    if audit is not None and not audit["gate"]["passed"]:
+    if audit is not None and audit["gate"]["judged"] and not audit["gate"]["passed"]:
         raise CheckFailed(
             f"version {audit['version']} is kept, but its audit failed: {audit['gate']['reason']}. Change the manifest and build again, or "
             f"set `audit: {{gate: false}}` to let such versions pass"

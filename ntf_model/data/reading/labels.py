@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from foreign.classes import CLASSES, FAKE, OTHER_NAMES, PLAIN_NAMES, REAL, accepted_names, label_of, plain, word
 from ntf_model.errors import InputError
 
-REAL, FAKE = 0, 1
-CLASSES = ("real", "fake")  # by label
-
-# The first are the words of most datasets. The others name a class only where a path has none of the first: `nature/real` is a subset
-PLAIN_NAMES = {"real": REAL, "reals": REAL, "fake": FAKE, "fakes": FAKE}
-OTHER_NAMES = {
-    **dict.fromkeys(("nature", "natural", "original", "originals", "authentic", "genuine", "pristine", "bonafide"), REAL),
-    **dict.fromkeys(("ai", "generated", "ai generated", "synthetic", "synthesized", "synthesised", "manipulated"), FAKE),
-    **dict.fromkeys(("deepfake", "deepfakes", "forged", "tampered"), FAKE),
-}
-_ADDED = re.compile(r"^\d+ | (?:images?|imgs?|pictures?|photos?|faces?|frames?|videos?)$")  # `0_real`, `fake_images`
+__all__ = ["CLASSES", "FAKE", "REAL", "LabelRule", "accepted_names", "plain"]
 
 
 @dataclass(frozen=True)
@@ -69,14 +58,12 @@ class LabelRule:
         """The label that a folder of this name gives to what lies in it, or None, and whether its name is a plain one."""
         if self.given:
             return self.given.get(plain(name)), True
-        word = _word(name)
-        return PLAIN_NAMES.get(word, OTHER_NAMES.get(word)), word in PLAIN_NAMES
+        return label_of(name)
 
     def _of_text(self, text: str) -> int | None:
         if self.given:
             return self.given.get(plain(text))
-        word = _word(text)
-        return {"0": REAL, "1": FAKE, **PLAIN_NAMES, **OTHER_NAMES}.get(word)
+        return {"0": REAL, "1": FAKE, **PLAIN_NAMES, **OTHER_NAMES}.get(word(text))
 
     def _known(self, label: int | None, value: Any, where: str) -> int:
         if label is not None:
@@ -85,22 +72,6 @@ class LabelRule:
             raise InputError(f"{where}: --labels does not say what {value!r} is", f"It has {', '.join(self.given)}: add this one")
         fix = 'Use 0 or "real", 1 or "fake", or say which value is which, such as --labels real=0,fake=1'
         raise InputError(f"{where}: the label {value!r} is neither real nor fake", fix)
-
-
-def accepted_names() -> str:
-    """The folder names that are understood, for a message."""
-    names = {**PLAIN_NAMES, **OTHER_NAMES}
-    return "; ".join(f"for {kind}: {', '.join(name for name, of in names.items() if of == label)}" for label, kind in enumerate(CLASSES))
-
-
-def plain(name: str) -> str:
-    """A name without what writing varies in: case, composed letters, spaces at the ends, `-` and `_`."""
-    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()
-
-
-def _word(name: str) -> str:
-    """A class's name without the number before it and the kind of picture after it."""
-    return _ADDED.sub("", _ADDED.sub("", plain(name)))
 
 
 def _is_integer(value: Any) -> bool:

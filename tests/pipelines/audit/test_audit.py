@@ -12,7 +12,7 @@ from generators.errors import InputError
 from pipelines.audit import Audit, audit_folder, classify, families, png
 from pipelines.audit.audit import _gate, _verdicts
 from pipelines.audit.container import read_container
-from pipelines.audit.families import CONTENT, TOGETHER
+from pipelines.audit.families import APPEARANCE, CONTENT, TOGETHER
 
 COUNT = 36
 PLANTED = [
@@ -117,9 +117,39 @@ def test_a_folder_in_subsets(tmp_path: Path) -> None:
 
 def test_too_few_images_are_not_judged(tmp_path: Path) -> None:
     audit = audit_folder(plant(BIASES["format: JPEG fakes among PNG reals"], tmp_path, 5))
-    assert audit.gate.passed
+    assert (audit.gate.passed, audit.gate.judged) == (False, False)
     assert "too few" in audit.gate.reason
     assert audit.container == ()
+
+
+def test_grey_fakes_against_coloured_reals_are_told_with_a_fix(tmp_path: Path) -> None:
+    def grey(image: np.ndarray) -> np.ndarray:
+        return np.repeat(image.mean(2, keepdims=True), 3, axis=2).astype(np.uint8)
+
+    rng = np.random.default_rng(0)
+    for label in ("REAL", "Generated"):
+        (tmp_path / label).mkdir()
+        for number in range(30):
+            picture = rng.integers(0, 255, (6, 6, 3)).repeat(6, 0).repeat(6, 1).astype(np.uint8)
+            picture = grey(picture) if label == "Generated" else picture
+            (tmp_path / label / f"{number}.png").write_bytes(png.WRITERS["Pillow"](picture))
+    audit = audit_folder(tmp_path)
+    verdict = next(verdict for verdict in audit.traces if verdict.name == APPEARANCE)
+    assert not verdict.passed and verdict.auc > 0.99
+    assert verdict.remedy.startswith("colourfulness is ") and "in the reals and 0 in the fakes" in verdict.remedy
+    assert f"the pixels do, by {APPEARANCE} (AUC 1.00)" in audit.gate.reason
+
+
+def test_a_class_that_is_numbered_is_not_one_group(tmp_path: Path) -> None:
+    """`fake_0` to `fake_29`: as one group, a text in every fake went unnoticed."""
+    folder = plant(BIASES["metadata: a text in the fakes' PNG"], tmp_path, 30)
+    for number, file in enumerate(sorted((folder / "fake").iterdir())):
+        file.rename(file.with_name(f"fake_{number}.png"))
+    for number, file in enumerate(sorted((folder / "real").iterdir())):
+        file.rename(file.with_name(f"{number:06d}.png"))
+    audit = audit_folder(folder)
+    assert audit.groups == 60
+    assert (audit.gate.passed, audit.gate.judged) == (False, True) and families.METADATA in audit.gate.reason
 
 
 def test_a_folder_that_cannot_be_audited(tmp_path: Path) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
+from generators.errors import InputError
 from pipelines.audit.classify import LEAST_GROUPS
 from pipelines.audit.pictures import ROWS, Picture, balanced, pictures_of_folder
 
@@ -44,3 +47,34 @@ def test_groups_are_folders_then_beginnings_of_names_then_names(tmp_path: Path) 
     assert len(groups_of(tmp_path / "folders", [f"person{n}/{k}.png" for n in enough for k in range(2)])) == len(enough)
     assert len(groups_of(tmp_path / "beginnings", [f"id{n}_frame{k}.png" for n in enough for k in range(2)])) == len(enough)
     assert len(groups_of(tmp_path / "names", [f"{n}.png" for n in range(9)])) == 9
+
+
+def test_both_classes_need_enough_groups_of_a_kind(tmp_path: Path) -> None:
+    for number in range(60):
+        for name in (f"real/p{number}_0.png", f"real/p{number}_1.png", f"fake/fake_{number}.png"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+    assert len({picture.group for picture in pictures_of_folder(tmp_path)}) == 180
+
+
+@pytest.mark.parametrize(
+    ("names", "label"),
+    [
+        (["a/0_Real/x.png", "a/1_FAKE/y.png"], {"a/0_Real/x.png": 0, "a/1_FAKE/y.png": 1}),
+        (["nature/x.png", "AI/y.png", "nature/@eaDir/x.png/z.jpg", "AI/._y.png"], {"nature/x.png": 0, "AI/y.png": 1}),
+        (["fake/real/x.png", "real/y.png"], None),
+        (["real/x.png", "fake/y.png", "others/z.png"], None),
+        (["real/x.png"], None),
+    ],
+)
+def test_class_folders_are_those_of_training_and_what_is_not_certain_is_refused(
+    tmp_path: Path, names: list[str], label: dict[str, int] | None
+) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    if label is None:
+        with pytest.raises(InputError):
+            pictures_of_folder(tmp_path)
+    else:
+        assert {picture.id: picture.label for picture in pictures_of_folder(tmp_path)} == label

@@ -15,7 +15,7 @@ def view(source: Source) -> dict[str, Any]:
         return {"audit": None}
     groups = [
         ("Container features, which decide the gate", _rows(audit["container"])),
-        ("Traces of compression and resampling in the pixels, which are reported", _rows(audit["traces"])),
+        ("What the pixels tell (compression, resampling, content), which is reported", _rows(audit["traces"])),
     ]
     return {"audit": audit, "groups": [(title, rows) for title, rows in groups if rows]}
 

@@ -61,7 +61,9 @@ def _audit(source: Source) -> str:
     audit = read_audit(source.store, source.version.number)
     if audit is None:
         return "The shortcut audit has not been run on this version."
-    return f"The shortcut audit {'passed' if audit['gate']['passed'] else 'failed'}: {audit['gate']['reason'].rstrip('.')}."
+    gate = audit["gate"]
+    state = "passed" if gate["passed"] else "failed" if gate["judged"] else "could not judge this version"
+    return f"The shortcut audit {state}: {gate['reason'].rstrip('.')}."
 
 
 def _stages(source: Source) -> list[dict[str, Any]]:
