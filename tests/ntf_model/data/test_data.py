@@ -331,3 +331,12 @@ def test_a_folder_is_evaluated_on_its_test_split_on_what_training_set_apart_or_w
     write_classes(tmp_path / "none" / "train", 4)
     with pytest.raises(InputError, match="but no test split"):
         evaluation_data(tmp_path / "none")
+
+
+def test_a_plain_class_name_goes_before_another_one(tmp_path: Path) -> None:
+    """`nature/fake`: fakes of nature, and not pictures of both classes."""
+    write_classes(tmp_path / "nature")
+    write_classes(tmp_path / "AI")
+    data = single_split(tmp_path)
+    assert sorted(data.fake_subsets) == ["AI", "nature"]
+    assert Counter(data.labels.tolist()) == {REAL: 12, FAKE: 12}

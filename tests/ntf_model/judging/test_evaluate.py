@@ -328,3 +328,10 @@ def test_rates_are_at_one_half_unless_said() -> None:
     assert metrics.error_rates(labels, scores) == (0.5, 0.5)
     assert metrics.error_rates(labels, scores, 0.45) == (0.5, 0.0)
     assert (metrics.accuracy(labels, scores), metrics.accuracy(labels, scores, 0.45)) == (0.5, 0.75)
+
+
+def test_the_equal_error_rate_is_where_both_errors_are_nearest() -> None:
+    labels, scores = np.array([0, 0, 0, 0, 1, 1, 1, 1]), np.array([0.1, 0.2, 0.3, 0.7, 0.25, 0.6, 0.8, 0.9])
+    assert metrics.equal_error_rate(labels, scores) == 0.25
+    assert metrics.equal_error_rate(labels, -scores) == 0.75
+    assert metrics.equal_error_rate(np.array([0, 1]), np.array([0.1, 0.9])) == 0.0
