@@ -65,11 +65,12 @@ def train_detector(
 
 
 def configuration(name: str, settings: dict[str, Any]) -> Any:
-    """A detector's configuration: the `preset` among `settings` if it has one, with the other settings over it."""
+    """A detector's configuration: the `preset` among `settings` with the other settings over it. Without one it is NTF's "default", and every
+    other detector's own defaults."""
     values = {key: value for key, value in settings.items() if key != "preset"}
-    if "preset" not in settings:
+    if "preset" not in settings and name != "ntf":
         return get_detector(name).parse_config(values)
-    return get_detector(name).preset(settings["preset"], **values)
+    return get_detector(name).preset(settings.get("preset", "default"), **values)
 
 
 def evaluate_detector(run: Path, splits: DetectionSplits, output: Path | None = None, on_progress: Progress = silent) -> Evaluated:

@@ -21,7 +21,7 @@ from ntf_model.errors import InputError
 from ntf_model.runs import read_config
 
 _registered: dict[str, type[Detector]] = {}
-_elsewhere = {"ntf": "ntf_model.ntf.ntf"}
+_elsewhere = {"ntf": "ntf_model.ntf.ntf", "ensemble": "ntf_model.ensemble"}
 
 
 def register_detector(name: str) -> Callable[[type[Detector]], type[Detector]]:
@@ -36,16 +36,17 @@ def register_detector(name: str) -> Callable[[type[Detector]], type[Detector]]:
 
 
 def detector_names() -> list[str]:
-    """All detectors, NTF first, then the baselines in alphabetical order, without importing them."""
+    """All detectors that learn from pictures, NTF first, then the baselines in alphabetical order, without importing them. The ensemble,
+    which is made of trained ones, is not among them."""
     folder = str(Path(__file__).parent / "baselines")
     files = {module.name for module in pkgutil.iter_modules([folder]) if not module.name.startswith("_")}
-    return ["ntf", *sorted((files | set(_registered)) - {"ntf"})]
+    return ["ntf", *sorted((files | set(_registered)) - _elsewhere.keys())]
 
 
 def get_detector(name: str) -> type[Detector]:
     """The class of a detector. Raises InputError with the known names if there is none."""
     if name not in _registered:
-        if name not in detector_names():
+        if name not in detector_names() and name not in _elsewhere:
             raise InputError(f"there is no detector {name!r}", f"Known: {', '.join(detector_names())}")
         importlib.import_module(_elsewhere.get(name, f"ntf_model.baselines.{name}"))
     return _registered[name]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -14,14 +15,11 @@ from sklearn.metrics import average_precision_score
 from ntf_model.data.data import DetectionData, DetectionSplits
 from ntf_model.data.loader import batches_of
 from ntf_model.detector import Progress, TrainingRun, best_device
-from ntf_model.encoders.build import AUTO, EncoderConfig, encoder_config, encoder_note, encoder_of
+from ntf_model.encoders.build import AUTO, EncoderConfig, encoder_of
 from ntf_model.encoders.crop import fit_to_pictures
-from ntf_model.networks.frozen import FrozenFeatures
-from ntf_model.networks.weights import load_into
-from ntf_model.recipes.network import NetworkDetector
-from ntf_model.recipes.transforms import Preprocess
+from ntf_model.recipes.on_encoder import Crops, EncoderDetector, LinearOnEncoder
 from ntf_model.registry import register_detector
-from ntf_model.runs import load_weights, save_weights, write_run
+from ntf_model.runs import write_run
 from ntf_model.training.meter import Meter
 
 BATCH = 16
@@ -29,44 +27,27 @@ BATCH = 16
 
 class ProbeConfig(EncoderConfig):
     """The encoder as in `ntf_model.encoders.build.EncoderSettings`; nothing of it learns. Of the strengths of regularisation
-    (scikit-learn's C) the best on validation is taken. `model` and `size` are other names of `encoder` and `image_size`."""
+    (scikit-learn's C) the best on validation is taken. In testing the logits of `test_crops` crops
+    (the middle, then the corners) are averaged. `model` and `size` are other names of `encoder` and `image_size`."""
 
     encoder: str = Field(AUTO, validation_alias=AliasChoices("encoder", "model"))
     image_size: int | None = Field(None, ge=16, validation_alias=AliasChoices("image_size", "size"))
     adaptation: Literal["frozen"] = "frozen"
+    test_crops: int = Field(1, ge=1, le=5)
     strengths: tuple[float, ...] = Field((1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0), min_length=1)
 
 
-class Probe(FrozenFeatures):
-    """`model`, an encoder, gives features; `fc`, with the features' standardisation folded in, one logit."""
-
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        """The encoder's embedding `[N, dim]`."""
-        with torch.no_grad():
-            return self.model(images)
-
-
 @register_detector("probe")
-class FeatureProbe(NetworkDetector):
+class FeatureProbe(EncoderDetector):
     title = "Frozen-feature probe"
     Config = ProbeConfig
     DEMO: ClassVar[dict[str, Any]] = {"encoder": "efficientnet-lite0"}
     SCRATCH: ClassVar[dict[str, Any]] = {"encoder": "efficientnet-lite0"}
-    batch_pixels = 16 * 224 * 224
 
     @classmethod
-    def build(cls, config: ProbeConfig) -> Probe:
-        return _probe(config)
-
-    @property
-    def note(self) -> str:
-        return encoder_note(self.config, self.network.model)
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """The middle of the picture as it is, never resized."""
-        encoder = self.network.model
-        return Preprocess(crop=encoder.crop, stats=(encoder.mean, encoder.std))
+    def network_of(cls, config: ProbeConfig, saved: Mapping[str, Any] | None = None) -> LinearOnEncoder:
+        """`fc` gets the features' standardisation folded in."""
+        return LinearOnEncoder(encoder_of(config, saved).eval())
 
     @classmethod
     def train(cls, splits: DetectionSplits, config: ProbeConfig, run: TrainingRun) -> Self:
@@ -99,29 +80,13 @@ class FeatureProbe(NetworkDetector):
             self.network.fc.bias.fill_(float(fitted.intercept_[0] - weight @ mean))
         return {"validation_ap": ap, "validation_accuracy": accuracy, "strength": strength}
 
-    def save_pretrained(self, folder: Path) -> None:
-        values = {"config": self.config.model_dump(mode="json"), "backbone": encoder_config(self.network.model)}
-        save_weights(Path(folder), self.name, values, self.network.state_dict())
-
-    @classmethod
-    def from_pretrained(cls, folder: Path | str, device: str | torch.device | None = None) -> Self:
-        values, tensors = load_weights(folder, cls.name)
-        config = cls.parse_config(values.get("config", {}))
-        network = _probe(config, values.get("backbone", {}))
-        load_into(network, tensors, folder)
-        return cls(config, network, device)
-
     def _features(self, data: DetectionData, on_progress: Progress) -> np.ndarray:
         """Float64 `[N, C]` of every picture."""
-        parts = []
+        parts: list[np.ndarray] = []
+        middle = replace(cast(Crops, self.preprocess), count=1)
         for items in batches_of(data, BATCH):
-            batch = torch.stack([self.preprocess(item.image) for item in items]).to(self.device)
-            parts.append(self.network.features(batch).double().cpu().numpy())
+            batch = torch.stack([middle(item.image) for item in items]).to(self.device)
+            with torch.inference_mode():
+                parts.append(self.network.model(batch.flatten(0, 1)).double().cpu().numpy())
             on_progress(sum(map(len, parts)), len(data), "features for probe")
         return np.concatenate(parts)
-
-
-def _probe(config: ProbeConfig, saved: dict[str, Any] | None = None) -> Probe:
-    """The probe with as many inputs as the encoder has features."""
-    encoder = encoder_of(config, saved).eval()
-    return Probe(encoder, encoder.dim)

@@ -54,3 +54,11 @@ def jpeg_compress(image: np.ndarray, quality: int) -> np.ndarray:
     _, encoded = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
     decoded: Any = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     return np.ascontiguousarray(decoded[..., ::-1])
+
+
+def corner_crops(image: np.ndarray, size: int, count: int = 1) -> list[np.ndarray]:
+    """The centre crop and then as many of the four corners: `count` in 1..5 times `[size, size, 3]`."""
+    image = reflect_to(image, size)
+    bottom, right = image.shape[0] - size, image.shape[1] - size
+    corners = [image[top : top + size, left : left + size] for top, left in ((0, 0), (0, right), (bottom, 0), (bottom, right))]
+    return [center_crop(image, size), *corners][:count]

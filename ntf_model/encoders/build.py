@@ -11,7 +11,7 @@ from torch import nn
 
 from ntf_model.detector import DetectorConfig
 from ntf_model.encoders.adapting import Adaptation, LoRA, adapt
-from ntf_model.encoders.backbones import LITE0, Lite0Encoder, OwnEncoder, Pooling, TransformersEncoder, lite0_file
+from ntf_model.encoders.backbones import LITE0, LITE0_TRACES, Lite0Encoder, OwnEncoder, Pooling, TransformersEncoder, lite0_file
 from ntf_model.encoders.encoder import Encoder, SmallEncoder
 from ntf_model.encoders.own import build_own, is_own
 from ntf_model.encoders.preprocessor import read_preprocessor
@@ -29,7 +29,8 @@ class EncoderSettings(BaseModel):
     "package.module:build" (a function that gives a module with the attribute `dim`), or "auto": DINOv2-base where it was downloaded or can
     be, and otherwise EfficientNet-Lite0. `encoder_weights` is the id or folder of pretrained weights for "resnet50".
 
-    `pooling` and `encoder_layer` say what is read: see `pool` and the encoders in `ntf_model.encoders.backbones`. `image_size` is the crop
+    `pooling` and `encoder_layer` say what is read: see `pool` and the encoders in `ntf_model.encoders.backbones`; pooling "traces" is
+    EfficientNet-Lite0 after 11 blocks, as "mean_std", and "auto" for every other encoder. `image_size` is the crop
     in pixels, and `upscale` how many times it is enlarged for the encoder; if they are not given, `ntf_model.encoders.crop` chooses them.
     `adaptation` is what learns: the "whole" encoder, "lora" (low-rank matrices beside its frozen weights), or nothing of it ("frozen").
     `frozen_statistics` keeps the statistics of BatchNorm.
@@ -78,6 +79,8 @@ def build_encoder(
         name = resolve_auto()
     if weights and name != "resnet50" and (name in ("small", LITE0) or is_own(name)):
         raise InputError(f"there are no pretrained weights for the encoder {name!r} to choose from", "Leave `encoder_weights` out")
+    if pooling == "traces":
+        pooling, layer = ("mean_std", LITE0_TRACES) if name == LITE0 and layer is None else ("auto", layer)
     if (layer is not None or pooling != "auto") and (name == "small" or is_own(name)):
         raise InputError(f"the encoder {name!r} pools its features itself", "Leave `pooling` and `encoder_layer` out")
     encoder: Encoder

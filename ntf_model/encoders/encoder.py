@@ -7,6 +7,8 @@ from abc import abstractmethod
 import torch
 from torch import nn
 
+from ntf_model.errors import InputError
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
@@ -33,6 +35,10 @@ class Encoder(nn.Module):
     @abstractmethod
     def embed(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalised float `[N, 3, H, W]` to `[N, dim]`."""
+
+    def places(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised float `[N, 3, H, W]`, enlarged already, to features of places `[N, T, C]`. InputError if the encoder has none."""
+        raise InputError(f"the encoder {self.name!r} gives one vector for a picture and none for its places", "Use another encoder")
 
     def last_map(self) -> nn.Module | None:
         """The module whose output is the last feature map `[N, C, h, w]`, or None if there is none."""
@@ -74,12 +80,19 @@ class SmallEncoder(Encoder):
         self.norm = nn.GroupNorm(4, widths[-1])
         self.dim = widths[-1]
 
-    def embed(self, pixels: torch.Tensor) -> torch.Tensor:
+    def maps(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The last map `[N, C, h, w]`."""
         smooth = nn.functional.avg_pool2d(nn.functional.pad(pixels, (1, 1, 1, 1), mode="replicate"), 3, 1)
         hidden = self.stem(torch.cat([pixels, 4 * (pixels - smooth)], 1))
         for stage in self.stages:
             hidden = stage(hidden)
-        return torch.relu(self.norm(hidden)).mean((2, 3))
+        return torch.relu(self.norm(hidden))
+
+    def embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.maps(pixels).mean((2, 3))
+
+    def places(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.maps(pixels).flatten(2).transpose(1, 2)
 
     def last_map(self) -> nn.Module:
         return self.stages[-1]

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ntf_model.data.data import DetectionData
-from ntf_model.data.images import center_crop, reflect_to
+from ntf_model.data.images import corner_crops
 from ntf_model.data.loader import batches_of
 from ntf_model.ntf.augment import to_tensor
 from ntf_model.ntf.config import NTFConfig
@@ -27,17 +27,9 @@ class Prediction(NamedTuple):
     embedding: np.ndarray
 
 
-def crops(image: np.ndarray, size: int, count: int = 1) -> list[np.ndarray]:
-    """The centre crop and then as many of the four corners: `count` in 1..5 times `[size, size, 3]`."""
-    image = reflect_to(image, size)
-    bottom, right = image.shape[0] - size, image.shape[1] - size
-    corners = [image[top : top + size, left : left + size] for top, left in ((0, 0), (0, right), (bottom, 0), (bottom, right))]
-    return [center_crop(image, size), *corners][:count]
-
-
 def crop_tensor(images: Sequence[np.ndarray], size: int, count: int = 1) -> torch.Tensor:
     """All crops of all pictures: uint8 `[N * count, 3, size, size]`, the crops of a picture one after the other."""
-    stacked = np.stack([crop for image in images for crop in crops(image, size, count)])
+    stacked = np.stack([crop for image in images for crop in corner_crops(image, size, count)])
     return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)))
 
 

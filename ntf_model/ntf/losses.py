@@ -148,15 +148,17 @@ def extended_supcon(
     normalise: bool = True,
     reduction: Literal["mean", "mean_nonempty", "sum"] = "mean",
     anchors: Literal["all", "real"] = "all",
+    nearest: bool = False,
 ) -> torch.Tensor:
     """L_ext, Eq. 5: supervised contrast between real and fake in which the natural trace takes part.
 
     `features` `[N, d]`, `is_real` bool `[N]`, `trace` `[d]` or `[T, d]` (z_hom). The trace is in P(i) and K(i) for real anchors, in K(i)
     alone for fake ones, and is never an anchor. Ours: with the logarithm, mean over all anchors. Literal: `log=False`,
     `reduction="sum"`. An anchor without positives adds 0; "mean_nonempty" does not count it. `anchors` "real" leaves fake anchors out:
-    reals gather at the trace and fakes are pushed away, but not to one another.
+    reals gather at the trace and fakes are pushed away, but not to one another. With
+    `nearest` only the trace that is nearest to an anchor takes part for it.
     """
-    terms, has = _extended(features, is_real, trace, temperature, log, normalise)
+    terms, has = _extended(features, is_real, trace, temperature, log, normalise, nearest)
     if anchors == "real":
         terms, has = terms[is_real.bool()], has[is_real.bool()]
     if not len(terms):
@@ -224,6 +226,7 @@ def detection_loss(
     gamma: float = 0.5,
     contrastive: Literal["log", "literal", "soft", "reals", "none"] = "log",
     temperature: float = 0.07,
+    nearest: bool = False,
 ) -> JointLoss:
     """L_d, Eq. 7: L_ext + gamma L_ce. L_ce (Eq. 6) is the ordinary binary cross-entropy, averaged over the batch.
 
@@ -240,7 +243,8 @@ def detection_loss(
     elif contrastive == "literal":
         ext = extended_supcon(features, is_real, trace, temperature=temperature, log=False, reduction="sum")
     else:
-        ext = extended_supcon(features, is_real, trace, temperature=temperature, anchors="real" if contrastive == "reals" else "all")
+        anchors: Literal["all", "real"] = "real" if contrastive == "reals" else "all"
+        ext = extended_supcon(features, is_real, trace, temperature=temperature, anchors=anchors, nearest=nearest)
     return JointLoss(ext + gamma * ce, {"ext": ext.detach(), "ce": ce.detach()})
 
 
@@ -252,7 +256,13 @@ def spread(features: torch.Tensor) -> dict[str, float]:
 
 
 def _extended(
-    features: torch.Tensor, is_real: torch.Tensor, trace: torch.Tensor, temperature: float, log: bool, normalise: bool
+    features: torch.Tensor,
+    is_real: torch.Tensor,
+    trace: torch.Tensor,
+    temperature: float,
+    log: bool,
+    normalise: bool,
+    nearest: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Each anchor's term of Eq. 5, and whether it has positives."""
     real = is_real.bool()
@@ -264,6 +274,11 @@ def _extended(
     others = torch.cat([others, others.new_ones(len(features), len(trace))], 1)
     if normalise:
         features, keys = _unit(features), _unit(keys)
+    if nearest:
+        with torch.no_grad():
+            chosen = F.one_hot((features @ keys[-len(trace) :].T).argmax(1), len(trace)).bool()
+        positives = torch.cat([positives[:, : len(features)], positives[:, len(features) :] & chosen], 1)
+        others = torch.cat([others[:, : len(features)], chosen], 1)
     return contrast(features @ keys.T, positives.to(features.dtype), others, temperature, log=log)
 
 

@@ -18,6 +18,7 @@ from ntf_model.judging.metrics import best_threshold
 from ntf_model.networks.weights import load_into, without_prefix
 from ntf_model.ntf.config import NTFConfig, preset
 from ntf_model.ntf.inference import predict, predict_data
+from ntf_model.ntf.memory import start_as_probe
 from ntf_model.ntf.network import DetectionNetwork, TraceNetwork, new_encoder
 from ntf_model.ntf.stages import find_trace, learn_detection, learn_trace
 from ntf_model.registry import register_detector
@@ -66,6 +67,9 @@ class NTFDetector(Detector):
             torch.manual_seed(config.seed + 1)  # the same stage 2 whether stage 1 was trained, resumed or taken over
             for head in (network.aux, network.classifier):
                 head.apply(lambda layer: layer.reset_parameters() if isinstance(layer, nn.Linear) else None)
+            if config.stage2.start_as_probe:
+                embeddings = predict_data(network.to(accelerator.device), splits.train, config, accelerator.device).embedding
+                start_as_probe(network.classifier, embeddings, splits.train.labels)
             detection, best = learn_detection(network, trace, splits, config, accelerator, run.output, **options)
         detector = cls(network, None if trace is None else trace.prototype, config, 0.5, accelerator.device)
         scores = predict_data(network, splits.validation, config, accelerator.device).probability
@@ -128,7 +132,8 @@ class NTFDetector(Detector):
     def _distance(self, features: np.ndarray) -> np.ndarray:
         if self.trace is None:
             return np.full(len(features), np.nan)
-        return (1 - np.clip(features.astype(np.float64) @ self.trace.astype(np.float64), -1, 1)) / 2
+        cosine = features.astype(np.float64) @ np.atleast_2d(self.trace).astype(np.float64).T
+        return (1 - np.clip(cosine.max(1), -1, 1)) / 2
 
 
 def save_teacher(network: TraceNetwork, config: NTFConfig, folder: Path) -> None:

@@ -22,6 +22,7 @@ from ntf_model.ntf.augment import Views, to_tensor
 from ntf_model.ntf.config import NTFConfig, StageConfig
 from ntf_model.ntf.inference import predict_data, trace_features
 from ntf_model.ntf.losses import JointLoss, detection_loss, spread, trace_loss
+from ntf_model.ntf.memory import prototypes
 from ntf_model.ntf.network import DetectionNetwork, TraceNetwork
 from ntf_model.training.loop import EpochEnd, Stage, run_stage
 from ntf_model.training.processes import gather_rows
@@ -37,7 +38,7 @@ class Trace(NamedTuple):
     for fakes), and their normalised mean `[d]`, the prototype that a picture's distance is measured to."""
 
     features: torch.Tensor
-    prototype: torch.Tensor
+    prototype: torch.Tensor  # `[d]`, or with a memory `[K, d]`, of which the nearest counts
 
 
 def learn_trace(
@@ -52,6 +53,9 @@ def learn_trace(
 ) -> list[dict[str, Any]]:
     """Stage 1 on the reals of `train`, in place. Returns the history: the losses of each epoch and the spread of z_hom at its end."""
     settings = config.stage1
+    wanted = [value.requires_grad for value in network.encoder.parameters()]
+    if settings.freeze_encoder:
+        network.encoder.requires_grad_(False)
     last: dict[str, torch.Tensor] = {}
 
     def loss(model: nn.Module, batch: Batch, step: int) -> JointLoss:
@@ -81,6 +85,8 @@ def learn_trace(
     stage = _stage("stage1", network, settings, config, views=views, batches=batches, loss=loss, after_epoch=after_epoch)
     state, weights = run_stage(stage, accelerator, output, resume=resume, on_progress=on_progress)
     restore_tensors(network, weights)
+    for parameter, value in zip(network.encoder.parameters(), wanted, strict=True):
+        parameter.requires_grad_(value)
     return state.history
 
 
@@ -90,6 +96,8 @@ def find_trace(network: TraceNetwork, train: DetectionData, config: NTFConfig, d
     of_reals = trace_features(network.to(device), train.take(real), config, device).clone()
     features = of_reals.new_zeros(len(train), of_reals.shape[1])
     features[torch.from_numpy(real).to(device)] = of_reals
+    if config.stage2.trace == "memory":
+        return Trace(features, prototypes(of_reals, config.stage2.prototypes, config.seed))
     return Trace(features, F.normalize(of_reals.mean(0), dim=0))
 
 
@@ -124,6 +132,7 @@ def learn_detection(
             z.detach()[:1] if trace is None else _batch_trace(trace, settings.trace, rows[labels == REAL]),
             gamma=settings.gamma,
             contrastive=settings.contrastive,
+            nearest=settings.trace == "memory",
             temperature=settings.temperature,
         )
         return JointLoss(parts.total + 0.0 * z.sum(), parts.terms)
@@ -147,7 +156,14 @@ def learn_detection(
     return state.history, state.best or {}
 
 
-def make_optimizer(parameters: Sequence[nn.Parameter], settings: StageConfig) -> torch.optim.Optimizer:
+def _groups(model: nn.Module, encoder_rate: float) -> list[dict[str, Any]]:
+    """What learns of a network of either stage: its encoder with its own share of the rate, and the rest."""
+    learning = [(name.startswith("encoder."), value) for name, value in model.named_parameters() if value.requires_grad]
+    groups = [(encoder_rate, [value for inside, value in learning if inside]), (1.0, [value for inside, value in learning if not inside])]
+    return [{"params": values, "share": share} for share, values in groups if values]
+
+
+def make_optimizer(parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]], settings: StageConfig) -> torch.optim.Optimizer:
     """SGD with momentum, or AdamW with the same setting as its first beta."""
     if settings.optimizer == "adamw":
         betas = (settings.momentum, 0.999)
@@ -186,7 +202,7 @@ def _stage(
     return Stage(
         name,
         network,
-        optimizer=lambda model: make_optimizer([value for value in model.parameters() if value.requires_grad], settings),
+        optimizer=lambda model: make_optimizer(_groups(model, getattr(settings, "encoder_rate", 1.0)), settings),
         schedule=WarmupCosine(settings.lr, steps, settings.warmup, settings.final_lr),
         epochs=settings.epochs,
         batches=batches,
@@ -219,7 +235,7 @@ def _gather_views(accelerator: Accelerator, views: torch.Tensor) -> torch.Tensor
 
 def _batch_trace(trace: Trace, kind: str, real_rows: torch.Tensor) -> torch.Tensor:
     """z_hom for one batch: `[d]`, or `[n, d]` for "images"."""
-    if kind == "prototype":
+    if kind in ("prototype", "memory"):
         return trace.prototype
     features = trace.features[real_rows]
     return features if kind == "images" else features.mean(0)

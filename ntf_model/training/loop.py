@@ -223,7 +223,7 @@ class _Run:
     def _set_rate(self, step: int) -> None:
         rate = self.stage.schedule.rate(self.state.epoch, step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("share", 1.0)  # of a part of the network that learns more slowly
 
     def _look_at_clock(self) -> None:
         """Adds the time since the last look to the present epoch."""

@@ -25,7 +25,7 @@ from ntf_model.networks.weights import official_state
 from ntf_model.networks.xception import Xception
 from ntf_model.registry import detector_names, get_detector, load_detector
 
-BASELINES = ("caddm", "grag2021", "ojha2023", "probe", "sbi", "wang2020", "xception")
+BASELINES = ("attentive_probe", "caddm", "dda", "grag2021", "ojha2023", "probe", "sbi", "wang2020", "xception")
 OFFICIAL_KEYS = {
     "caddm": "adm.adm_extra_layers.0.0.conv1.bias",
     "grag2021": "layer2.0.downsample.1.running_mean",
@@ -80,7 +80,7 @@ def test_a_saved_detector_is_the_same_when_it_is_loaded(name: str, images: list[
         assert OFFICIAL_KEYS.get(name, "fc.weight") in file.keys()  # noqa: SIM118 (not a dict)
 
 
-@pytest.mark.parametrize("name", ["ojha2023", "wang2020", "xception", "sbi"])
+@pytest.mark.parametrize("name", ["ojha2023", "wang2020", "xception", "sbi", "dda", "attentive_probe"])
 def test_a_moment_of_training_leaves_a_detector_and_its_record(name: str, splits: DetectionSplits, tmp_path: Path) -> None:
     changes = {"size": 64} if name in ("xception", "sbi") else {}
     seen: list[tuple[int, int, str]] = []

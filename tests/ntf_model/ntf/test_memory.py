@@ -1,0 +1,83 @@
+"""The memory of real features, the start as a probe, and a stage 1 that leaves the encoder alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ntf_model.data.data import DetectionSplits
+from ntf_model.errors import InputError
+from ntf_model.ntf.config import NTFConfig, merge
+from ntf_model.ntf.losses import extended_supcon
+from ntf_model.ntf.memory import prototypes, start_as_probe
+from ntf_model.ntf.ntf import NTFDetector, load_teacher
+
+
+def test_prototypes_are_the_groups_of_the_reals() -> None:
+    torch.manual_seed(0)
+    groups = F.normalize(torch.eye(4)[:3].repeat_interleave(20, 0) + 0.02 * torch.randn(60, 4), dim=1)
+    found = prototypes(groups, 3, seed=0)
+    assert torch.allclose((found @ torch.eye(4)[:3].T).amax(0), torch.ones(3), atol=1e-2)
+    assert torch.allclose(found.norm(dim=1), torch.ones(3))
+    assert torch.allclose(prototypes(groups, 1, 0)[0], F.normalize(groups.mean(0), dim=0))
+    assert prototypes(groups[:2], 8, 0).shape == (2, 4)
+
+
+def test_only_the_nearest_trace_takes_part() -> None:
+    torch.manual_seed(0)
+    features, traces, real = F.normalize(torch.randn(6, 5), dim=1), F.normalize(torch.randn(3, 5), dim=1), torch.tensor([1, 1, 1, 0, 0, 0])
+    losses = []
+    for anchor in range(6):
+        keys = [(j, features[j]) for j in range(6) if j != anchor]
+        nearest = traces[(traces @ features[anchor]).argmax()]
+        logits = torch.stack([features[anchor] @ key for _, key in keys] + [features[anchor] @ nearest]) / 0.5
+        same = [real[j] == real[anchor] for j, _ in keys] + [bool(real[anchor])]
+        losses.append(-torch.log_softmax(logits, 0)[torch.tensor(same)].mean())
+    assert extended_supcon(features, real.bool(), traces, temperature=0.5, nearest=True) == pytest.approx(float(torch.stack(losses).mean()))
+    assert extended_supcon(features, real.bool(), traces, temperature=0.5) != pytest.approx(float(torch.stack(losses).mean()))
+
+
+def test_the_classifier_starts_where_a_probe_would() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 40)
+    embeddings = rng.normal(5, 3, (80, 6)) + labels[:, None] * [4, 0, 0, 0, 0, 0]
+    classifier = nn.Linear(6, 1)
+    start_as_probe(classifier, embeddings, labels)
+    logits = classifier(torch.from_numpy(embeddings).float()).detach().numpy()[:, 0]
+    assert np.mean((logits > 0) == labels) > 0.7
+    assert classifier.weight[0].argmax() == 0
+    with pytest.raises(InputError, match="needs real and fake"):
+        start_as_probe(classifier, embeddings[:40], labels[:40])
+
+
+def test_a_run_with_all_of_it(splits: DetectionSplits, tiny: NTFConfig, tmp_path) -> None:
+    changes = {
+        "stage1": {"freeze_encoder": True, "epochs": 1},
+        "stage2": {"trace": "memory", "prototypes": 3, "start_as_probe": True, "encoder_rate": 0.1, "contrastive": "reals", "epochs": 1},
+    }
+    detector = NTFDetector.fit(splits, merge(tiny, changes), tmp_path, device="cpu")
+    torch.manual_seed(tiny.seed)
+    images = [splits.test.dataset[row].image for row in range(5)]
+    again = NTFDetector.from_pretrained(tmp_path, device="cpu")
+    assert again.trace.shape == (3, tiny.projection_dim)
+    assert np.array_equal(again.distance(images), detector.distance(images))
+    cosine = detector.embed(images).astype(np.float64) @ detector.trace.astype(np.float64).T
+    assert detector.distance(images) == pytest.approx((1 - cosine.max(1)) / 2)
+    teacher = load_teacher(tmp_path / "stage1")
+    student = detector.network.encoder.state_dict()
+    assert any(not torch.equal(value, student[key]) for key, value in teacher.encoder.state_dict().items())  # it learnt in stage 2
+
+
+def test_stage_1_leaves_a_frozen_encoder_as_it_was(splits: DetectionSplits, tiny: NTFConfig, tmp_path) -> None:
+    teachers = []
+    for epochs in (1, 2):
+        config = merge(tiny, {"encoder": "efficientnet-lite0", "encoder_layer": 2, "stage1": {"freeze_encoder": True, "epochs": epochs}})
+        config = merge(config, {"stage2": {"epochs": 1}})
+        NTFDetector.fit(splits, config, tmp_path / str(epochs), device="cpu")
+        teachers.append(load_teacher(tmp_path / str(epochs) / "stage1"))
+    first, second = (teacher.encoder.state_dict() for teacher in teachers)
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+    assert not torch.equal(teachers[0].hom[0].weight, teachers[1].hom[0].weight)
