@@ -65,8 +65,8 @@ def train_detector(
 
 
 def configuration(name: str, settings: dict[str, Any]) -> Any:
-    """A detector's configuration: the `preset` among `settings` with the other settings over it. Without one it is NTF's "default", and every
-    other detector's own defaults."""
+    """A detector's configuration: the `preset` among `settings` with the other settings over it. Without one it is NTF's "default", and
+    every other detector's own defaults."""
     values = {key: value for key, value in settings.items() if key != "preset"}
     if "preset" not in settings and name != "ntf":
         return get_detector(name).parse_config(values)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.cluster import KMeans
-from sklearn.linear_model import LogisticRegressionCV
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from torch import nn
 
 from ntf_model.errors import InputError
@@ -34,9 +34,12 @@ def start_as_probe(classifier: nn.Linear, embeddings: np.ndarray, labels: np.nda
     if len(np.unique(labels)) < 2:
         raise InputError("a probe needs real and fake pictures to start from", "Set stage2.start_as_probe=false")
     mean, std = embeddings.mean(0), embeddings.std(0) + 1e-6
-    folds = int(min(FOLDS, np.bincount(labels).min()))
-    options: dict[str, Any] = {"class_weight": "balanced", "max_iter": 500, "use_legacy_attributes": False, "l1_ratios": (0.0,)}
-    fitted = LogisticRegressionCV(Cs=STRENGTHS, cv=max(2, folds), scoring="neg_log_loss", **options)
+    folds = min(FOLDS, int(np.bincount(labels).min()))
+    options: dict[str, Any] = {"class_weight": "balanced", "max_iter": 500, "l1_ratios": (0.0,), "use_legacy_attributes": False}
+    if folds > 1:
+        fitted: Any = LogisticRegressionCV(Cs=STRENGTHS, cv=folds, scoring="neg_log_loss", **options)
+    else:  # a class of one picture cannot be held out
+        fitted = LogisticRegression(C=STRENGTHS[0], class_weight="balanced", max_iter=500)
     fitted.fit((embeddings - mean) / std, labels)
     weight = fitted.coef_[0] / std
     with torch.no_grad():
