@@ -75,13 +75,6 @@ def saved(zipped: bool) -> bytes:
 def archives(kind: str) -> list[bytes]:
     members = {"a.png": picture("PNG"), "b.jpg": picture("JPEG"), "c/d.webp": picture("WEBP")}
     members |= {f"{key}.json": b'{"identity": "x"}' for key in ("a", "b", "c/d")}
-        "a.png": picture("PNG"),
-        "b.jpg": picture("JPEG"),
-        "a.json": b'{"identity": "y"}',
-        "b.json": b'{"identity": "x"}',
-        "c/d.json": b'{"identity": "z"}',
-        "c/d.webp": picture("WEBP"),
-    }
     files = []
     for pack in (0, 8, 12) if kind == "zip" else ("", "gz", "bz2", "xz"):
         stream = io.BytesIO()
