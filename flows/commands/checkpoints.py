@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from flows import console
 from flows.commands.options import JsonOption, generator_names, settings_of
 
+SCREEN_CLASSES, SCREEN_SETTINGS, SCREEN_TENSORS, SCREEN_WIDTH = 4, 8, 8, 100  # what one screen of `inspect` holds
 ADD_EXAMPLES = (
     "Examples: `ntf checkpoint add new.pkl --generator stylegan2 --licence CC-BY-4.0` · "
     "`ntf checkpoint add swap.safetensors --generator simswap --name simswap-demo-32 --licence Apache-2.0`"
@@ -49,26 +51,58 @@ def list_known(as_json: JsonOption = False) -> None:
 
 
 @app.command(epilog="Examples: `ntf checkpoint inspect network.pkl` · `ntf checkpoint inspect last.ckpt --json`")
-def inspect(file: FileArgument, as_json: JsonOption = False) -> None:
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A checkpoint in any form that the generators read: a file or a folder.")],
+    everything: Annotated[bool, typer.Option("--all", help="Show every tensor, class and setting, and not one screen.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Shows what is inside a checkpoint: its form, the classes that it names, its configuration and tensors. Executes nothing of it."""
+    from generators.checkpoints import inspect as look_into
+    from generators.checkpoints.folders import folder_files
+
+    names = [name for name in folder_files(file) if name.endswith((".safetensors", ".bin"))] if file.is_dir() else [""]
+    reports = [look_into(file / name if name else file) for name in names]
+    if as_json:
+        console.out.print_json(
+            json.dumps({"path": str(file), "form": "folder", "files": reports} if file.is_dir() else reports[0], default=str)
+        )
+        return
+    if file.is_dir():
+        listed = ", ".join(folder_files(file))
+        console.out.print(f"{file}: a folder; of it are read {listed}", markup=False, soft_wrap=True)
+    for report in reports:
+        _show_contents(report, everything)
+
+
+def _show_contents(report: dict[str, Any], everything: bool) -> None:
+    """The contents of one file, on one screen unless `everything` is wanted."""
     from rich.table import Table
 
-    from generators.checkpoints import inspect as look_into
-
-    contents = look_into(file)
-    if as_json:
-        console.out.print_json(json.dumps(contents, default=str))
-        return
-    tensors = console.counted(len(contents["tensors"]), "tensor")
-    console.out.print(f"{contents['path']}: {contents['form']}, {tensors}", markup=False)
-    for name in contents["globals"]:
+    tensors = report["tensors"]
+    numbers = sum(math.prod(tensor["shape"]) for tensor in tensors)
+    kinds = ", ".join(sorted({tensor["dtype"] for tensor in tensors}))
+    counts = f"{console.counted(len(tensors), 'tensor')}, {numbers:,} numbers ({kinds})"
+    console.out.print(f"{report['path']}: {report['form']}, {counts}", markup=False, soft_wrap=True)
+    classes = report["globals"] if everything else report["globals"][:SCREEN_CLASSES]
+    for name in classes:
         console.out.print(f"  names the class {name}", markup=False)
-    if contents["config"]:
-        console.out.print(json.dumps(contents["config"], indent=1, default=str), markup=False)
+    _say_more(len(report["globals"]) - len(classes), "class", "classes")
+    config = json.dumps(report["config"], indent=1, default=str).splitlines() if report["config"] else []
+    shown = config if everything else config[:SCREEN_SETTINGS]
+    for line in shown:
+        console.out.print(line if everything else line[:SCREEN_WIDTH], markup=False, soft_wrap=True)
+    _say_more(len(config) - len(shown), "line of its configuration", "lines of its configuration")
+    rows = tensors if everything else tensors[:SCREEN_TENSORS]
     table = Table("tensor", "shape", "dtype")
-    for tensor in contents["tensors"]:
+    for tensor in rows:
         table.add_row(console.cell(tensor["name"]), " x ".join(str(side) for side in tensor["shape"]) or "scalar", tensor["dtype"])
     console.out.print(table)
+    _say_more(len(tensors) - len(rows), "tensor")
+
+
+def _say_more(count: int, noun: str, plural: str = "") -> None:
+    if count > 0:
+        console.out.print(f"  and {console.counted(count, noun, plural)} more: `--all` shows them", markup=False)
 
 
 @app.command(
@@ -87,7 +121,7 @@ def to_safetensors(
 
 @app.command(epilog=ADD_EXAMPLES)
 def add(
-    file: Annotated[Path, typer.Argument(help="The checkpoint to register.")],
+    file: Annotated[Path, typer.Argument(help="The checkpoint to register: a file, or a folder as diffusers saves it.")],
     generator: Annotated[
         str,
         typer.Option(
@@ -115,7 +149,7 @@ def add(
     from pipelines.catalogue.registering import Registration, add_checkpoint
 
     described = Registration(
-        name=name or file.stem,
+        name=name or (file.resolve().name if file.is_dir() else file.stem),
         generator=generator,
         licence=licence,
         trained_on=dataset,

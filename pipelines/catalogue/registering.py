@@ -10,26 +10,30 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import filelock
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from generators import registry
-from generators.base import SampleRequest
+from generators.base import Generator, SampleRequest
 from generators.checkpoints import Checkpoint, sha256_of
+from generators.checkpoints.folders import folder_files
 from generators.errors import CheckpointError, InputError
-from generators.files import whole_file, write_bytes, write_text
+from generators.files import whole_file, whole_folder, write_bytes, write_text
 from pipelines.catalogue.catalogue import REGISTERED_FILE, Catalogue, CheckpointEntry
 from pipelines.images import encode
 from pipelines.manifest import yaml_lines
 from pipelines.manifest.schema import Codec, Name
 
 INCOMING = "incoming"
+TEST_STEPS = 10  # of diffusion, for the test image
 SETTLE_SECONDS = 5.0  # a file whose size and time have not changed for so long is whole
 
 
@@ -67,15 +71,17 @@ class Arrival:
 
 
 def add_checkpoint(file: Path, registration: Registration, catalogue: Catalogue) -> Added:
-    """Copies `file` into the checkpoint folder, loads it, makes a test image, and registers it under its name.
+    """Copies `file`, or of a folder the files that are read, into the checkpoint folder, loads it, makes a test image, and registers it.
 
-    Nothing is registered, and nothing stays behind, if the file is not what its generator needs (CheckpointError) or the name of the
-    generator is not known (InputError). The file's name holds its sha256, so what an older registration named stays where it is.
+    Nothing is registered, and nothing stays behind, if the file is not what its generator needs (CheckpointError), the name of the
+    generator is not known (InputError), or anything else fails. The name of the copy holds its sha256, so what an older registration
+    named stays where it is.
     """
     kind = registry.get(registration.generator)
     sha256 = sha256_of(file)
-    folder = catalogue.folder / registration.generator
-    kept = folder / f"{registration.name}-{sha256[:12]}{''.join(file.suffixes[-1:])}"
+    suffix = "" if file.is_dir() else "".join(file.suffixes[-1:])
+    kept = catalogue.folder / registration.generator / f"{registration.name}-{sha256[:12]}{suffix}"
+    preview = kept.with_name(f"{kept.name.removesuffix(suffix)}.png")
     entry = CheckpointEntry(
         generators=(registration.generator,),
         file=kept.relative_to(catalogue.folder).as_posix(),
@@ -87,23 +93,49 @@ def add_checkpoint(file: Path, registration: Registration, catalogue: Catalogue)
         options=registration.options,
         added=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    new = not kept.exists()
-    if new:
-        _copy(file, kept)
+    absent = [place for place in (kept, preview) if not place.exists()]
+    try:
+        if kept in absent:
+            _copy(file, kept)
+        image = _test_image(kind, kept, registration, catalogue, file)
+        if image is not None:
+            write_bytes(preview, encode(image, Codec()))
+        _write_entry(catalogue.folder, registration.name, entry)
+    except BaseException:
+        _remove(absent, kept.parent)
+        raise
+    return Added(registration.name, registration.generator, sha256, kept, preview if image is not None else None)
+
+
+def _test_image(kind: type[Generator], kept: Path, registration: Registration, catalogue: Catalogue, file: Path) -> np.ndarray | None:
+    """One image of the checkpoint, `uint8` RGB `[H, W, 3]`; None for a generator that needs more than a seed.
+
+    CheckpointError if the checkpoint cannot be loaded or makes none, whatever the reason is but memory.
+    """
     try:
         parts = {role: catalogue.checkpoint(name) for role, name in registration.components.items()}
         generator = kind.load(Checkpoint(kept, registration.options, parts))
-        preview = None
-        if "sample" in kind.kinds:
-            preview = kept.with_suffix(".png")
-            write_bytes(preview, encode(generator.run(SampleRequest([0])).images[0], Codec()))
-    except (InputError, KeyError) as error:
-        if new:
-            kept.unlink()
-        message = f"component {error} is not listed" if isinstance(error, KeyError) else str(error)
+        if "sample" not in generator.kinds:
+            return None
+        # Few steps: this shows that it runs. What it can do is for a build to show.
+        few = {"steps": TEST_STEPS} if "steps" in kind.Parameters.model_fields else {}
+        return generator.run(SampleRequest([0]), **few).images[0]
+    except MemoryError:
+        raise
+    except Exception as error:  # a network of another form fails anywhere in its libraries
+        if isinstance(error, KeyError) and error.args and error.args[0] in registration.components.values():
+            message = f"component {error} is not listed"
+        else:
+            message = str(error) if isinstance(error, InputError) else f"it makes no image ({' '.join(str(error).split()) or repr(error)})"
         raise CheckpointError(f"{file} was not registered: {message}") from None
-    _write_entry(catalogue.folder, registration.name, entry)
-    return Added(registration.name, registration.generator, sha256, kept, preview)
+
+
+def _remove(places: list[Path], folder: Path) -> None:
+    """Takes away what a failed registration has written, and its folder if that is empty."""
+    for place in places:
+        shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def scan_incoming(folder: Path, settle: float = SETTLE_SECONDS) -> list[Arrival]:
@@ -166,6 +198,12 @@ def _described(file: Path, note: Path) -> Arrival:
 def _copy(file: Path, kept: Path) -> None:
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_dir():
+            with whole_folder(kept) as partial:
+                for name in folder_files(file):
+                    (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(file / name, partial / name)
+            return
         with whole_file(kept) as partial:
             shutil.copyfile(file, partial)
     except OSError as error:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from generators.errors import CheckpointError
+from generators.methods.ddpm import DDPM
+from generators.methods.stylegan2 import StyleGAN2
+from generators.networks.gan import stylegan2
 from pipelines.catalogue.catalogue import Catalogue
 from pipelines.catalogue.registering import Registration, add_checkpoint, scan_incoming, take_incoming
 from pipelines.images import read_image
-from tests.support import simswap_checkpoint, stylegan2_checkpoint
+from tests.generators.methods import tiny_diffusion as tiny
+from tests.support import STYLEGAN2_CONFIG, simswap_checkpoint, stylegan2_checkpoint
 
 FACES = Registration(name="my-faces", generator="stylegan2", licence="test", trained_on="my pictures")
 
@@ -97,3 +103,71 @@ def test_a_note_with_a_wrong_key_names_it(tmp_path: Path, folder: Path) -> None:
     (arrival,) = scan_incoming(folder, settle=0)
     assert arrival.registration is None
     assert "line 3: license" in arrival.waits_for
+
+
+def files_below(folder: Path) -> list[str]:
+    return (
+        sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name != "registered.lock")
+        if folder.exists()
+        else []
+    )
+
+
+def test_a_folder_is_taken_in_by_the_files_that_are_read(tmp_path: Path, folder: Path) -> None:
+    source = tiny.pixel_pipeline(tmp_path / "ddpm-v1.5")
+    (source / "README.md").write_text("read me")
+    added = add_checkpoint(source, Registration(name="mine", generator="ddpm", licence="test"), Catalogue.shipped(folder))
+    assert "README.md" not in files_below(added.path)
+    assert added.preview is not None
+    catalogue = Catalogue.shipped(folder)
+    assert catalogue.sha256("mine") == added.sha256
+    assert catalogue.path("mine").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (RuntimeError("The size of tensor a (9) must match\nthe size of tensor b (4)"), CheckpointError),
+        (TypeError("RGBA"), CheckpointError),
+        (ValueError("class_labels should be provided"), CheckpointError),
+        (KeyError("token_emb.weight"), CheckpointError),
+        (OSError(28, "No space left on device"), CheckpointError),
+        (MemoryError(), CheckpointError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+@pytest.mark.parametrize("form", ["file", "folder"])
+def test_nothing_stays_behind_after_any_failure(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, raised: type[BaseException], form: str
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise error
+
+    method: Any = StyleGAN2 if form == "file" else DDPM
+    source = stylegan2_checkpoint(tmp_path / "x.safetensors") if form == "file" else tiny.pixel_pipeline(tmp_path / "x")
+    monkeypatch.setattr(method, "_sample", failing)
+    with pytest.raises(raised) as caught:
+        add_checkpoint(source, Registration(name="mine", generator=method.name, licence="test"), Catalogue.shipped(folder))
+    if raised is CheckpointError:
+        assert "was not registered" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert files_below(folder) == []
+
+
+def test_a_failure_keeps_what_an_earlier_registration_brought(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = stylegan2_checkpoint(tmp_path / "x.safetensors")
+    added = add_checkpoint(file, FACES, Catalogue.shipped(folder))
+    before = files_below(folder)
+    monkeypatch.setattr(StyleGAN2, "_sample", lambda *_: 1 / 0)
+    with pytest.raises(CheckpointError):
+        add_checkpoint(file, FACES, Catalogue.shipped(folder))
+    assert files_below(folder) == before
+    assert added.path.exists()
+
+
+def test_an_image_of_four_channels_is_refused_and_leaves_nothing(tmp_path: Path, folder: Path) -> None:
+    network = stylegan2.Generator(**{**STYLEGAN2_CONFIG, "img_channels": 4})
+    torch.save({"G_ema": network.state_dict()}, tmp_path / "rgba.pt")
+    with pytest.raises(CheckpointError, match="was not registered"):
+        add_checkpoint(tmp_path / "rgba.pt", FACES, Catalogue.shipped(folder))
+    assert files_below(folder) == []
