@@ -45,9 +45,8 @@ def face_matrix(landmarks: np.ndarray, size: int) -> np.ndarray:
 
     InputError if the landmarks fit no similarity.
     """
-    template = template_points(TEMPLATE, size)[0]
-    matrix, _ = cv2.estimateAffinePartial2D(np.asarray(landmarks, np.float32), template.astype(np.float32), method=cv2.LMEDS)
-    if matrix is None or not np.isfinite(matrix).all():
+    matrix = _estimated_matrix(landmarks, size)
+    if matrix is None:
         raise InputError(f"no similarity takes the landmarks {np.asarray(landmarks).tolist()} to a face")
     return matrix
 
@@ -57,9 +56,11 @@ def cut_face(picture: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     return cv2.warpAffine(np.ascontiguousarray(picture), matrix, (size, size), borderMode=cv2.BORDER_CONSTANT, borderValue=BORDER)
 
 
-def large_enough(landmarks: np.ndarray) -> bool:
-    """Whether a face's eyes are far enough apart to be worth restoring."""
-    return bool(np.linalg.norm(landmarks[0] - landmarks[1]) >= MIN_EYE_DISTANCE)
+def is_restorable(landmarks: np.ndarray) -> bool:
+    """Whether a face's eyes are far enough apart to be worth restoring, and its landmarks lie as those of a face do."""
+    if not np.isfinite(landmarks).all() or np.linalg.norm(landmarks[0] - landmarks[1]) < MIN_EYE_DISTANCE:
+        return False
+    return _estimated_matrix(landmarks, 512) is not None
 
 
 def prepared(picture: np.ndarray, style: PasteStyle) -> np.ndarray:
@@ -110,6 +111,13 @@ def paste_faces(
 def enlarged_inverse(matrix: np.ndarray, upscale: int) -> np.ndarray:
     """The transform `[2, 3]` from the crop to the enlarged picture, without the half pixel that pasting adds."""
     return invert(matrix) * upscale
+
+
+def _estimated_matrix(landmarks: np.ndarray, size: int) -> np.ndarray | None:
+    template = template_points(TEMPLATE, size)[0]
+    matrix, _ = cv2.estimateAffinePartial2D(np.asarray(landmarks, np.float32), template.astype(np.float32), method=cv2.LMEDS)
+    sound = matrix is not None and np.isfinite(matrix).all() and abs(np.linalg.det(matrix[:, :2])) > 0
+    return matrix if sound else None
 
 
 def _square_mask(inverse: np.ndarray, size: int, shape: tuple[int, int], upscale: int) -> tuple[np.ndarray, np.ndarray]:

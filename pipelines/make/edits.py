@@ -10,7 +10,7 @@ import numpy as np
 
 from generators.base import EditRequest, Generator
 from generators.faces.detect import Detector, Face
-from generators.faces.restoring import large_enough
+from generators.faces.restoring import is_restorable
 from generators.restorer import Restorer
 from generators.seeding import derive_seed
 from pipelines.images import fit
@@ -51,7 +51,7 @@ def _restored_faces(
     """
     settings = generator.parse_parameters(dict(parameters))
     prepared = [generator.prepare(picture()) for picture in pictures]
-    faces = [[face for face in detector.detect(picture) if large_enough(face.landmarks)] for picture in prepared]
+    faces = [[face for face in detector.detect(picture) if is_restorable(face.landmarks)] for picture in prepared]
     cut = [generator.cut(picture, [face.landmarks for face in those]) for picture, those in zip(prepared, faces, strict=True)]
     crops = [crop for crops, _ in cut for crop in crops]
     face_seeds = [_face_seed(seed, place) for seed, (own, _) in zip(seeds, cut, strict=True) for place in range(len(own))]

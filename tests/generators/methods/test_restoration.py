@@ -15,6 +15,7 @@ from generators.errors import CheckpointError, InputError
 from generators.methods.codeformer import CodeFormer
 from generators.methods.gfpgan import GFPGAN
 from generators.methods.real_esrgan import RealESRGAN
+from generators.networks.restoration import gfpgan as gfpgan_network
 from generators.networks.restoration.rrdb import RRDBNet
 from generators.networks.restoration.srvgg import SRVGGNetCompact
 from tests.parity.cases import HERE, Case
@@ -52,6 +53,7 @@ def test_the_full_networks_have_as_many_values_as_the_releases() -> None:
             "anime": RRDBNet(4, num_block=6),
             "general": SRVGGNetCompact(num_conv=32),
             "video": SRVGGNetCompact(num_conv=16),
+            "gfpgan": gfpgan_network.GFPGAN((256,) * 5 + (128, 64, 32), (512,) * 5 + (256, 128, 64), 512, 8, True, True),
         }
     assert {name: (len(net.state_dict()), sum(value.numel() for value in net.state_dict().values())) for name, net in counts.items()} == {
         "x4": (702, 16_697_987),
@@ -59,6 +61,7 @@ def test_the_full_networks_have_as_many_values_as_the_releases() -> None:
         "anime": (192, 4_467_779),
         "general": (101, 1_213_296),
         "video": (53, 621_424),
+        "gfpgan": (285, 87_143_276),
     }
 
 

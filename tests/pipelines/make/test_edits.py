@@ -97,6 +97,15 @@ def test_upscale_and_a_picture_without_faces(gfpgan: GFPGAN, astronaut: np.ndarr
     assert small.reason == rejections.NO_FACE["target"]  # eyes nearer than 5 px
 
 
+@pytest.mark.parametrize("points", [[[0, 0], [20, 0]] + [[np.nan, 0]] * 3, [[5, 5]] * 5])
+def test_landmarks_that_are_no_face_reject_the_picture(gfpgan: GFPGAN, points: list[list[float]]) -> None:
+    """One bad detection must not end a build."""
+    detector = Anywhere()
+    detector.detect = lambda image: [Face((0, 0, 9, 9), np.array(points, np.float32), 1.0)]  # type: ignore[method-assign]
+    grey = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
+    assert run(gfpgan, [grey], detector, mask="square")[0].reason == rejections.NO_FACE["target"]
+
+
 def test_parsing_needs_its_component(gfpgan: GFPGAN, tmp_path: Path, astronaut: np.ndarray) -> None:
     with pytest.raises(InputError, match="no component 'parsing'"):
         run(gfpgan, [astronaut], Anywhere((60, 60), size=120.0))
