@@ -1,0 +1,115 @@
+"""Who is put on whom: within a split, never oneself, nobody twice on one image, and nobody who is in the chain already."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.manifest.chains import ChainStep
+from pipelines.manifest.splits import Split
+from pipelines.plan.pairs import NobodyLeft, Pairing, person
+from pipelines.plan.reals import RealImage, RealPool
+
+SPLITS: list[Split] = ["train", "validation", "train", "test"] * 3
+
+
+def pool(name: str, people: int, each: int = 2) -> RealPool:
+    """`people` persons in every split, with `each` images."""
+    images = []
+    for split in ("train", "validation", "test"):
+        for number in range(people * each):
+            who, digest = f"{split}-{number % people}", hashlib.sha256(f"{name}{split}{number}".encode()).hexdigest()
+            images.append(RealImage(f"real/{name}/{split}/{number}", digest, who, who, split, lambda: np.zeros((1, 1, 3), np.uint8)))  # type: ignore[arg-type]
+    return RealPool(name, "x", tuple(sorted(images, key=lambda image: image.sha256)), len(images))
+
+
+def pairing(pools: dict[str, RealPool], position: int = 0, **step: Any) -> Pairing:
+    return Pairing(ChainStep(kind="swap", generator="simswap", checkpoint="x", **step), position, 7, SPLITS, pools)
+
+
+def test_a_step_that_draws_nobody_has_no_draw() -> None:
+    assert pairing({}).draw(0, 0) == {}
+
+
+def test_real_targets_alone_are_drawn_from_the_image_s_split() -> None:
+    drawn = [pairing({"t": pool("t", 3)}, target="t").draw(index, 0) for index in range(len(SPLITS))]
+    assert [set(draw) for draw in drawn] == [{"target"}] * len(SPLITS)
+    assert [draw["target"].split for draw in drawn] == SPLITS
+
+
+def test_pairs_are_of_one_split_of_two_people_and_of_no_pair_twice() -> None:
+    pools = {"s": pool("p", 8), "t": pool("p", 8)}
+    both = pairing(pools, source="s", target="t")
+    drawn = [both.draw(index, attempt) for attempt in range(3) for index in range(len(SPLITS))]
+    for draw, split in zip(drawn, SPLITS * 3, strict=True):
+        assert draw["source"].split == draw["target"].split == split
+        assert person(draw["source"]) != person(draw["target"])
+    assert max(Counter((draw["target"].id, person(draw["source"])) for draw in drawn).values()) == 1
+
+
+def test_pairs_of_an_attempt_do_not_depend_on_the_order_in_which_they_are_asked_for() -> None:
+    pools = {"s": pool("p", 4), "t": pool("p", 4)}
+    forwards, backwards = pairing(pools, source="s", target="t"), pairing(pools, source="s", target="t")
+    there = {(index, attempt): forwards.draw(index, attempt) for attempt in range(2) for index in range(len(SPLITS))}
+    back = {(index, attempt): backwards.draw(index, attempt) for attempt in (1, 0) for index in reversed(range(len(SPLITS)))}
+    assert there == back
+    assert len({draw["target"].id for draw in there.values()}) > 3, "the seed of each image draws its own"
+
+
+def test_a_source_is_nobody_of_the_chain_so_far() -> None:
+    sources = pairing({"s": pool("s", 3)}, source="s", position=1)
+    for index, split in enumerate(SPLITS):
+        everybody = {f"{split}-{number}" for number in range(3)}
+        first = sources.draw(index, 0)
+        assert set(first) == {"source"} and first["source"].split == split
+        other = sources.draw(index, 0, {person(first["source"])})
+        assert person(other["source"]) != person(first["source"])
+        with pytest.raises(NobodyLeft, match=f"real source s has 3 people in the {split} split"):
+            sources.draw(index, 0, everybody)
+
+
+def test_another_attempt_puts_another_person_on_the_target_until_all_were_tried() -> None:
+    sources = pairing({"s": pool("s", 3)}, source="s", position=1)
+    tried = [person(sources.draw(0, attempt)["source"]) for attempt in range(3)]
+    assert len(set(tried)) == 3
+    with pytest.raises(NobodyLeft):
+        sources.draw(0, 3)
+
+
+def test_repeated_pairs_are_allowed_where_the_step_says_so() -> None:
+    alone = {"s": pool("s", 1), "t": pool("t", 1, each=1)}
+    sources = pairing(alone, source="s", position=1, repeat_pairs=True)
+    assert {person(sources.draw(0, attempt)["source"]) for attempt in range(4)} == {"train-0"}
+    two = {"s": pool("p", 2, each=1), "t": pool("p", 2, each=1)}
+    free = pairing(two, source="s", target="t", repeat_pairs=True)
+    assert all(free.draw(index, attempt) for attempt in range(3) for index in range(len(SPLITS)))
+    strict = pairing(two, source="s", target="t")
+    outcomes = Counter(_outcome(strict, index) for index in range(len(SPLITS)))
+    # two people in each split can be put on each other in two ways; train has six images, the others three
+    assert outcomes == {"drawn": 6, "nobody": 6}
+
+
+def _outcome(pairs: Pairing, index: int) -> str:
+    try:
+        pairs.draw(index, 0)
+    except NobodyLeft as error:
+        assert "real source s" in error.message.replace("source p", "source s") and "repeat_pairs" in error.fix
+        return "nobody"
+    return "drawn"
+
+
+def test_a_split_without_images_is_named() -> None:
+    empty = RealPool("t", "x", tuple(image for image in pool("t", 2).images if image.split != "test"), 4)
+    with pytest.raises(NobodyLeft, match="t has no image in the test split") as caught:
+        pairing({"t": empty}, target="t").draw(3, 0)
+    assert "repeat_pairs" not in caught.value.fix
+
+
+def test_an_image_without_identity_is_somebody_of_its_own() -> None:
+    image = pool("s", 1).images[0]
+    assert person(image) == image.identity
+    assert person(RealImage("a", "0", "g", None, "train", image.load)) == "a"
