@@ -29,6 +29,10 @@ def bring_in(
     origin: Annotated[str, typer.Option("--origin", help="Where the images are from: an address or a name.")],
     identities: Annotated[Path | None, typer.Option("--identities", help="A CSV file with a line `name,identity` for every image.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Take at most this many images.")] = None,
+    celebahq: Annotated[
+        Path | None,
+        typer.Option("--celebahq", help="CelebA-HQ-to-CelebA-mapping.txt, with identity_CelebA.txt as --identities."),
+    ] = None,
     column: Annotated[
         str | None, typer.Option("--column", help="The column of a Parquet file, or the suffix in a tar file, that the images have.")
     ] = None,
@@ -40,13 +44,15 @@ def bring_in(
     from foreign.folders import said
     from pipelines.importing import import_images
 
-    imported = import_images(source, output, label, licence, origin, identities, limit, column)
+    imported = import_images(source, output, label, licence, origin, identities, limit, column, celebahq)
     refused = f"{len(imported.refused):,} refused (see {output / f'{label}.json'})" if imported.refused else "none refused"
     console.out.print(f"{console.counted(imported.images, 'image')} in {imported.folder}, {refused}", soft_wrap=True)
     if left_out := said(imported.left_out):
         console.out.print(left_out, soft_wrap=True, markup=False)
     if imported.unused:
         console.out.print(f"{console.counted(imported.unused, 'line')} of {identities} name no image", soft_wrap=True, markup=False)
+    if imported.captions:
+        console.out.print(f"captions, as `prompts` of a manifest take them: {imported.captions}", soft_wrap=True, markup=False)
     if label == "real":
         people = f", identities: {imported.identities}" if imported.identities else ""
         entry = f'{{path: {imported.folder}, licence: "{licence}"{people}}}'

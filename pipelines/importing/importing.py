@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -20,18 +20,29 @@ from foreign.pictures import opened, room_for
 from foreign.text import as_csv_cell, visible
 from generators.files import whole_folder, write_json, write_text
 from pipelines.images import decode, encode
+from pipelines.importing.celebahq import CelebaHQ
 from pipelines.importing.packages import Packed, open_package
 from pipelines.importing.packed import LeftOut, PackedImage
 from pipelines.manifest.schema import Codec
 
 Label = Literal["real", "fake"]
+Who = Callable[[str], str | None]  # the name of an image to whom it shows
 PNG = Codec(format="png")
 BATCH_IMAGES = 64
 BATCH_BYTES = 64 * 2**20  # of encoded images that are read ahead
 THREADS = 4
 PER_FOLDER = 1000
 
-Record = tuple[str, str, str, str | None]  # file, original name, sha256 of the original, identity
+
+@dataclass(frozen=True)
+class Record:
+    """An image that was brought in. `sha256` is of the original."""
+
+    file: str
+    original: str
+    sha256: str
+    identity: str | None
+    caption: str | None
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,7 @@ class Imported:
     refused: dict[str, str]
     left_out: dict[str, int]  # files that are no pictures by their names, by kind
     unused: int = 0  # lines of the identity list that name no image
+    captions: Path | None = None  # one on each line, where the package has them
 
 
 def import_images(
@@ -55,12 +67,15 @@ def import_images(
     identities: Path | None = None,
     limit: int | None = None,
     column: str | None = None,
+    celebahq: Path | None = None,
 ) -> Imported:
     """Brings images into `output/LABEL`, as PNG: turned upright by EXIF, with no metadata left, under names of our own.
 
     `output/LABEL` serves as `path` of a manifest's real source, and `output` with both labels as a folder to evaluate on. Beside it lie
     `LABEL.csv` (file, original name, sha256 of the original) and `LABEL.json` (licence, origin, what was refused and why), and
-    `LABEL-identities.csv` where identities are known: from the CSV `identities` (`name,identity`), or from the package.
+    `LABEL-identities.csv` where identities are known: from the CSV `identities` (`name,identity`), or from the package. Captions of the
+    package become `LABEL-captions.txt`, which a manifest's `prompts` takes. With `celebahq`, CelebA-HQ's mapping to CelebA, `identities` is
+    CelebA's own list.
 
     Raises InputError if the package cannot be read, holds no image that can, or the folder is there already.
     """
@@ -70,10 +85,18 @@ def import_images(
     if target.exists():
         raise InputError(f"{target} is there already", "Name another folder")
     kind, packed = open_package(source, column)
-    people = read_pairs(identities, "the identity list") if identities else {}
+    if celebahq is not None and identities is None:
+        raise InputError("the mapping of CelebA-HQ needs CelebA's list of people", "Give identity_CelebA.txt as --identities")
+    people: dict[str, str] = {}
+    who: Who = people.get
+    if celebahq is not None and identities is not None:
+        who = CelebaHQ(celebahq, identities).of
+    elif identities is not None:
+        people = read_pairs(identities, "the identity list")
+        who = people.get
     try:
         with whole_folder(target) as folder:
-            brought = _bring_in(packed, limit, folder, people)
+            brought = _bring_in(packed, limit, folder, who)
             if not brought.rows:
                 raise _nothing_in(source, brought)
             named = _write_records(output, label, source, identities, brought)
@@ -81,8 +104,17 @@ def import_images(
             write_json(output / f"{label}.json", {**facts, "refused": brought.refused, "left_out": brought.left_out}, indent=2)
     except OSError as error:
         raise InputError(f"cannot bring {source} into {output}: {error.strerror or error}", "Check the folder and the free space") from None
-    unused = people.keys() - {plain(name) for _, name, _, _ in brought.rows}
-    return Imported(target, named, len(brought.rows), brought.refused, brought.left_out, len(unused))
+    unused = people.keys() - {plain(row.original) for row in brought.rows}
+    captions = output / f"{label}-captions.txt"
+    return Imported(
+        target,
+        named,
+        len(brought.rows),
+        brought.refused,
+        brought.left_out,
+        len(unused),
+        captions if any(row.caption for row in brought.rows) else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -99,7 +131,7 @@ def _nothing_in(source: Path, brought: _Brought) -> InputError:
     return InputError(f"{source} has no image that can be read ({name}: {problem})", "See the formats in the documentation")
 
 
-def _bring_in(packed: Packed, limit: int | None, folder: Path, people: Mapping[str, str]) -> _Brought:
+def _bring_in(packed: Packed, limit: int | None, folder: Path, who: Who) -> _Brought:
     """Writes at most `limit` images into `folder`."""
     rows: list[Record] = []
     refused: dict[str, str] = {}
@@ -119,7 +151,7 @@ def _bring_in(packed: Packed, limit: int | None, folder: Path, people: Mapping[s
         file = f"{len(rows) // PER_FOLDER:04d}/{len(rows):08d}.png"
         (folder / file).parent.mkdir(exist_ok=True)
         (folder / file).write_bytes(data)
-        rows.append((file, image.name, digest, people.get(plain(image.name), image.identity)))
+        rows.append(Record(file, image.name, digest, who(plain(image.name)) or image.identity, image.caption))
     return _Brought(rows, refused, dict(sorted(left_out.items())))
 
 
@@ -161,7 +193,7 @@ def _write_records(output: Path, label: Label, source: Path, identities: Path | 
 
     InputError if some images have an identity and others do not: without a list all would count as people of their own.
     """
-    unknown = [name for _, name, _, identity in brought.rows if identity is None]
+    unknown = [row.original for row in brought.rows if row.identity is None]
     known = len(brought.rows) - len(unknown)
     if unknown and identities:
         raise InputError(f"{identities} has no identity for {visible(unknown[0])}", "List every image as `name,identity`")
@@ -170,12 +202,15 @@ def _write_records(output: Path, label: Label, source: Path, identities: Path | 
             f"{source} has an identity for {known:,} images and none for {len(unknown):,}, such as {visible(unknown[0])}",
             "List all of them with --identities",
         )
-    originals = [(file, _printable(name), digest) for file, name, digest, _ in brought.rows]
+    originals = [(row.file, _printable(row.original), row.sha256) for row in brought.rows]
+    captions = [" ".join(_printable(row.caption, " ").split()) for row in brought.rows if row.caption]
+    if any(captions):
+        write_text(output / f"{label}-captions.txt", "".join(f"{caption}\n" for caption in captions if caption))
     write_text(output / f"{label}.csv", _as_csv([("file", "original", "sha256"), *originals]))
     if unknown:
         return None
     named = output / f"{label}-identities.csv"
-    write_text(named, _as_csv([(file, _printable(identity or "")) for file, _, _, identity in brought.rows]))
+    write_text(named, _as_csv([(row.file, _printable(row.identity or "")) for row in brought.rows]))
     return named
 
 
@@ -185,5 +220,5 @@ def _as_csv(rows: Iterable[Sequence[str]]) -> str:
     return text.getvalue()
 
 
-def _printable(name: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in name)
+def _printable(name: str, instead: str = "?") -> str:
+    return "".join(letter if letter.isprintable() else instead for letter in name)

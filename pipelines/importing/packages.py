@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from foreign.archives import tar_members, zip_members
 from foreign.errors import InputError
@@ -119,6 +120,8 @@ def zipped(path: Path) -> Packed:
 def webdataset(files: list[Path], column: str | None = None) -> Packed:
     """The pictures of tar files, whose members may have any order: `KEY.jpg`, with the `identity` of `KEY.json` if there is one.
 
+    `KEY.txt`, or `caption` in the JSON, is its caption, as img2dataset writes them.
+
     A key has one picture: the one whose suffix is `column`, or else the only one with a plain suffix. `KEY.mask.png` beside `KEY.png` is
     left out. InputError for a key with two pictures, a name that is there twice, and JSON that cannot be read.
     """
@@ -127,16 +130,18 @@ def webdataset(files: list[Path], column: str | None = None) -> Packed:
         for member in tar_members(file, lambda name, index=index: plain(name) in index.pictures, MAX_BYTES):  # type: ignore[misc]
             identity = index.identities.get(index.pictures[plain(member.name)])
             refusal = "" if member.data is not None else too_long(member.size)
-            yield PackedImage(f"{file.name}/{member.name}", member.data, identity, refusal)
+            caption = index.captions.get(index.pictures[plain(member.name)])
+            yield PackedImage(f"{file.name}/{member.name}", member.data, identity, refusal, caption)
         yield from (LeftOut(kind, count) for kind, count in index.left_out.items())
 
 
 @dataclass(frozen=True)
 class _Index:
-    """Of a tar file: the pictures to take with their keys, whom each key shows, and what is left out by kind."""
+    """Of a tar file: the pictures to take with their keys, whom each key shows, its caption, and what is left out."""
 
     pictures: dict[str, str] = field(default_factory=dict)
     identities: dict[str, str | None] = field(default_factory=dict)
+    captions: dict[str, str] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
 
 
@@ -147,19 +152,26 @@ def _index(file: Path, column: str | None) -> _Index:
 
     def wanted(name: str) -> bool:
         why, (key, suffix) = why_left_out(name), _key(plain(name))
-        if why not in ("", ".json"):
+        if why not in ("", ".json", ".txt"):
             index.left_out[why] += 1
             return False
         if suffix in fields.setdefault(key, {}):
             raise InputError(f"{visible(file)} has {visible(name)} twice", "Pack it again with one of them")
         fields[key][suffix] = plain(name)
-        return suffix == "json"
+        return suffix in ("json", "txt")
 
     for member in tar_members(file, wanted, MAX_JSON):
         where = f"{visible(file)}, {visible(member.name)}"
         if member.data is None:
             raise InputError(f"{where} has {member.size:,} bytes", f"At most {MAX_JSON:,} are read")
-        index.identities[_key(plain(member.name))[0]] = _identity_in(member.data, where)
+        key, suffix = _key(plain(member.name))
+        if suffix == "txt":  # img2dataset's caption, which its JSON has too
+            index.captions.setdefault(key, member.data.decode("utf-8", "replace"))
+            continue
+        facts = _facts_in(member.data, where)
+        index.identities[key] = identity_of(facts.get("identity"), where)
+        if isinstance(facts.get("caption"), str):
+            index.captions[key] = facts["caption"]
     for key, named in fields.items():
         taken = _taken(named, column)
         if len(taken) > 1:
@@ -169,7 +181,7 @@ def _index(file: Path, column: str | None) -> _Index:
                 f"Name the one to take, such as --column {visible(taken[0])}, or unpack it and import the folder",
             )
         index.pictures.update({named[suffix]: key for suffix in taken})
-        index.left_out.update(f".{suffix}" for suffix in named if suffix not in (*taken, "json"))
+        index.left_out.update(f".{suffix}" for suffix in named if suffix not in (*taken, "json", "txt"))
     return index
 
 
@@ -188,9 +200,9 @@ def _key(name: str) -> tuple[str, str]:
     return f"{head}{slash}{stem}", suffix.lower()
 
 
-def _identity_in(data: bytes, where: str) -> str | None:
+def _facts_in(data: bytes, where: str) -> dict[str, Any]:
     try:
         facts = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is not JSON ({reason(error)})", "Write it again, or leave it out") from None
-    return identity_of(facts.get("identity"), where) if isinstance(facts, dict) else None
+    return facts if isinstance(facts, dict) else {}

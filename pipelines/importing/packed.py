@@ -12,12 +12,13 @@ from pipelines.images import MAX_BYTES
 
 @dataclass(frozen=True)
 class PackedImage:
-    """An image as it lies in its package: a name to report it by, its encoded bytes (or why it was not read), and whom it shows."""
+    """An image as it lies in its package: a name to report it by, its encoded bytes (or why it was not read), whom it shows, and its caption."""
 
     name: str
     data: bytes | None
     identity: str | None = None
     refusal: str = ""
+    caption: str | None = None
 
 
 @dataclass(frozen=True)
