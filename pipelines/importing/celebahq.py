@@ -1,4 +1,4 @@
-"""Whom the pictures of CelebA-HQ show: by the mapping that came with it (or with CelebAMask-HQ) to CelebA, and CelebA's list of identities."""
+"""Whom the pictures of CelebA-HQ show: by its mapping to CelebA, and CelebA's list of identities."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ class CelebaHQ:
     def of(self, name: str) -> str:
         """The identity of the picture `name`. InputError if its name has no number, or the mapping none for it."""
         is_row = re.search(r"\.(parquet|arrow)/\d+$", name)  # a row's own number says nothing: the sets on the Hub are shuffled
-        numbers = [] if is_row else re.findall(r"\d+", PurePosixPath(name.rstrip(")")).stem)
+        numbers = [] if is_row else re.findall(r"\d+$", PurePosixPath(name.rstrip(")")).stem)
         person = self._people.get(int(numbers[-1])) if numbers else None
         if person is None:
             raise InputError(
-                f"{visible(self._mapping)} does not say whom {visible(name)} shows", "A picture's name must end in its number in CelebA-HQ"
+                f"{visible(self._mapping)} does not say whom {visible(name)} shows",
+                "Its name must end in its number; a mask is no picture",
             )
         return person

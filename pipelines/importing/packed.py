@@ -12,7 +12,7 @@ from pipelines.images import MAX_BYTES
 
 @dataclass(frozen=True)
 class PackedImage:
-    """An image as it lies in its package: a name to report it by, its encoded bytes (or why it was not read), whom it shows, and its caption."""
+    """An image as it lies in its package: a name to report it by, its encoded bytes or why it was not read, whom it shows, its caption."""
 
     name: str
     data: bytes | None

@@ -74,7 +74,7 @@ def test_celebahq_as_parquet_of_the_hub(tmp_path: Path, lists: dict[str, Path]) 
 
     imported = import_images(table(["00002.jpg", "00001.jpg"]), tmp_path / "out", *FACTS, **lists)
     assert people(imported) == ["2880", "77"]
-    with pytest.raises(InputError, match="does not say whom .* shows"):
+    with pytest.raises(InputError, match=r"does not say whom .* shows"):
         import_images(table([None, None]), tmp_path / "rows", *FACTS, **lists)
     assert not (tmp_path / "rows" / "real").exists()
 
@@ -83,6 +83,9 @@ def test_lists_that_do_not_fit_celebahq_are_errors(tmp_path: Path, lists: dict[s
     source = zipped(tmp_path / "c.zip", {"7.jpg": picture(0)})
     with pytest.raises(InputError, match=r"does not say whom 7\.jpg shows"):
         import_images(source, tmp_path / "a", *FACTS, **lists)
+    masks = zipped(tmp_path / "m.zip", {"CelebAMask-HQ-mask-anno/0/00000_hair.png": picture(0, "PNG")})
+    with pytest.raises(InputError, match=r"does not say whom .*hair\.png shows.*a mask is no picture"):
+        import_images(masks, tmp_path / "m", *FACTS, **lists)
     with pytest.raises(InputError, match="needs CelebA's list"):
         import_images(source, tmp_path / "b", *FACTS, celebahq=lists["celebahq"])
     with pytest.raises(InputError, match="is no line `idx orig_idx orig_file`"):
