@@ -15,9 +15,10 @@ from typing import Any
 
 import yaml
 
+from foreign.files import read_plain
 from generators.errors import InputError
 
-MAX_BYTES = 4 * 2**20
+MAX_BYTES = 2**18  # PyYAML reads some 100 KB a second; lists of prompts have files of their own
 MAX_DEPTH = 32
 MAX_DIGITS = 30  # of a whole number
 KeyPath = tuple[str | int, ...]
@@ -48,7 +49,7 @@ def load(path: Path) -> tuple[Any, dict[KeyPath, int]]:
 def read(path: Path) -> tuple[Any, dict[KeyPath, int], list[Misread]]:
     """As `load`, with everything that is wrong with single keys and values, each an error that names line and key.
 
-    Raises InputError if there are no data to go on with: the file cannot be read, is no YAML, is over 4 MiB, is nested more than 32
+    Raises InputError if there are no data to go on with: the file cannot be read, is no YAML, is over 256 KiB, is nested more than 32
     deep, or uses anchors (a manifest that expands is hard to read and can be made to explode).
     """
     return parse(_text(path), str(path))
@@ -88,10 +89,9 @@ def line_of(lines: Mapping[KeyPath, int], at: KeyPath) -> int | None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise InputError(f"cannot read the manifest {path}: {why}", "Check the path, and save it as UTF-8") from None
+        return read_plain(path, MAX_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"cannot read the manifest {path}: it is not UTF-8 text", "Check the path, and save it as UTF-8") from None
 
 
 class Misread(InputError):
