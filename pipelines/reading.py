@@ -18,7 +18,7 @@ from generators.errors import InputError
 from pipelines.images import decode
 from pipelines.manifest.splits import SPLITS, Split
 from pipelines.store import Store
-from pipelines.store.upgrade import read_rows
+from pipelines.store.upgrade import read_rows, take_rows
 
 USABLE = "role IN ('final', 'real')"
 
@@ -88,6 +88,18 @@ def read_table(store: Store, version: int | str | None = None, where: str | None
     return VersionTable(splits, reals_of, families)
 
 
+class MaskedItem(NamedTuple):
+    """`image` is `uint8` RGB `[H, W, 3]`, `mask` bool `[H, W]`: true where the image was reworked. `known` is false where the store has no
+    mask for a fake; its mask is then true everywhere. That of a real image is false everywhere."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    known: bool
+    label: int
+    subset: str
+    id: str
+
+
 class StoreDataset:
     """A torch map-style dataset over one split of a version: `dataset[i]` reads and decodes row i of `table`.
 
@@ -128,3 +140,20 @@ class StoreDataset:
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._local = threading.local()
+
+
+class MaskDataset(StoreDataset):
+    """The same rows with their masks, for training and evaluating what localises forgeries: `dataset[i]` is a `MaskedItem`."""
+
+    def __getitem__(self, index: int) -> MaskedItem:  # type: ignore[override]
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[MaskedItem]:  # type: ignore[override]
+        rows = [int(self._table.addresses[index]) for index in indices]
+        stored = take_rows(self._dataset(), rows, ["image", "mask"]).to_pylist()
+        return [self._masked(self._item(index, row["image"]), row["mask"]) for index, row in zip(indices, stored, strict=True)]
+
+    def _masked(self, item: StoredItem, mask: bytes | None) -> MaskedItem:
+        everywhere = np.full(item.image.shape[:2], bool(item.label))
+        pixels = everywhere if mask is None else decode(mask, f"the mask of {item.id}")[..., 0] > 127
+        return MaskedItem(item.image, pixels, mask is not None or not item.label, item.label, item.subset, item.id)

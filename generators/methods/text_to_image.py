@@ -35,6 +35,10 @@ from generators.text_to_image.steps import require_steps
 Safety = Literal["off", "reject", "auto"]
 
 
+class UnfitError(InputError):
+    """A class of diffusers refuses these networks: its inpainting knows certain numbers of channels alone."""
+
+
 class TextToImageParameters(base.Parameters):
     """What all text-to-image generators take. None stands for the pipeline's own default."""
 
@@ -133,11 +137,17 @@ class TextToImage(Generator):
         require_size(images, self.size, self.name)
         if settings.strength == 0:
             return self._checked(reconstruct(autoencoder_of(self.pipeline), images, self.device), settings)
-        if self._painter is None:
-            return self._checked(self._continued(images, masks, options, settings), settings)
-        inside = torch.from_numpy(masks[:, None].astype(np.float32)).to(self.device)
-        inputs = {"image": to_float(images, 0.0, 1.0, self.device), "mask_image": inside}
-        return self._checked(self._reworked(self._painter, inputs, options, settings), settings)
+        if self._painter is not None:
+            inside = torch.from_numpy(masks[:, None].astype(np.float32)).to(self.device)
+            inputs = {"image": to_float(images, 0.0, 1.0, self.device), "mask_image": inside}
+            try:
+                return self._checked(self._reworked(self._painter, inputs, options, settings), settings)
+            except UnfitError:
+                if not can_begin_midway(self.pipeline):
+                    raise
+                self._painter = None
+                options = self._options([settings.prompt] * len(seeds), seeds, settings)  # with generators that have drawn nothing
+        return self._checked(self._continued(images, masks, options, settings), settings)
 
     def _possible_kinds(self) -> tuple[StepKind, ...]:
         """What this pipeline can do of what the class can. One whose denoiser takes the mask too can only paint inside it."""
@@ -205,7 +215,8 @@ class TextToImage(Generator):
             raise
         except (ValueError, TypeError, IndexError) as error:
             reason = str(error).strip().split("\n", 1)[0]
-            raise InputError(f"{type(pipeline).__name__} refuses the call ({reason})", "Change the parameters of the step") from error
+            refusal = UnfitError if "channels" in reason else InputError
+            raise refusal(f"{type(pipeline).__name__} refuses the call ({reason})", "Change the parameters of the step") from error
         pixels = torch.as_tensor(output.images)
         pixels = pixels.flatten(0, 1) if pixels.dim() == 5 else pixels
         if pixels.shape[2:] != (self.size, self.size):

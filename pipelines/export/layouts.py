@@ -15,7 +15,7 @@ import lance
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.export.selection import Selection
+from pipelines.export.selection import Exportable, Selection
 from pipelines.manifest.splits import Split
 from pipelines.store.schema import SCHEMA
 
@@ -27,11 +27,12 @@ Written = Iterator[tuple[dict[str, Any], str]]
 
 def folders(selection: Selection, output: Path, marked: Marked) -> Written:
     """`SPLIT/SUBSET/{real,fake}/FILE`, or `SUBSET/{real,fake}/FILE` for a selection of one split. A subset's reals are those of its real
-    sources; where several subsets share them, the files are hard links to one."""
+    sources; where several subsets share them, the files are hard links to one. `mask/` beside them shows, under the same name, where each
+    fake was reworked, if that is known."""
     for split in selection.splits:
         sources = _real_sources(selection, split)
         base = output / split if len(selection.splits) > 1 else output
-        for row, image in selection.rows(split):
+        for row, image, mask in selection.rows(split):
             homes = [row["subset"]] if row["label"] else sources.get(row["subset"], [row["subset"]])
             kind = "fake" if row["label"] else "real"
             files = [base / home / kind / f"{_plain(row['id'])}.{_suffix(row)}" for home in homes]
@@ -39,19 +40,23 @@ def folders(selection: Selection, output: Path, marked: Marked) -> Written:
             for other in files[1:]:
                 other.parent.mkdir(parents=True, exist_ok=True)
                 os.link(files[0], other)
+            if mask is not None:
+                _write(base / homes[0] / "mask" / f"{_plain(row['id'])}.png", mask)
             yield row, files[0].relative_to(output).as_posix()
 
 
 def webdataset(selection: Selection, output: Path, marked: Marked) -> Written:
-    """`SPLIT-000000.tar`, ...: for each image `KEY.png` (or its format), `KEY.cls` with the label, and `KEY.json` with the row."""
+    """`SPLIT-000000.tar`, ...: for each image `KEY.png` (or its format), `KEY.cls` with the label, `KEY.json` with the row,
+    and `KEY.mask.png` where a mask is known."""
     for split in selection.splits:
         for shard, numbered in _shards(selection, split):
             file = f"{split}-{shard:06d}.tar"
             with tarfile.open(output / file, "w", format=tarfile.USTAR_FORMAT) as archive:
-                for number, (row, image) in numbered:
+                for number, (row, image, mask) in numbered:
                     key = f"{split}{number:08d}"
                     facts = json.dumps(row, sort_keys=True).encode()
-                    for suffix, data in ((_suffix(row), marked(image, row)), ("cls", str(row["label"]).encode()), ("json", facts)):
+                    files = [(_suffix(row), marked(image, row)), ("cls", str(row["label"]).encode()), ("json", facts)]
+                    for suffix, data in [*files, *([("mask.png", mask)] if mask is not None else [])]:
                         entry = tarfile.TarInfo(f"{key}.{suffix}")
                         entry.size = len(data)
                         archive.addfile(entry, io.BytesIO(data))
@@ -60,11 +65,11 @@ def webdataset(selection: Selection, output: Path, marked: Marked) -> Written:
 
 def parquet(selection: Selection, output: Path, marked: Marked) -> Written:
     """`data/SPLIT-00000-of-00003.parquet`, ...: Hugging Face's form, with the image as the feature that `datasets` decodes."""
-    columns = [column for column in SCHEMA if column.name not in ("image", "label")]
+    columns = [column for column in SCHEMA if column.name not in ("image", "mask", "label")]
     image_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     features: dict[str, dict[str, Any]] = {column.name: {"dtype": str(column.type), "_type": "Value"} for column in columns}
-    features |= {"label": {"names": ["real", "fake"], "_type": "ClassLabel"}, "image": {"_type": "Image"}}
-    schema = pa.schema([*columns, ("label", pa.int64()), ("image", image_type)])
+    features |= {"label": {"names": ["real", "fake"], "_type": "ClassLabel"}, "image": {"_type": "Image"}, "mask": {"_type": "Image"}}
+    schema = pa.schema([*columns, ("label", pa.int64()), ("image", image_type), ("mask", image_type)])
     schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     (output / "data").mkdir()
     for split in selection.splits:
@@ -73,8 +78,8 @@ def parquet(selection: Selection, output: Path, marked: Marked) -> Written:
             file = f"data/{split}-{shard:05d}-of-{total:05d}.parquet"
             with pq.ParquetWriter(output / file, schema) as writer:
                 while group := [pair for _, pair in islice(numbered, ROW_GROUP)]:
-                    writer.write_table(pa.Table.from_pylist([_packed(row, marked(image, row)) for row, image in group], schema))
-                    for row, _ in group:
+                    writer.write_table(pa.Table.from_pylist([_packed(row, marked(image, row), mask) for row, image, mask in group], schema))
+                    for row, _, _ in group:
                         yield row, file
 
 
@@ -83,11 +88,15 @@ def imagefolder(selection: Selection, output: Path, marked: Marked) -> Written:
     for split in selection.splits:
         (output / split).mkdir()
         with (output / split / "metadata.jsonl").open("w", encoding="utf-8") as listing:
-            for row, image in selection.rows(split):
+            for row, image, mask in selection.rows(split):
                 name = f"{row['subset']}-{'fake' if row['label'] else 'real'}-{_plain(row['id'])}.{_suffix(row)}"
                 _write(output / split / name, marked(image, row))
                 facts = {key: json.dumps(value, sort_keys=True) if key in ("chain", "measures") else value for key, value in row.items()}
-                listing.write(json.dumps({"file_name": name, **facts}, sort_keys=True) + "\n")
+                masked = {}
+                if mask is not None:
+                    masked = {"mask_file_name": f"mask/{Path(name).stem}.png"}
+                    _write(output / split / masked["mask_file_name"], mask)
+                listing.write(json.dumps({"file_name": name, **masked, **facts}, sort_keys=True) + "\n")
                 yield row, f"{split}/{name}"
 
 
@@ -102,19 +111,21 @@ def lance_copy(selection: Selection, output: Path, marked: Marked) -> Written:
     file = f"{selection.store.name}.lance"
     lance.write_dataset(pa.RecordBatchReader.from_batches(SCHEMA, batches()), str(output / file), schema=SCHEMA)
     for split in selection.splits:
-        for row, _ in selection.rows(split):
+        for row, _, _ in selection.rows(split):
             yield row, file
 
 
-def _shards(selection: Selection, split: Split) -> Iterator[tuple[int, Iterator[tuple[int, tuple[dict[str, Any], bytes]]]]]:
+def _shards(selection: Selection, split: Split) -> Iterator[tuple[int, Iterator[tuple[int, Exportable]]]]:
     """The numbered rows of a split, `SHARD_IMAGES` at a time, with the number of the shard."""
     return groupby(enumerate(selection.rows(split)), key=lambda numbered: numbered[0] // SHARD_IMAGES)
 
 
-def _packed(row: dict[str, Any], image: bytes) -> dict[str, Any]:
+def _packed(row: dict[str, Any], image: bytes, mask: bytes | None) -> dict[str, Any]:
     """A row for Parquet: `chain` and `measures` as JSON, since they have another shape in every row."""
     texts = {key: json.dumps(row[key], sort_keys=True, separators=(",", ":")) for key in ("chain", "measures")}
-    return {**row, **texts, "image": {"bytes": image, "path": f"{_plain(row['id'])}.{_suffix(row)}"}}
+    name = _plain(row["id"])
+    covered = {"bytes": mask, "path": f"{name}-mask.png"} if mask is not None else None
+    return {**row, **texts, "image": {"bytes": image, "path": f"{name}.{_suffix(row)}"}, "mask": covered}
 
 
 def _real_sources(selection: Selection, split: Split) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -19,6 +19,14 @@ from pipelines.store.store import quoted
 from pipelines.store.upgrade import read_rows, take_rows
 
 BATCH_IMAGES = 64
+
+
+class Exportable(NamedTuple):
+    """One image to export. `mask` is a PNG of its size, white where it was reworked, or None where nobody knows."""
+
+    row: dict[str, Any]
+    image: bytes
+    mask: bytes | None
 
 
 @dataclass(frozen=True)
@@ -62,9 +70,9 @@ class Selection:
         for start in range(0, len(rows), BATCH_IMAGES):
             yield take_rows(dataset, rows[start : start + BATCH_IMAGES], SCHEMA.names)
 
-    def rows(self, split: Split) -> Iterator[tuple[dict[str, Any], bytes]]:
-        """Each row of a split as plain data (chain and measures parsed), and its encoded image."""
+    def rows(self, split: Split) -> Iterator[Exportable]:
+        """Each row of a split as plain data (chain and measures parsed), its encoded image, and its mask if it has one."""
         for table in self.tables(split):
             for row in table.to_pylist():
-                image = row.pop("image")
-                yield {**row, "chain": json.loads(row["chain"]), "measures": json.loads(row["measures"])}, image
+                image, mask = row.pop("image"), row.pop("mask")
+                yield Exportable({**row, "chain": json.loads(row["chain"]), "measures": json.loads(row["measures"])}, image, mask)

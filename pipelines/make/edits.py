@@ -70,7 +70,7 @@ def _restored_faces(
         pasted, mask = generator.paste(picture, restored, matrices, settings)
         scale = pasted.shape[0] / picture.shape[0]
         measures = {"restored_faces": [face_as_data(_enlarged(face, scale)) for face in those], "mask_share": round(float(mask.mean()), 4)}
-        yield Output(pasted, None, measures)
+        yield Output(pasted, None, measures, mask > 0 if mask.ndim == 2 else None)
 
 
 def _face_seed(seed: int, place: int) -> int:

@@ -14,11 +14,15 @@ from pipelines.make import rejections
 
 @dataclass(frozen=True)
 class Output:
-    """`picture` is `uint8` RGB `[H, W, 3]`, or None with the `reason` against it; `measures` go into the row."""
+    """`picture` is `uint8` RGB `[H, W, 3]`, or None with the `reason` against it; `measures` go into the row.
+
+    `mask` is bool `[H, W]`, true where the picture was reworked, where that is known.
+    """
 
     picture: np.ndarray | None
     reason: str | None = None
     measures: dict[str, Any] = field(default_factory=dict)
+    mask: np.ndarray | None = None
 
 
 def judged(result: Result) -> Iterator[Output]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from generators import registry
 from pipelines.images import encode, perceptual_hash
+from pipelines.make.masks import encode_mask
 from pipelines.make.measures import sharpness
 from pipelines.make.past import History
 from pipelines.manifest.chains import ChainStep
@@ -27,10 +28,12 @@ ENCODERS = 4  # threads that encode a shard
 
 @dataclass(frozen=True)
 class Picture:
-    """A row with its pixels (`uint8` RGB `[H, W, 3]`), not yet encoded. A rejection has no pixels."""
+    """A row with its pixels (`uint8` RGB `[H, W, 3]`) and the mask of where they were reworked (bool `[H, W]`), if that is known; not yet
+    encoded. A rejection has no pixels."""
 
     row: Row
     pixels: np.ndarray | None
+    mask: np.ndarray | None = None
 
     def encoded(self, codec: Codec) -> Row:
         """The row with encoded bytes and all that follows from them. The row of a rejection stays as it is."""
@@ -38,6 +41,7 @@ class Picture:
             return self.row
         data = encode(self.pixels, codec)
         height, width = self.pixels.shape[:2]
+        mask = None if self.mask is None else encode_mask(self.mask)
         return replace(
             self.row,
             image=data,
@@ -48,6 +52,8 @@ class Picture:
             sha256=hashlib.sha256(data).hexdigest(),
             phash=perceptual_hash(self.pixels),
             measures={**self.row.measures, "sharpness": sharpness(self.pixels)},
+            mask=mask,
+            mask_sha256=None if mask is None else hashlib.sha256(mask).hexdigest(),
         )
 
 
@@ -119,6 +125,7 @@ def chain_link(plan: Plan, shard: Shard, attempt: int, seed: int, drawn: Drawn, 
         **({"subset": shard.subset} if plan.part(shard).origin and shard.step >= plan.part(shard).inherited else {}),
         **{role: image.id for role, image in drawn.items()},
         **({"prompt": prompt} if prompt is not None else {}),
+        **({"mask": step.mask.model_dump(mode="json", exclude_none=True), "keep": step.keep} if step.mask is not None else {}),
     }
 
 

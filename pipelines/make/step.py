@@ -8,16 +8,19 @@ from functools import cached_property, partial
 import numpy as np
 
 from generators.base import PromptRequest, Request, SampleRequest
+from generators.errors import InputError
 from generators.seeding import derive_seed
 from pipelines.images import fit
-from pipelines.make import rejections
+from pipelines.make import masks, rejections
 from pipelines.make.edits import edit
+from pipelines.make.inpainting import Painting, inpaint
 from pipelines.make.models import Models
 from pipelines.make.output import Output, judged
 from pipelines.make.past import recompressed, with_history
 from pipelines.make.places import in_stored_pixels
 from pipelines.make.rows import Job, Picture, fake_row, rejection
 from pipelines.make.swaps import FaceSwaps, Open, Pair
+from pipelines.manifest.chains import ChainStep
 from pipelines.plan.plan import Plan
 from pipelines.plan.shards import Shard
 
@@ -33,7 +36,8 @@ class Steps:
         """The picture or the rejection that comes of each job, in order. `shard` says which step of which chain."""
         if not jobs:
             return []
-        outputs = self._swap(shard, jobs) if self._plan.step(shard).kind == "swap" else self._generate(shard, jobs)
+        makers = {"swap": self._swap, "inpaint": self._inpaint}
+        outputs = makers.get(self._plan.step(shard).kind, self._generate)(shard, jobs)
         return [self._picture(shard, job, output) for job, output in zip(jobs, outputs, strict=True)]
 
     def compressed(self, pixels: np.ndarray, name: str) -> np.ndarray:
@@ -49,6 +53,27 @@ class Steps:
         step = self._plan.step(shard)
         pairs = [Pair(job.seed, job.drawn["source"].load, _target(job)) for job in jobs]
         return self._faces.swap(self._models.get(step.generator, step.checkpoint), pairs, step.parameters)
+
+    def _inpaint(self, shard: Shard, jobs: Sequence[Job]) -> Iterator[Output]:
+        step = self._plan.step(shard)
+        paintings = [Painting(job.seed, _target(job), partial(self._mask, step, job)) for job in jobs]
+        size = self._plan.manifest.size if shard.role == "final" else None
+        return inpaint(self._models.get(step.generator, step.checkpoint), paintings, step, size)
+
+    def _mask(self, step: ChainStep, job: Job, original: np.ndarray) -> np.ndarray | None:
+        """The mask of a job's image, which is a square at its stored size; None if there is nothing to mask."""
+        spec = step.mask
+        assert spec is not None
+        if spec.face is not None:
+            return masks.parse(self._faces.parser, original, spec)
+        if spec.folder is None:
+            return masks.draw(spec, job.seed, len(original))
+        target = job.drawn["target"].id if "target" in job.drawn else job.above.row.chain[0].get("target") if job.above else None
+        image = self._plan.real_image(target)
+        root = None if image is None or image.file is None else self._plan.manifest.reals[image.id.split("/")[1]].path
+        if image is None or root is None:
+            raise InputError("a folder of masks needs a chain that begins with a real image of a folder", "Give the first step a `target`")
+        return masks.read(spec.folder, image, root, len(original))
 
     def _generate(self, shard: Shard, jobs: Sequence[Job]) -> Iterator[Output]:
         """What a step that swaps no faces makes: samples, pictures of prompts, edits."""
@@ -74,9 +99,10 @@ class Steps:
             measures = {**measures, "history": job.past.as_data()}
         row = fake_row(self._plan, shard, job, measures)
         if size is None:
-            return Picture(row, output.picture)
+            return Picture(row, output.picture, output.mask)
         pixels = output.picture if job.past is None else with_history(output.picture, job.past, self._plan.manifest.parity)
-        return Picture(row, self.compressed(fit(pixels, size), row.group))
+        mask = None if output.mask is None else masks.resized(output.mask, size)
+        return Picture(row, self.compressed(fit(pixels, size), row.group), mask)
 
     @cached_property
     def _faces(self) -> FaceSwaps:

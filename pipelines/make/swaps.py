@@ -15,10 +15,11 @@ import numpy as np
 import torch
 
 from generators.base import Crop, Generator, SwapRequest
-from generators.faces.align import ALIGNED, align
+from generators.errors import InputError
+from generators.faces.align import ALIGNED, align, unwarp
 from generators.faces.detect import Detector, Face, load_detector
 from generators.faces.identity import ArcFaceIdentity, IdentityNetwork, OnnxIdentity, similarity
-from generators.faces.masks import face_mask
+from generators.faces.masks import crop_mask, face_mask
 from generators.faces.parsing import FaceParser
 from generators.faces.pasteback import blend_crop, paste_back
 from pipelines.catalogue.catalogue import Catalogue
@@ -31,6 +32,8 @@ from pipelines.manifest.schema import CASCADE, Faces
 
 CHUNK = 32  # pairs whose pictures are held in memory at once; a multiple of the swappers' batch sizes
 BYSTANDER = 0.25  # a face smaller than this part of the largest one's area does not make a picture one of several faces
+
+LEAST_WEIGHT = 1e-4  # of a crop in a picture: below it no pixel changes
 
 Open = Callable[[], np.ndarray]
 
@@ -90,6 +93,13 @@ class FaceSwaps:
         self._parser = FaceParser.load(catalogue.checkpoint(settings.parsing), device) if settings.parsing else None
 
     @property
+    def parser(self) -> FaceParser:
+        """InputError if the manifest names none."""
+        if self._parser is None:
+            raise InputError("a mask of a face needs a face parser", "Name one as `parsing` under `faces`")
+        return self._parser
+
+    @property
     def detector(self) -> Detector:
         """What finds the faces, for steps that restore them."""
         return self._detector
@@ -100,8 +110,8 @@ class FaceSwaps:
         - `target_face`, `source_face`: `box` (left, top, right, bottom) and five `landmarks` (x, y) in pixels, `score`, and
           `estimated` where the landmarks were guessed from the box. The target's are in pixels of the picture, the
           source's in pixels of its own.
-        - `crop`: the 2x3 matrix from the picture to the swapper's crop, and `crop_size`. With `face_share`, the part of the crop that
-          face parsing lets through, this stands for the mask: it can be made again from them, and is not kept as pixels.
+        - `crop`: the 2x3 matrix from the picture to the swapper's crop, and `crop_size`. `face_share` is the part of the crop that
+          face parsing lets through. The mask is kept beside the picture.
         - `mask_share`: the part of the target picture that the crop covers, times `face_share`.
         - `similarity`: cosines of identities: `before` (source and target), `source` and `target` (the swapped face and each of them).
         - `pose_distance`, `expression_distance`: see `measures.face_distances`; where the detector sees landmarks.
@@ -171,7 +181,8 @@ class FaceSwaps:
             pixels = np.rint(blend_crop(pixels, target.crop, mask)).astype(np.uint8)
             measures["face_share"] = round(float(mask.mean()), 4)
         if target.matrix is None:
-            return Output(pixels, None, measures)
+            everywhere = np.ones(pixels.shape[:2], bool)
+            return Output(pixels, None, measures, everywhere if mask is None else mask > 0)
         scale = np.sqrt(abs(np.linalg.det(target.matrix[:, :2])))
         edge = self._settings.soft_edge * crop.size / scale  # in pixels of the picture
         picture = paste_back(target.picture, pixels, target.matrix, erode=max(1, round(edge)), blur=2 * round(edge / 2) + 1)
@@ -183,7 +194,7 @@ class FaceSwaps:
             "crop_size": crop.size,
             "mask_share": round(covered * measures.get("face_share", 1.0), 4),
         }
-        return Output(picture, None, measures | places)
+        return Output(picture, None, measures | places, _changed(target, mask, crop.size, max(1, round(edge)), 2 * round(edge / 2) + 1))
 
     def _similarities(
         self, pairs: Sequence[_AlignedPair], swapped: Sequence[Output], generator: Generator, crop: Crop
@@ -211,7 +222,7 @@ class FaceSwaps:
             if bound is not None and not cosines["source"] >= bound:  # not-a-number moves nobody
                 return Output(None, rejections.NOT_MOVED, measures)
         assert swapped.picture is not None
-        return Output(swapped.picture, None, measures | self._distances(swapped.picture, pair.target.face))
+        return Output(swapped.picture, None, measures | self._distances(swapped.picture, pair.target.face), swapped.mask)
 
     def _distances(self, picture: np.ndarray, target: Face | None) -> dict[str, float]:
         """Pose and expression of the swapped face against the target's, where the detector sees landmarks."""
@@ -219,6 +230,15 @@ class FaceSwaps:
             return {}
         faces = self._detector.detect(picture)
         return face_distances(max(faces, key=lambda face: face.area).landmarks, target.landmarks) if faces else {}
+
+
+def _changed(target: _Aligned, mask: np.ndarray | None, size: int, erode: int, blur: int) -> np.ndarray:
+    """Bool `[H, W]` of the picture: where a crop was pasted back, and the soft `mask` of the crop, if there is one, let it through."""
+    assert target.matrix is not None
+    weight = crop_mask(target.matrix, size, target.picture.shape, erode=erode, blur=blur) > LEAST_WEIGHT
+    if mask is None:
+        return weight
+    return weight & (unwarp(mask.astype(np.float32), target.matrix, target.picture.shape) > 0)
 
 
 def _load_identity(name: str | None, catalogue: Catalogue, device: str | torch.device) -> IdentityNetwork | None:

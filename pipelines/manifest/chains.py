@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
 from generators import registry
 from generators.base import StepKind
 from generators.numbers import StrictNumbers
+from pipelines.manifest.masks import MaskSpec
 
 STEP_KINDS: tuple[StepKind, ...] = ("sample", "prompt", "swap", "edit", "inpaint")
 ON_IMAGES: tuple[StepKind, ...] = ("swap", "edit", "inpaint")  # the kinds that work on an image
@@ -29,6 +30,8 @@ class ChainStep(Strict):
     source: str | None = None  # swap: the real source that identities are drawn from
     target: str | None = None  # swap or edit as a first step: the real source that is worked on
     prompts: tuple[str, ...] | Path | None = None
+    mask: MaskSpec | None = None  # inpaint: where the image is reworked
+    keep: Literal["exact", "pipeline"] = "exact"  # inpaint: the original outside the mask, or what the model made of it
     repeat_pairs: bool = False  # whether one person may be put on one real image more than once
     parameters: dict[str, Any] = Field(default_factory=dict)
 
@@ -45,12 +48,16 @@ class ChainStep(Strict):
                 f"a step has exactly one of {', '.join(STEP_KINDS)}, naming its generator; this one has {' and '.join(kinds) or 'none'}"
             )
         own = {"checkpoint", "source", "target", "prompts", "repeat_pairs"}
+        if kinds == ["inpaint"]:  # `mask` is a parameter of some generators
+            own |= {"mask", "keep"}
         rest = {key: value for key, value in data.items() if key not in own and key != kinds[0]}
         return {"kind": kinds[0], "generator": data[kinds[0]], "parameters": rest, **{key: data[key] for key in own if key in data}}
 
     @property
     def uses_faces(self) -> bool:
         """Whether the step finds faces with the networks that the manifest names under `faces`."""
+        if self.kind == "inpaint":
+            return self.mask is not None and self.mask.face is not None
         if self.kind != "edit":
             return self.kind == "swap"
         method = registry.get(self.generator)

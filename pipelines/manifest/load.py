@@ -171,8 +171,14 @@ def _resolve_prompts(subset: Any, folder: Path) -> Any:
         if isinstance(subset.get("parts"), list):
             return {**subset, "parts": [_resolve_prompts(part, folder) for part in subset["parts"]]}
         if isinstance(subset.get("chain"), list):
-            return {**subset, "chain": [_resolved(step, ("prompts",), folder) for step in subset["chain"]]}
+            return {**subset, "chain": [_resolve_mask(_resolved(step, ("prompts",), folder), folder) for step in subset["chain"]]}
     return subset
+
+
+def _resolve_mask(step: Any, folder: Path) -> Any:
+    if isinstance(step, Mapping) and "inpaint" in step and isinstance(step.get("mask"), Mapping):
+        return {**step, "mask": _resolved(step["mask"], ("folder",), folder)}
+    return step
 
 
 def _impossible(manifest: Manifest, catalogue: Catalogue, known: Known) -> Iterator[tuple[str, str, KeyPath]]:
@@ -201,6 +207,9 @@ def _impossible(manifest: Manifest, catalogue: Catalogue, known: Known) -> Itera
             faults = list(origins.faults(manifest.subsets, name, part, seen[part.real]))
             seen[part.real] += 1
             yield from ((problem, fix, (*at, "chain", 0, "from")) for problem, fix in faults)
+            parsers = [step for step in part.chain if step.mask is not None and step.mask.face is not None]
+            if parsers and manifest.faces.parsing is None:
+                yield f"subset {name}: a mask of a face needs a face parser", "Name one as `parsing` under `faces`", (*at, "chain")
             for place, step in enumerate(part.chain[part.inherited :]):
                 position = part.inherited + place + (1 if part.origin and not part.inherited else 0)
                 yield from _impossible_step(step, position, known, catalogue, name, (*at, "chain", place))
@@ -252,6 +261,8 @@ def _impossible_step(
 
 
 def _unknown_reals(step: ChainStep, known: Known, subset: str, at: KeyPath) -> Iterator[tuple[str, str, KeyPath]]:
+    if step.kind == "inpaint" and step.mask is None:
+        yield f"subset {subset}: an inpaint step needs a `mask`", "Such as `mask: box`", at
     for role in ("source", "target"):
         named = getattr(step, role)
         if named is not None and named not in known.reals:

@@ -10,6 +10,8 @@ from typing import Any
 
 from foreign.lists import read_lines
 from generators import registry
+from generators.checkpoints import sha256_of
+from generators.errors import InputError
 from generators.seeding import derive_seed
 from pipelines.catalogue.catalogue import Catalogue
 from pipelines.manifest.chains import ChainStep, Part
@@ -20,6 +22,7 @@ from pipelines.plan.shards import INTERMEDIATE_CODEC, Shard, image_split, part_s
 
 KEY_RECIPE = 1  # raise it when the meaning of the ingredients changes
 IMPORT_VERSION = 1  # raise it when real images come out of the same files differently
+MASKS_VERSION = 1  # raise it when a change of code changes which pixels a mask has
 SWAPS_VERSION = 2  # raise it when a change of code changes what comes out: swaps made before become stale
 
 
@@ -62,6 +65,7 @@ def step_ingredients(step: ChainStep, manifest: Manifest, catalogue: Catalogue) 
         "parameters": step.settings(),
         "prompts": prompts_of(step) if step.prompts is not None else None,
         **({"faces": face_settings(manifest.faces, catalogue)} if step.uses_faces else {}),
+        **(_mask(step) if step.mask is not None else {}),
     }
 
 
@@ -75,6 +79,15 @@ def face_settings(settings: Faces, catalogue: Catalogue) -> dict[str, Any]:
         **settings.model_dump(mode="json"),
         "networks": {key: catalogue.identity(name) for key, name in settings.networks},
     }
+
+
+def _mask(step: ChainStep) -> dict[str, Any]:
+    """Where a step reworks its images, and what becomes of the rest. InputError if a folder of masks is not there."""
+    assert step.mask is not None
+    spec, folder = step.mask.model_dump(mode="json", exclude={"folder"}), step.mask.folder
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"there is no folder of masks {folder}", "Put the masks there, or change `mask`")
+    return {"mask": {**spec, "folder": sha256_of(folder) if folder is not None else None}, "keep": step.keep, "masks": MASKS_VERSION}
 
 
 def prompts_of(step: ChainStep) -> list[str]:

@@ -69,6 +69,10 @@ class Plan:
             return self._reals.get(target)
         return drawn_donor(self.manifest, shard.subset, shard.real, shard.part, index, self.pools)
 
+    def real_image(self, name: str | None) -> RealImage | None:
+        """The real image of this id; None if no pool has it."""
+        return self._reals.get(name or "")
+
     @cached_property
     def _reals(self) -> dict[str, RealImage]:
         return {image.id: image for pool in self.pools.values() for image in pool.images}

@@ -20,6 +20,7 @@ from pipelines.store import Row, Store, Version
 from pipelines.store.store import quoted
 
 BATCH_IMAGES = 64
+MASK = "#mask"  # behind the id of an image: its mask
 ALL_THUMBNAILS, ALL_STRIPS = 432, 72  # on the whole page, so that a hundred subsets still make a page that opens
 
 
@@ -80,9 +81,13 @@ class Source:
         return f"ntf store show {self.dataset} {image} --version {self.version.number}"
 
     def pixels(self, ids: Iterable[str]) -> dict[str, np.ndarray]:
-        """Pictures by id, `uint8` RGB `[H, W, 3]`; an id that is not in the version is left out."""
-        images = self.store.images(set(ids), self.version.number)
-        return {name: decode(image, name) for name, image in images.items()}
+        """Pictures by id, `uint8` RGB `[H, W, 3]`; an id that is not in the version is left out. The mask of an image, where it has one,
+        has its id with `MASK` behind it."""
+        wanted = set(ids)
+        images = self.store.images(wanted, self.version.number)
+        masks = self.store.masks(wanted, self.version.number)
+        pictures = {name: decode(image, name) for name, image in images.items()}
+        return pictures | {f"{name}{MASK}": decode(mask, f"the mask of {name}") for name, mask in masks.items()}
 
     def thumbnails(self, groups: int, most: int = 24) -> int:
         """How many thumbnails each of so many groups may show."""

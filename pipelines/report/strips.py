@@ -10,6 +10,7 @@ import numpy as np
 from pipelines.images import fit
 from pipelines.report import sheets
 from pipelines.report.album import Album, Picture
+from pipelines.report.source import MASK
 from pipelines.store import Row
 
 SIDE = 160  # the largest side of a picture in a strip, in pixels
@@ -40,6 +41,10 @@ def strip(row: Row, rows: Mapping[str, Row], pixels: Mapping[str, np.ndarray], a
         shown_row = rows.get(name)
         shown.append((f"{link['kind']}: {link['generator']}", numbers(shown_row) if shown_row else (), name))
     cells = [Cell(caption, lines, name, album.add(pixels[name], SIDE)) for caption, lines, name in shown if name in pixels]
+    if f"{row.id}{MASK}" in pixels:
+        share = row.measures.get("mask_share")
+        lines = (f"{share:.0%} of picture",) if share is not None else ()
+        cells.append(Cell("mask", lines, None, album.add(pixels[f"{row.id}{MASK}"], SIDE)))
     before = steps[-2] if len(steps) > 1 else target[0] if target else None
     if before is not None and before in pixels and row.id in pixels:
         side = min(*pixels[row.id].shape[:2], *pixels[before].shape[:2])

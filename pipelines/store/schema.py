@@ -46,11 +46,12 @@ _COLUMNS: list[tuple[str, pa.DataType]] = [
 _LATER_COLUMNS: list[tuple[str, pa.DataType]] = [
     ("part", pa.int32()),  # number of the part among those of its subset with the same real source, from 0
 ]
+LATEST = (("mask_sha256", pa.string()), ("mask", pa.large_binary()))  # a PNG, white where the image was reworked; null where nobody knows
 FILLED = {"part": 0}
 
-SCHEMA = pa.schema([*_COLUMNS, ("image", pa.large_binary()), *_LATER_COLUMNS], metadata={"ntf.schema": str(SCHEMA_VERSION)})
+SCHEMA = pa.schema([*_COLUMNS, ("image", pa.large_binary()), *_LATER_COLUMNS, *LATEST], metadata={"ntf.schema": str(SCHEMA_VERSION)})
 FIRST_COLUMNS = [name for name, _ in _COLUMNS]
-LATER_COLUMNS = [name for name, _ in _LATER_COLUMNS]
+LATER_COLUMNS = [*(name for name, _ in _LATER_COLUMNS), "mask_sha256"]
 LIGHT_COLUMNS = [*FIRST_COLUMNS, *LATER_COLUMNS]
 
 
@@ -90,6 +91,8 @@ class Row:
     sha256: str | None = None
     phash: str | None = None
     image: Encoded | None = None
+    mask: Encoded | None = None
+    mask_sha256: str | None = None
 
 
 def to_table(rows: list[Row]) -> pa.Table:
@@ -115,4 +118,4 @@ def from_table(table: pa.Table) -> list[Row]:
 
 def light(row: Row) -> dict[str, Any]:
     """A row without its encoded bytes, as plain data."""
-    return {name: value for name, value in asdict(row).items() if name != "image"}
+    return {name: value for name, value in asdict(row).items() if name not in ("image", "mask")}

@@ -30,7 +30,7 @@ from pipelines.store.digest import Digest
 from pipelines.store.pending import Note, Notes
 from pipelines.store.place import Place
 from pipelines.store.schema import LIGHT_COLUMNS, SCHEMA, SCHEMA_VERSION, Row, from_table, to_table
-from pipelines.store.upgrade import UPGRADED, read_batches, read_file, read_rows, schema_version, upgrade
+from pipelines.store.upgrade import UPGRADED, is_older, read_batches, read_file, read_rows, schema_version, upgrade
 
 BATCH_ROWS = 4096
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -141,6 +141,11 @@ class Store:
         batches = self.scan(["id", "image"], _among(ids), version) if ids else ()
         return {row["id"]: row["image"] for batch in batches for row in batch.to_pylist() if row["image"] is not None}
 
+    def masks(self, ids: Collection[str], version: int | str | None = None) -> dict[str, bytes]:
+        """The masks (PNG) of the rows with these ids, by id. Ids without one are left out."""
+        batches = self.scan(["id", "mask"], _among(ids), version) if ids else ()
+        return {row["id"]: row["mask"] for batch in batches for row in batch.to_pylist() if row["mask"] is not None}
+
     def shard(self, key: str) -> list[Row]:
         """All rows of a shard with their images, committed or not, in the order of their index."""
         note = self.notes.get(key)
@@ -229,7 +234,7 @@ class Store:
         if not fresh and not stale and dataset:
             self.notes.drop([key for key in notes if key in committed])
             return None
-        if dataset and schema_version(dataset.schema) < SCHEMA_VERSION:
+        if dataset and is_older(dataset.schema):
             self._upgraded()  # fragments have other numbers after it
             return self.commit(wanted, run_id, properties)
         fragments = [lance.FragmentMetadata.from_json(json.dumps(note.fragment)) for note in fresh]
@@ -323,7 +328,7 @@ class Store:
         if not self.exists():
             return None
         dataset = self.dataset()
-        if schema_version(dataset.schema) < SCHEMA_VERSION:
+        if is_older(dataset.schema):
             with self._explained():
                 upgrade(dataset)
         return self.dataset()

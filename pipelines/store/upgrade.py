@@ -28,6 +28,11 @@ def schema_version(schema: pa.Schema) -> int:
     return int((schema.metadata or {}).get(b"ntf.schema", b"0"))
 
 
+def is_older(schema: pa.Schema) -> bool:
+    """Whether a dataset lacks a column of today's schema, or calls one by its former name."""
+    return schema_version(schema) < SCHEMA_VERSION or not set(SCHEMA.names) <= set(schema.names)
+
+
 def stored_columns(schema: pa.Schema, columns: Sequence[str]) -> list[str]:
     """What to ask a dataset, a fragment or a file of `schema` for, to get `columns` from it; columns that it lacks are left out."""
     return [stored for stored in (_stored(schema, name) for name in columns) if stored is not None] or ["id"]
@@ -80,7 +85,7 @@ def upgrade(dataset: lance.LanceDataset) -> None:
     It takes over the properties of the version before, the digest with them: see `Digest`. Older versions and tags stay as they are. Where
     another process makes a version at the same moment, this one is made anew upon that.
     """
-    while schema_version(dataset.schema) < SCHEMA_VERSION:
+    while is_older(dataset.schema):
         transaction = dataset.read_transaction(dataset.version)
         properties = dict((transaction.transaction_properties if transaction else None) or {})
         facts = {**properties, "schema": str(SCHEMA_VERSION), UPGRADED: str(schema_version(dataset.schema))}
