@@ -26,7 +26,7 @@ from pipelines.store.upgrade import read_batches
 
 BATCH_IMAGES = 64
 DECODING_THREADS = 4
-COLUMNS = ["id", "sha256", "width", "height", "role", "image"]
+COLUMNS = ["id", "sha256", "width", "height", "role", "image", "mask", "mask_sha256"]
 
 Outcome = Literal["bit-exact", "within one grey level", "different", "not possible here"]
 
@@ -101,11 +101,22 @@ def _columns(batch: pa.RecordBatch) -> Iterator[list[object]]:
     return (batch.column(name).to_pylist() for name in COLUMNS)
 
 
-def _problem(name: str, sha256: str | None, width: int | None, height: int | None, role: str, image: bytes | None) -> str | None:
+def _problem(
+    name: str,
+    sha256: str | None,
+    width: int | None,
+    height: int | None,
+    role: str,
+    image: bytes | None,
+    mask: bytes | None,
+    mask_sha256: str | None,
+) -> str | None:
     if image is None:
         return None if role == "rejected" else f"{name} has no image"
     if hashlib.sha256(image).hexdigest() != sha256:
         return f"{name} is not the image that was stored: its sha256 differs"
+    if mask_sha256 is not None and hashlib.sha256(mask or b"").hexdigest() != mask_sha256:
+        return f"the mask of {name} is not the one that was stored: its sha256 differs"
     try:
         pixels = decode(image, name)
     except InputError as error:

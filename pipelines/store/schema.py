@@ -46,13 +46,14 @@ _COLUMNS: list[tuple[str, pa.DataType]] = [
 _LATER_COLUMNS: list[tuple[str, pa.DataType]] = [
     ("part", pa.int32()),  # number of the part among those of its subset with the same real source, from 0
 ]
+# A mask follows from all that decides the pixels, so that digests leave it out: a store made before masks were kept has the same.
 LATEST = (("mask_sha256", pa.string()), ("mask", pa.large_binary()))  # a PNG, white where the image was reworked; null where nobody knows
 FILLED = {"part": 0}
 
 SCHEMA = pa.schema([*_COLUMNS, ("image", pa.large_binary()), *_LATER_COLUMNS, *LATEST], metadata={"ntf.schema": str(SCHEMA_VERSION)})
 FIRST_COLUMNS = [name for name, _ in _COLUMNS]
-LATER_COLUMNS = [*(name for name, _ in _LATER_COLUMNS), "mask_sha256"]
-LIGHT_COLUMNS = [*FIRST_COLUMNS, *LATER_COLUMNS]
+LATER_COLUMNS = [name for name, _ in _LATER_COLUMNS]
+LIGHT_COLUMNS = [*FIRST_COLUMNS, *LATER_COLUMNS, "mask_sha256"]
 
 
 Encoded = bytes  # Row has a field `bytes`, which would hide the type

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from pipelines.reading import StoreDataset, read_table
 from pipelines.store import Store, upgrade
 from pipelines.store.forget import forget
 from pipelines.store.pending import Note
-from pipelines.store.schema import SCHEMA, Row, light, to_table
+from pipelines.store.schema import SCHEMA, Row, to_table
 from tests.pipelines.store.fakes import edited, planned
 
 STRINGS = (
@@ -101,13 +102,18 @@ def changed(manifest: Path) -> Path:
     return edited(manifest, Sampled={"count": 8, "real": "people", "chain": [sample(brightness=7)]})
 
 
+def bare(rows: Sequence[Row]) -> list[Row]:
+    """Rows without masks, which stores of schema 1 did not keep."""
+    return [replace(row, mask=None, mask_sha256=None) for row in rows]
+
+
 def sample(**parameters: int) -> dict[str, object]:
     return {"sample": "fake_sampler", "checkpoint": "sampler", **parameters}
 
 
 def test_it_is_read_as_it_is(old: Store, store: Store, tmp_path: Path) -> None:
-    assert [light(row) for row in old.rows()] == [light(row) for row in store.rows()]
-    assert old.rows("role = 'final'", images=True) == store.rows("role = 'final'", images=True)
+    assert old.rows() == bare(store.rows())
+    assert old.rows("role = 'final'", images=True) == bare(store.rows("role = 'final'", images=True))
     assert old.digest() == old.version().digest == store.version().digest
     found = verify(old, sample=6, device="cpu")
     assert found.passed and set(found.remade.values()) == {"bit-exact"}
@@ -138,7 +144,7 @@ def test_the_first_write_upgrades_without_remaking_a_shard(old: Store, manifest:
     assert old.dataset().schema == SCHEMA
     fresh = Store(tmp_path / "fresh", "fake")
     assert run_build(planned(manifest), fresh, "cpu").version.digest == newest.digest  # type: ignore[union-attr]
-    assert fresh.rows(images=True) == old.rows(images=True)
+    assert bare(fresh.rows(images=True)) == bare(old.rows(images=True))
     assert all(verify(old, version).passed for version in ("first", 1, 2, 3))
     assert old.version("first").number == 1
     assert diff(old, 1, 2) == [] and {entry.subset for entry in diff(old, 1, 3)} == {"Sampled"}
