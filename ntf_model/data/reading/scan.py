@@ -35,6 +35,9 @@ class Folder:
         return [entry for entry in self.entries if entry.split == split]
 
 
+MASKS = "mask"  # an export's folder that shows where each fake was reworked
+
+
 def real_source_of(subset: str) -> str:
     """The name that folders give to the real source of a subset."""
     return "real" if subset == "fake" else f"{subset}/real"
@@ -49,13 +52,15 @@ def scan(path: Path, rule: LabelRule | None = None) -> Folder:
     fix = f"Class folders are, in any case, {accepted_names()}. Rename yours, or name them: --labels real=NAME,fake=NAME"
     if rule.given:
         fix = f"--labels names {', '.join(rule.given)}"
-    parts = [file.relative_to(path).parts[:-1] for file in listing.files]
+    masks = [file for file in listing.files if MASKS in file.relative_to(path).parts[:-1]]
+    files = [file for file in listing.files if MASKS not in file.relative_to(path).parts[:-1]]
+    parts = [file.relative_to(path).parts[:-1] for file in files]
     places = [_class_of(folders, rule, path) for folders in parts]
     if not any(places):
         tops = sorted({folders[0] for folders in parts if folders})
         beside = f"; it has the folders {', '.join(tops[:6])}" if tops else ""
         raise InputError(f"{path} has no pictures in folders of a class{beside}", fix)
-    lost = [file for file, place in zip(listing.files, places, strict=True) if place is None]
+    lost = [file for file, place in zip(files, places, strict=True) if place is None]
     if lost:
         where = f"{lost[0].relative_to(path)} and {counted(len(lost) - 1, 'other')}" if len(lost) > 1 else lost[0].relative_to(path)
         raise InputError(f"{path}: {where} lie{'s' if len(lost) == 1 else ''} in no folder of a class", f"{fix}, or move them out")
@@ -68,7 +73,7 @@ def scan(path: Path, rule: LabelRule | None = None) -> Folder:
         str(path),
     )
     entries = []
-    for file, folders, (at, label) in zip(listing.files, parts, known, strict=True):
+    for file, folders, (at, label) in zip(files, parts, known, strict=True):
         above = "/".join(name for depth, name in enumerate(folders[:at]) if depth != level)
         below = tuple(name for depth, name in enumerate(folders) if depth > at and depth != level)
         subset = above or "fake"
@@ -80,7 +85,10 @@ def scan(path: Path, rule: LabelRule | None = None) -> Folder:
         raise InputError(f"{path} has two files that are both called {twice[0]}", "Rename one of them")
     check_contents([(entry.label, sha, entry.id) for entry, sha in zip(entries, sha256s(entries).values(), strict=True)], str(path))
     left_out = said(listing.left_out)
-    return Folder(path, sorted(entries, key=lambda entry: entry.id), (f"{path}: {left_out}",) if left_out else ())
+    notes = (f"{path}: {left_out}",) if left_out else ()
+    if masks:
+        notes += (f"{path}: {counted(len(masks), 'mask')} in folders `{MASKS}`, which are no pictures to train on",)
+    return Folder(path, sorted(entries, key=lambda entry: entry.id), notes)
 
 
 def _class_of(folders: Sequence[str], rule: LabelRule, path: Path) -> tuple[int, int] | None:

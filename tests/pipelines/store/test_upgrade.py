@@ -195,13 +195,13 @@ def test_another_commit_at_the_same_moment_is_kept(old: Store) -> None:
 
 
 def test_a_column_of_a_later_schema_is_null_in_older_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    later = SCHEMA.append(pa.field("mask", pa.large_binary())).with_metadata({"ntf.schema": "3"})
+    later = SCHEMA.append(pa.field("later", pa.large_binary())).with_metadata({"ntf.schema": "3"})
     monkeypatch.setattr(upgrade, "SCHEMA", later)
     monkeypatch.setattr(upgrade, "SCHEMA_VERSION", 3)
     images = [row.sha256 for row in store.rows()]
     for _ in range(2):  # before the upgrade and after it
-        table = upgrade.read_rows(store.dataset(), ["id", "part", "mask", "sha256"])
-        assert table.column("mask").null_count == table.num_rows == len(images)
+        table = upgrade.read_rows(store.dataset(), ["id", "part", "later", "sha256"])
+        assert table.column("later").null_count == table.num_rows == len(images)
         assert sorted(map(str, table.column("sha256").to_pylist())) == sorted(map(str, images))
         upgrade.upgrade(lance.dataset(store.uri))
         monkeypatch.setattr("pipelines.store.store.SCHEMA_VERSION", 3)
