@@ -85,7 +85,7 @@ def scan(path: Path, rule: LabelRule | None = None) -> Folder:
         raise InputError(f"{path} has two files that are both called {twice[0]}", "Rename one of them")
     check_contents([(entry.label, sha, entry.id) for entry, sha in zip(entries, sha256s(entries).values(), strict=True)], str(path))
     left_out = said(listing.left_out)
-    notes = (f"{path}: {left_out}",) if left_out else ()
+    notes: tuple[str, ...] = (f"{path}: {left_out}",) if left_out else ()
     if masks:
         notes += (f"{path}: {counted(len(masks), 'mask')} in folders `{MASKS}`, which are no pictures to train on",)
     return Folder(path, sorted(entries, key=lambda entry: entry.id), notes)
