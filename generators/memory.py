@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gc
+import os
+import re
+from pathlib import Path
 
 import torch
 
 from generators.errors import InputError
 
+CGROUP = Path("/sys/fs/cgroup")
 # What a RuntimeError says where memory ran out. Only CUDA has an exception of its own for it.
 SIGNS = (
     "can't allocate memory",  # PyTorch's CPU allocator
@@ -29,6 +33,27 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError, OutOfMemory)):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)
+
+
+def free_memory(device: str | torch.device) -> int:
+    """Bytes that `device` can still give. On a CPU it is what the machine has available, and no more than this container may take."""
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = _read_number(Path("/proc/meminfo"), r"MemAvailable:\s+(\d+) kB", 1024)
+    if free is None:
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # a system that does not say
+    limit = _read_number(CGROUP / "memory.max", r"(\d+)")
+    used = _read_number(CGROUP / "memory.current", r"(\d+)")
+    reclaimable = _read_number(CGROUP / "memory.stat", r"inactive_file (\d+)") or 0
+    return free if limit is None or used is None else max(0, min(free, limit - used + reclaimable))
+
+
+def _read_number(file: Path, pattern: str, unit: int = 1) -> int | None:
+    try:
+        match = re.search(pattern, file.read_text())
+    except OSError:
+        return None
+    return int(match[1]) * unit if match else None
 
 
 def release_memory() -> None:

@@ -28,6 +28,7 @@ from generators.diffusers_files import to_device
 from generators.errors import CheckpointError, InputError
 from generators.faces.guidance import FaceGuidance, Mask, Scene, Weights, total
 from generators.images import luminance, require_size, to_float, to_uint8
+from generators.memory import free_memory, is_out_of_memory, release_memory
 from generators.networks.diffusion import openai_names
 from generators.networks.diffusion.respaced import Respaced
 from generators.networks.faces.arcface import ArcFace, load_arcface
@@ -41,6 +42,9 @@ Guide = Callable[[torch.Tensor, int], torch.Tensor]  # x in the place of x_0 and
 Draw = Callable[[], torch.Tensor]  # standard normal noise for all rows
 GAZE_STEPS = range(11, 50)  # of the 100 steps, those at which the official code guides the gaze
 GAZE_OF = 100
+LARGE = 128  # pixels a side, from which the maps of a step are worth saving on a CPU
+BYTES_OF_A_ROW = 130  # for each pixel and channel of the UNet's widest map, its gradient included
+BYTES_OF_THE_PARSER = 900_000_000  # for each row: the face parser sees 512 pixels a side
 COMPONENTS = {
     "arcface": "Arcface.tar of hxngiee/DiffFace, or SimSwap's arcface_checkpoint.tar",
     "face_parser": "FaceParser.pth of hxngiee/DiffFace, or 79999_iter.pth of zllrunning/face-parsing.PyTorch",
@@ -88,6 +92,9 @@ class DiffFace(Generator):
         self, unet: nn.Module, id_embed: nn.Module, guidance: FaceGuidance, crop: Crop, device: str | torch.device, dtype: torch.dtype
     ):
         self.unet = to_device(unet, device, dtype)
+        if torch.device(device).type == "cpu" and crop.size >= LARGE:
+            # Each block is run again on the way back and its maps are not kept: more time, and half of the memory.
+            self.unet.enable_gradient_checkpointing()
         self.id_embed = to_device(id_embed, device, dtype)
         self.guidance = guidance
         self.crop = crop
@@ -165,7 +172,11 @@ class DiffFace(Generator):
             gradient = None
             if guide is not None:
                 share = schedule.noise_share(k)
-                (gradient,) = torch.autograd.grad(guide(start * share + x * (1 - share), k), x)
+                seen = start * share + x * (1 - share)
+                # The guidance's own graph is freed before the UNet's is walked.
+                leaf = seen.detach().requires_grad_(True)
+                (pull,) = torch.autograd.grad(guide(leaf, k), leaf)
+                (gradient,) = torch.autograd.grad(seen, x, pull)
         x, start, interpolation = x.detach(), start.detach(), interpolation.detach()
         if ddim:
             if gradient is not None:  # Song et al. 2021, "Score-Based Generative Modeling": the score is conditioned
@@ -250,20 +261,29 @@ class DiffFace(Generator):
                         f"diffface has no component {role!r}", f"Give {COMPONENTS[role]} under `components`, or set `{without}`"
                     )
 
+    def _rows_that_fit(self) -> int:
+        """How many candidates free memory allows together; one where it does not suffice, which is then tried."""
+        config = self.unet.config
+        row = BYTES_OF_A_ROW * self.resolution**2 * config.block_out_channels[0]
+        row += BYTES_OF_THE_PARSER * (self.guidance.parser is not None)
+        self.rows_at_once = max(1, min(self.rows_at_once, free_memory(self.device) // row))
+        return self.rows_at_once
+
     def _candidates(self, scene: Scene, seeds: Sequence[int], settings: Parameters) -> np.ndarray:
         """All candidates of all pairs, `uint8` `[N, candidates, S, S, 3]`, as many at once as fit in memory."""
         jobs = [(pair, candidate) for pair in range(len(seeds)) for candidate in range(settings.candidates)]
         pictures: list[np.ndarray] = []
         while len(pictures) < len(jobs):
-            part = jobs[len(pictures) : len(pictures) + self.rows_at_once]
+            part = jobs[len(pictures) : len(pictures) + self._rows_that_fit()]
             rngs = [torch_rng(seeds[pair], f"candidate {candidate}") for pair, candidate in part]
             try:
                 pictures += list(to_uint8(self.make(scene.rows([pair for pair, _ in part]), settings, rngs), rounding="floor"))
-            except torch.OutOfMemoryError:
-                if self.rows_at_once == 1:
+                continue
+            except Exception as error:
+                if self.rows_at_once == 1 or not is_out_of_memory(error):
                     raise
-                self.rows_at_once //= 2
-                torch.cuda.empty_cache()
+            self.rows_at_once //= 2
+            release_memory()
         return np.stack(pictures).reshape(len(seeds), settings.candidates, *pictures[0].shape)
 
 
