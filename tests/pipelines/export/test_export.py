@@ -47,7 +47,7 @@ def test_folders(store: Store, rows: dict[str, Row], tmp_path: Path) -> None:
     assert set(splits.test.fake_subsets) == {row.subset for row in rows.values() if row.label and row.split == "test"}
     exported(store, tmp_path / "one", "folders", split="train", where="subset <> 'Swapped'")
     assert sorted(path.name for path in (tmp_path / "one").iterdir() if path.is_dir()) == ["Chained", "Sampled"]
-    assert {path.name for path in (tmp_path / "one" / "Chained").iterdir()} == {"real", "fake"}
+    assert {path.name for path in (tmp_path / "one" / "Chained").iterdir()} == {"real", "fake", "mask"}
 
 
 def test_webdataset(store: Store, rows: dict[str, Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
