@@ -24,6 +24,7 @@ from ntf_model.networks import clip
 from ntf_model.networks.weights import official_state
 from ntf_model.networks.xception import Xception
 from ntf_model.registry import detector_names, get_detector, load_detector
+from ntf_model.training.resume import begin_training
 
 BASELINES = ("attentive_probe", "caddm", "dda", "grag2021", "ojha2023", "probe", "sbi", "wang2020", "xception")
 OFFICIAL_KEYS = {
@@ -153,6 +154,7 @@ def test_a_checkpoint_leaves_out_what_is_frozen(splits: DetectionSplits, tmp_pat
 
 
 def test_a_damaged_checkpoint_is_named(splits: DetectionSplits, tmp_path: Path) -> None:
+    begin_training(tmp_path, "ojha2023", splits, tiny_config("ojha2023"), resume=False)
     (tmp_path / "checkpoint" / "ojha2023").mkdir(parents=True)
     (tmp_path / "checkpoint" / "ojha2023" / "state.json").write_text("{")
     with pytest.raises(InputError, match=r"checkpoint.ojha2023 cannot be used"):

@@ -66,6 +66,7 @@ def report_inputs(store: Store, folder: Path) -> Inputs:
             "title": "NTF",
             "threshold": 0.4,
             "points": [_point("none", 0), *(_point(op, s) for op in ("blur", "jpeg") for s in (1, 2, 3))],
+            "rehearsal": "",
         },
         _evaluation("NTF (distance to the trace)", subsets, columns),
         {"points": rng.normal(size=(len(rows), 2)).tolist(), **{f"{key}s": columns[key] for key in ("id", "label", "subset")}},
@@ -86,6 +87,8 @@ def report_inputs(store: Store, folder: Path) -> Inputs:
         "paired": [
             {"reference": "ntf", "other": o, "measures": {k: {**_measure(-0.1), "p": 0.01} for k in MEASURES}} for o in detectors[1:]
         ],
+        "chance": dict.fromkeys([*subsets, "mean", "weighted mean"], 0.5),
+        "rehearsal": "",
     }
     shared = {"trained_on": subsets, "seeds": [0, 1], "overall": _measures(0.8), "unseen": None}
     ablation = {
@@ -132,7 +135,7 @@ def _evaluation(title: str, subsets: list[str], scores: dict[str, Any]) -> dict[
     families = {"GAN": {kind: {**row, "name": f"GAN ({kind})"} for kind, row in means.items()}}
     known = {"title": title, "detector": "ntf", "threshold": 0.5, "worst": subsets[-1], "bootstrap": 100}
     known |= {"data_digest": "f" * 64, "validation_digest": "a" * 64}
-    return {**known, "subsets": rows, "families": families, "overall": means, "scores": scores}
+    return {**known, "subsets": rows, "families": families, "overall": means, "scores": scores, "rehearsal": ""}
 
 
 def _gradcam(folder: Path, rows: list[Any]) -> dict[str, Any]:
