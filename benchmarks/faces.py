@@ -29,7 +29,7 @@ from benchmarks.configurations import CONFIGURATIONS  # noqa: E402
 from generators.base import Result, SwapRequest  # noqa: E402
 from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry  # noqa: E402
 from pipelines.images import fit, read_image  # noqa: E402
-from pipelines.make.swaps import FaceSwaps, Pair  # noqa: E402
+from pipelines.make.regions.swaps import FaceSwaps, Pair  # noqa: E402
 from pipelines.manifest.schema import CASCADE, Faces  # noqa: E402
 
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from ntf_model.baselines._caddm_boxes import Anchors, match, multibox_loss
-from ntf_model.baselines._caddm_facial_swap import WINDOWS, swap
+from ntf_model.baselines._caddm.boxes import Anchors, match, multibox_loss
+from ntf_model.baselines._caddm.facial_swap import WINDOWS, swap
 from ntf_model.data.data import FAKE, REAL, DetectionData, Item
 from ntf_model.networks.caddm import CADDM, INPUT_SIZE, Output, backbone_of, official_key
 from ntf_model.networks.resnet import load_imagenet

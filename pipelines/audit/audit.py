@@ -14,8 +14,8 @@ from pipelines.audit.appearance import read_appearance
 from pipelines.audit.classify import ERROR, LEAST_GROUPS, Design, auc_interval, design, matrix, out_of_fold
 from pipelines.audit.container import read_container
 from pipelines.audit.families import APPEARANCE, CONTENT, ENCODER, SIZE, TOGETHER, Family, joined
+from pipelines.audit.formats.png import Png, deflate_setting, settle_filters, size_excess, writers_of
 from pipelines.audit.pictures import Picture, balanced, pictures_of_folder, pictures_of_version, stored_images
-from pipelines.audit.png import Png, deflate_setting, settle_filters, size_excess, writers_of
 from pipelines.audit.remedies import REMEDIES
 from pipelines.audit.traces import read_traces
 from pipelines.audit.verdict import Audit, Gate, Verdict

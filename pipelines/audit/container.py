@@ -14,9 +14,9 @@ from foreign.errors import InputError
 from foreign.pictures import FORMAT_NAMES, opened
 from foreign.text import reason
 from pipelines.audit.families import DIMENSIONS, ENCODER, FILE_FAMILIES, FORMAT, METADATA, SIZE, Family
-from pipelines.audit.jpeg import read_jpeg
+from pipelines.audit.formats.jpeg import read_jpeg
+from pipelines.audit.formats.png import Png, read_png
 from pipelines.audit.metadata import metadata
-from pipelines.audit.png import Png, read_png
 
 WEBP_METADATA = {b"EXIF": "exif", b"XMP ": "xmp", b"ICCP": "icc"}
 

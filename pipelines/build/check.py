@@ -18,11 +18,11 @@ import numpy as np
 from generators import registry
 from generators.base import Generator, PromptRequest, Request, SampleRequest
 from generators.errors import InputError
-from pipelines.make.edits import edit
 from pipelines.make.models import Models
 from pipelines.make.output import Output
+from pipelines.make.regions.edits import edit
+from pipelines.make.regions.swaps import FaceSwaps, Pair
 from pipelines.make.rejections import NOT_MOVED
-from pipelines.make.swaps import FaceSwaps, Pair
 from pipelines.manifest.chains import ChainStep
 from pipelines.plan.keys import prompts_of
 from pipelines.plan.plan import Plan

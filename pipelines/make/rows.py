@@ -12,9 +12,9 @@ import numpy as np
 
 from generators import registry
 from pipelines.images import encode, perceptual_hash
-from pipelines.make.masks import encode_mask
 from pipelines.make.measures import sharpness
 from pipelines.make.past import History
+from pipelines.make.regions.masks import encode_mask
 from pipelines.manifest.chains import ChainStep
 from pipelines.manifest.schema import Codec
 from pipelines.plan.keys import prompts_of

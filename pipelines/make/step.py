@@ -11,15 +11,16 @@ from generators.base import PromptRequest, Request, SampleRequest
 from generators.errors import InputError
 from generators.seeding import derive_seed
 from pipelines.images import fit
-from pipelines.make import masks, rejections
-from pipelines.make.edits import edit
-from pipelines.make.inpainting import Painting, inpaint
+from pipelines.make import rejections
 from pipelines.make.models import Models
 from pipelines.make.output import Output, judged
 from pipelines.make.past import recompressed, with_history
-from pipelines.make.places import in_stored_pixels
+from pipelines.make.regions import masks
+from pipelines.make.regions.edits import edit
+from pipelines.make.regions.inpainting import Painting, inpaint
+from pipelines.make.regions.places import in_stored_pixels
+from pipelines.make.regions.swaps import FaceSwaps, Open, Pair
 from pipelines.make.rows import Job, Picture, fake_row, rejection
-from pipelines.make.swaps import FaceSwaps, Open, Pair
 from pipelines.manifest.chains import ChainStep
 from pipelines.plan.plan import Plan
 from pipelines.plan.shards import Shard

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ntf_model.baselines import _caddm_facial_swap as facial_swap
+from ntf_model.baselines._caddm import facial_swap
 from ntf_model.baselines._sbi_sam import SAM
 from ntf_model.baselines.caddm import degrade, jitter
 from ntf_model.data.data import Item

@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 
+from generators.base import Generator
 from generators.checkpoints import Checkpoint
 from generators.faces.parsing import RestorationParser
 from generators.faces.restoring import PasteStyle, cut_face, enlarged_inverse, face_matrix, paste_faces
 from tests.parity.cases import Case
+
+Restorer = TypeVar("Restorer", bound=Generator)
+
+
+def check_kind(case: Case, style: PasteStyle, check_network: Callable[[Case], None]) -> None:
+    """Checks a case of cutting and pasting in this `style`, of parsing, or of the network itself."""
+    kind = case.config["kind"]
+    if kind == "align_and_paste":
+        check_pasting(case, style)
+    elif kind == "parsing":
+        check_parsing(case)
+    else:
+        check_network(case)
+
+
+def from_released_form(method: type[Restorer], case: Case, options: dict[str, Any]) -> Restorer:
+    """The method, loaded from a file as it is released: the case's weights under the key that the case names."""
+    with tempfile.TemporaryDirectory() as folder:
+        file, key = Path(folder) / f"{method.name}.pth", case.config["checkpoint_key"]
+        torch.save({key: case.weights(key)}, file)
+        return cast(Restorer, method.load(Checkpoint(file, options)))
 
 
 def check_pasting(case: Case, style: PasteStyle) -> None:

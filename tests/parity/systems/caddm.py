@@ -8,7 +8,7 @@ import re
 import numpy as np
 import torch
 
-from ntf_model.baselines._caddm_boxes import VARIANCES, Anchors, match, multibox_loss
+from ntf_model.baselines._caddm.boxes import VARIANCES, Anchors, match, multibox_loss
 from ntf_model.baselines.caddm import DETECTION_WEIGHT, CADDMDetector
 from ntf_model.networks.weights import count_parameters
 from ntf_model.recipes.faces import align

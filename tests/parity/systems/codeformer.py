@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from generators.checkpoints import Checkpoint
 from generators.faces.restoring import CODEFORMER
 from generators.images import to_float
 from generators.methods.codeformer import CodeFormer
 from tests.parity.cases import Case
-from tests.parity.systems._faces import check_parsing, check_pasting, rgb
+from tests.parity.systems._faces import check_kind, from_released_form, rgb
 
 
 def check(case: Case) -> None:
-    kind = case.config["kind"]
-    if kind == "align_and_paste":
-        check_pasting(case, CODEFORMER)
-    elif kind == "parsing":
-        check_parsing(case)
-    else:
-        check_network(case)
+    check_kind(case, CODEFORMER, check_network)
 
 
 def check_network(case: Case) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        file, key = Path(folder) / "codeformer.pth", case.config["checkpoint_key"]
-        torch.save({key: case.weights(key)}, file)
-        model = CodeFormer.load(Checkpoint(file, {"n_head": case.config["network"]["n_head"]}))
+    model = from_released_form(CodeFormer, case, {"n_head": case.config["network"]["n_head"]})
     assert model.resolution == case.config["network"]["img_size"]
     for run in case.config["runs"]:
         if "face" in run:

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import torch
 
-from generators.checkpoints import Checkpoint
 from generators.faces.restoring import FACEXLIB
 from generators.images import to_float
 from generators.methods.gfpgan import GFPGAN
 from tests.parity.cases import Case
-from tests.parity.systems._faces import check_parsing, check_pasting, rgb
+from tests.parity.systems._faces import check_kind, from_released_form, rgb
 
 
 def check(case: Case) -> None:
-    kind = case.config["kind"]
-    if kind == "align_and_paste":
-        check_pasting(case, FACEXLIB)
-    elif kind == "parsing":
-        check_parsing(case)
-    else:
-        check_network(case)
+    check_kind(case, FACEXLIB, check_network)
 
 
 def check_network(case: Case) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        file, key = Path(folder) / "GFPGAN.pth", case.config["checkpoint_key"]
-        torch.save({key: case.weights(key)}, file)
-        model = GFPGAN.load(Checkpoint(file, {"input_is_latent": case.config["network"]["input_is_latent"]}))
+    model = from_released_form(GFPGAN, case, {"input_is_latent": case.config["network"]["input_is_latent"]})
     assert model.resolution == case.config["network"]["out_size"]
     for run in case.config["runs"]:
         if "face" in run:

@@ -9,10 +9,11 @@ import pytest
 
 from benchmarks.audit import BIASES, Bias, anything, crop, imported, plant, through_jpeg
 from generators.errors import InputError
-from pipelines.audit import Audit, audit_folder, classify, families, png
+from pipelines.audit import Audit, audit_folder, classify, families
 from pipelines.audit.audit import _gate, _verdicts
 from pipelines.audit.container import read_container
 from pipelines.audit.families import APPEARANCE, CONTENT, TOGETHER
+from pipelines.audit.formats import png
 
 COUNT = 36
 PLANTED = [

@@ -134,7 +134,7 @@ def test_targets_without_a_face_are_made_again_and_sources_drawn_again(
     tmp_path: Path, manifest_data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first attempt of every second image has no face in its target, of the others none in its source."""
-    from pipelines.make.swaps import FaceSwaps
+    from pipelines.make.regions.swaps import FaceSwaps
 
     original, seen = FaceSwaps._align, Counter()
 

@@ -27,7 +27,7 @@ from pipelines.images import fit
 from pipelines.make import rejections
 from pipelines.make.measures import face_distances
 from pipelines.make.output import Output
-from pipelines.make.places import face_as_data, share_covered
+from pipelines.make.regions.places import face_as_data, share_covered
 from pipelines.manifest.schema import CASCADE, Faces
 
 CHUNK = 32  # pairs whose pictures are held in memory at once; a multiple of the swappers' batch sizes

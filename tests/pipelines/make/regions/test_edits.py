@@ -16,8 +16,9 @@ from generators.faces.detect import CascadeDetector, Detector, Face
 from generators.methods.gfpgan import GFPGAN
 from generators.methods.real_esrgan import RealESRGAN
 from pipelines.build.build import run_build
-from pipelines.make import rejections, swaps
-from pipelines.make.edits import edit
+from pipelines.make import rejections
+from pipelines.make.regions import swaps
+from pipelines.make.regions.edits import edit
 from pipelines.manifest.load import load_manifest
 from pipelines.plan.plan import make_plan
 from pipelines.store import Store

@@ -9,8 +9,8 @@ import numpy as np
 
 from generators.base import Generator, InpaintRequest
 from pipelines.images import fit
-from pipelines.make.masks import resized
 from pipelines.make.output import Output, judged
+from pipelines.make.regions.masks import resized
 from pipelines.manifest.chains import ChainStep
 
 CHUNK = 32  # pictures that are held in memory at once

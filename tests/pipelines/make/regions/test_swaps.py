@@ -20,12 +20,12 @@ from generators.faces.detect import Detector, Face
 from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry
 from pipelines.make import rejections
 from pipelines.make.output import Output
-from pipelines.make.places import in_stored_pixels
-from pipelines.make.swaps import FaceSwaps, Pair
+from pipelines.make.regions.places import in_stored_pixels
+from pipelines.make.regions.swaps import FaceSwaps, Pair
 from pipelines.manifest.schema import Faces
 from pipelines.plan.keys import face_settings
 
-ASSETS = Path(__file__).resolve().parents[3].parent / "shared" / "assets"
+ASSETS = Path(__file__).resolve().parents[4].parent / "shared" / "assets"
 SIZE = 64
 
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from generators.errors import InputError
 from pipelines.images import decode
-from pipelines.make import masks
+from pipelines.make.regions import masks
 from pipelines.manifest.masks import MaskSpec
 from pipelines.plan.reals import RealImage
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from pipelines.audit.png import WRITERS, deflate_setting, read_png, settle_filters, size_excess, writers_of
+from pipelines.audit.formats.png import WRITERS, deflate_setting, read_png, settle_filters, size_excess, writers_of
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
 SLOPE = np.repeat(np.add.outer(np.arange(40), np.arange(48)).astype(np.uint8)[..., None], 3, -1)

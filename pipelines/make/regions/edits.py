@@ -16,7 +16,7 @@ from generators.seeding import derive_seed
 from pipelines.images import fit
 from pipelines.make import rejections
 from pipelines.make.output import Output, judged
-from pipelines.make.places import face_as_data
+from pipelines.make.regions.places import face_as_data
 
 CHUNK = 16  # pictures with faces that are held in memory at once
 

@@ -1,0 +1,1 @@
+"""What CADDM alone uses: its anchors, and its facial swap."""

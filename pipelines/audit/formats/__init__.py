@@ -1,0 +1,1 @@
+"""What single picture formats say of who wrote a file."""
