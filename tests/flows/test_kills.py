@@ -73,6 +73,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     reference = Store(folder / "reference", "tiny")
     run_build(plan, reference, "cpu")
     environment = surroundings(folder)
+    environment["NTF_MANIFESTS"] = str(folder)  # where the worker's runs take manifests from
     site = Site(folder, environment, start_server(environment, folder), manifest, plan, reference.digest())
     yield site
     kill(site.server)
