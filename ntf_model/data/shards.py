@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from foreign.folders import said
 from ntf_model.data.data import DetectionData, DetectionSplits, Item
 from ntf_model.data.facts import Facts, described
 from ntf_model.data.images import IMAGE_SUFFIXES, read_image
 from ntf_model.data.reading.labels import CLASSES, FAKE, LabelRule
-from ntf_model.data.reading.listing import is_foreign, said
+from ntf_model.data.reading.listing import is_foreign
 from ntf_model.errors import InputError
 
 Member = tuple[int, int, bytes]  # where its data begin in the shard, how many bytes, and these

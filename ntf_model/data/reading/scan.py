@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from foreign.folders import list_pictures, said
 from ntf_model.data.reading.checks import check_contents
 from ntf_model.data.reading.grouping import Entry
 from ntf_model.data.reading.labels import FAKE, LabelRule, accepted_names
-from ntf_model.data.reading.listing import list_pictures, said
 from ntf_model.data.reading.split_names import SPLITS, split_level, split_of
 from ntf_model.errors import InputError, counted
 
