@@ -10,7 +10,7 @@ from PIL import Image
 from foreign.pictures import MAX_BYTES, SUFFIXES, decode, read_bytes, read_image
 from pipelines.manifest.schema import Codec
 
-__all__ = ["MAX_BYTES", "SUFFIXES", "decode", "encode", "fit", "perceptual_hash", "read_bytes", "read_image"]
+__all__ = ["MAX_BYTES", "SUFFIXES", "decode", "encode", "fill", "fit", "middle", "perceptual_hash", "read_bytes", "read_image"]
 
 
 def fit(image: np.ndarray, size: int) -> np.ndarray:
@@ -23,6 +23,22 @@ def fit(image: np.ndarray, size: int) -> np.ndarray:
     square = image[top : top + side, left : left + side]
     # PIL's Lanczos filter widens with the reduction, so it does not alias; OpenCV's does not.
     return np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.LANCZOS))
+
+
+def fill(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The middle of `image` with the proportions of `height` x `width` px, at that size."""
+    if image.shape[:2] == (height, width):
+        return image
+    top, left, rows, columns = middle(image.shape, height, width)
+    part = image[top : top + rows, left : left + columns]
+    return np.asarray(Image.fromarray(part).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def middle(shape: tuple[int, ...], height: int, width: int) -> tuple[int, int, int, int]:
+    """Top, left, height and width of the largest window in the middle of `shape` that has the proportions of `height` x `width`."""
+    scale = min(shape[0] / height, shape[1] / width)
+    rows, columns = min(shape[0], max(1, round(height * scale))), min(shape[1], max(1, round(width * scale)))
+    return (shape[0] - rows) // 2, (shape[1] - columns) // 2, rows, columns
 
 
 def encode(image: np.ndarray, codec: Codec) -> bytes:

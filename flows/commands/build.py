@@ -34,6 +34,7 @@ def validate(manifest: ManifestArgument, allow_outside: AllowOutsideOption = Fal
     Everything that is wrong is listed, one line each, and the exit code is then 2.
     """
     from flows.data import checked_manifest
+    from pipelines.manifest.sizes import said
 
     checked, problems = checked_manifest(manifest)
     for problem in problems[:-1]:
@@ -43,7 +44,7 @@ def validate(manifest: ManifestArgument, allow_outside: AllowOutsideOption = Fal
     assert checked is not None
     subsets = console.counted(len(checked.subsets), "subset")
     fakes = console.counted(sum(subset.count for subset in checked.subsets.values()), "fake")
-    console.out.print(f"{checked.dataset}: {subsets}, {fakes} at {checked.size} px. The manifest is right.")
+    console.out.print(f"{checked.dataset}: {subsets}, {fakes} at {said(checked.size)}. The manifest is right.")
 
 
 def plan(
@@ -175,8 +176,10 @@ def _show_build(built: BuildReport) -> None:
 def _show_subsets(planned: Plan, state: Status) -> None:
     from rich.table import Table
 
+    from pipelines.manifest.sizes import said
+
     manifest, present = planned.manifest, {shard.key for shard in state.present}
-    table = Table("subset", "mode", "fakes", "real source", "shards", "present", title=f"{manifest.dataset}, {manifest.size} px")
+    table = Table("subset", "mode", "fakes", "real source", "shards", "present", title=f"{manifest.dataset}, {said(manifest.size)}")
     for name, subset in manifest.subsets.items():
         own = [shard for shard in planned.shards if shard.subset == name]
         ready = sum(shard.key in present for shard in own)

@@ -17,6 +17,7 @@ from pipelines.build.devices import parse_devices
 from pipelines.build.runner import Failure, Runner, local_runner
 from pipelines.build.shares import OnShard, ShardsMade, in_order, run_shards
 from pipelines.errors import CheckFailed
+from pipelines.manifest.sizes import said
 from pipelines.plan.plan import Plan
 from pipelines.plan.shards import Shard
 from pipelines.store import Store, Version
@@ -101,6 +102,7 @@ class Build:
 
     def commit(self, properties: dict[str, str] | None = None) -> Version | None:
         """Makes the version. CheckFailed if more images fell short than the manifest allows; what was made is kept for the next build."""
+        self._require_reals()
         failed = [failure.shard for failure in self.shards.failures]
         short = sum(note.short for note in self.shards.notes) + sum(shard.count for shard in failed if shard.role != "intermediate")
         if short > self.plan.manifest.allow_missing:
@@ -143,6 +145,17 @@ class Build:
             failures=list(self.shards.failures),
             audit=audit,
         )
+
+    def _require_reals(self) -> None:
+        """CheckFailed if a real source that was brought in now has no image of the dataset's size."""
+        written = {note.key: note.written for note in self.shards.notes}
+        for name in self.plan.pools:
+            shards = [shard for shard in self.plan.shards if shard.role == "real" and shard.real == name]
+            if shards and all(written.get(shard.key) == 0 for shard in shards):
+                raise CheckFailed(
+                    f"no image of the real source {name} fits the dataset's size, {said(self.plan.manifest.size)}. No version was made. "
+                    "Change `size`, or give larger pictures"
+                )
 
     def _why(self) -> str:
         """The commonest reasons for rejections, and the first failures."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipelines.export import datasheet
 from pipelines.export.datasheet import Facts
+from pipelines.manifest.sizes import preparation, said
 
 CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -74,7 +75,7 @@ def metadata(facts: Facts, index_sha256: str) -> dict[str, Any]:
         "@type": "sc:Dataset",
         "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
         "name": facts.name,
-        "description": f"{datasheet.PURPOSE} {facts.images:,} images at {facts.manifest.size} px. Digest {facts.digest}.",
+        "description": f"{datasheet.PURPOSE} {facts.images:,} images at {said(facts.manifest.size)}. Digest {facts.digest}.",
         "version": f"{facts.version}.0.0",
         "datePublished": facts.created.strftime("%Y-%m-%d"),
         "url": "https://natural-trace-foundry.example/" + facts.name,
@@ -83,7 +84,7 @@ def metadata(facts: Facts, index_sha256: str) -> dict[str, Any]:
         "creator": {"@type": "sc:Organization", "name": "whoever built it with Natural Trace Foundry"},
         "rai:dataCollection": datasheet.COLLECTION,
         "rai:dataCollectionType": ["Synthetic generation", "Secondary data analysis"],
-        "rai:dataPreprocessingProtocol": [f"Centre square, resized to {facts.manifest.size} px, encoded as {facts.manifest.codec.format}."],
+        "rai:dataPreprocessingProtocol": [f"{preparation(facts.manifest.size)}, encoded as {facts.manifest.codec.format}."],
         "rai:dataAnnotationProtocol": "Labels follow from how each image came to be; nobody annotated.",
         "rai:dataBiases": [datasheet.BIASES],
         "rai:dataLimitations": [datasheet.LIMITATIONS],

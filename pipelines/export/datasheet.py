@@ -9,6 +9,7 @@ from datetime import datetime
 
 from pipelines.export.selection import Selection
 from pipelines.manifest.schema import Manifest
+from pipelines.manifest.sizes import preparation, said
 from pipelines.report.words import describe_chain
 from pipelines.store import Store, Version
 
@@ -74,8 +75,9 @@ def render(facts: Facts) -> str:
         [
             f"# Datasheet: {facts.name}, version {facts.version}",
             "",
-            f"{facts.images:,} images at {facts.manifest.size} px: {facts.of_label('final'):,} fakes and {facts.of_label('real'):,} reals, "
-            f"made {facts.created:%Y-%m-%d} by Natural Trace Foundry {facts.software}, exported as {facts.form}.",
+            f"{facts.images:,} images at {said(facts.manifest.size)}: {facts.of_label('final'):,} fakes and "
+            f"{facts.of_label('real'):,} reals, made {facts.created:%Y-%m-%d} by Natural Trace Foundry {facts.software}, "
+            f"exported as {facts.form}.",
             f"Digest of the version: `{facts.digest}`.",
             "",
             "## Why it was made",
@@ -89,6 +91,8 @@ def render(facts: Facts) -> str:
             "## How it was made",
             "",
             COLLECTION,
+            "",
+            f"{preparation(facts.manifest.size)}: fakes and reals alike.",
             "",
             *_chains(facts),
             "",

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from pipelines.make import rejections
+from pipelines.make.framing import Unfit
 from pipelines.make.past import History, read_history
 from pipelines.make.rows import Job, Picture, prompt_of, rejection, seed_of
+from pipelines.make.windows import Windows
 from pipelines.plan.pairs import Drawn, NobodyLeft
 from pipelines.plan.plan import Plan
 from pipelines.plan.shards import Shard
@@ -43,4 +45,13 @@ def _past(plan: Plan, shard: Shard, index: int, above: Picture | None, drawn: Dr
         return None
     chain = above.row.chain if above else [{role: image.id for role, image in drawn.items()}]
     donor = plan.donor(shard, index, chain)
-    return read_history(donor.file) if donor is not None and donor.file is not None else None
+    if donor is None or donor.file is None:
+        return None
+    history, windows = read_history(donor.file), Windows(plan)
+    if windows.resamples:
+        return history
+    try:
+        frame = windows.of_real(donor, (history.height, history.width))
+    except Unfit:  # the dataset takes nothing of it; its compression is still that of the source
+        return replace(history, window=(0, 0))
+    return replace(history, window=(frame.top, frame.left))

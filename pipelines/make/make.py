@@ -6,8 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pipelines.images import decode, encode, fit
+from pipelines.images import decode, encode
 from pipelines.make import rejections
+from pipelines.make.framing import Unfit
 from pipelines.make.jobs import plan_jobs
 from pipelines.make.models import Models
 from pipelines.make.past import read_history
@@ -72,12 +73,19 @@ class Maker:
         return inputs[row.index]
 
     def _reals(self, shard: Shard) -> list[Picture]:
+        """The real images, and a rejection for each that does not have the dataset's size: no attempt could make another of it."""
         pictures = []
         for index in range(shard.start, shard.stop):
             image = self._plan.pools[shard.real].images[index]
             past = None if image.file is None else read_history(image.file)
             row = real_row(self._plan, shard, index, {"history": past.as_data()} if past and past.tables else {})
-            pictures.append(Picture(row, self._steps.compressed(fit(image.load(), self._plan.manifest.size), image.id)))
+            pixels = image.load()
+            try:
+                pixels = self._steps.windows.of_real(image, pixels.shape).of(pixels)
+            except Unfit as unfit:
+                pictures.append(Picture(replace(row, role="rejected", reason=unfit.reason), None))
+            else:
+                pictures.append(Picture(row, self._steps.compressed(pixels, image.id)))
         return pictures
 
     def _fakes(self, shard: Shard) -> tuple[list[Picture], int]:
@@ -87,17 +95,19 @@ class Maker:
         pictures: list[Picture] = []
         part = self._plan.part(shard)
         first_own = part.origin is not None and shard.step == part.inherited  # its inputs are another subset's: no others are made
+        needs_input = rejections.INPUT_REASONS | rejections.SIZE_REASONS
+        hopeless = needs_input if first_own else rejections.SIZE_REASONS if part.chain[0].target is None else frozenset()
         given_up: set[int] = set()
         waiting: dict[int, str | None] = dict.fromkeys(range(shard.start, shard.stop))
         for attempt in range(self._plan.manifest.attempts):
             if not waiting:
                 break
-            new_inputs = {index for index, reason in waiting.items() if reason in rejections.INPUT_REASONS}
+            new_inputs = {index for index, reason in waiting.items() if reason in needs_input}
             tries = self._attempt(shard, list(waiting), attempt, inputs, new_inputs)
             pictures += [picture for tried in tries for picture in tried.pictures]
             inputs = _with_new_inputs(inputs, tries)
             waiting = {tried.index: tried.picture.row.reason for tried in tries if tried.picture.row.reason}
-            given_up |= {index for index, reason in waiting.items() if first_own and reason in rejections.INPUT_REASONS}
+            given_up |= {index for index, reason in waiting.items() if reason in hopeless}
             waiting = {index: reason for index, reason in waiting.items() if index not in given_up}
         pictures.sort(key=lambda picture: (picture.row.index, picture.row.attempt, picture.row.step))
         return pictures, len(waiting) + len(given_up)

@@ -16,13 +16,15 @@ from pipelines.make import rejections
 class Output:
     """`picture` is `uint8` RGB `[H, W, 3]`, or None with the `reason` against it; `measures` go into the row.
 
-    `mask` is bool `[H, W]`, true where the picture was reworked, where that is known.
+    `mask` is bool `[H, W]`, true where the picture was reworked, where that is known. `cut_at` is where the picture begins in the real
+    image behind it (top, left), in a dataset that resamples nothing.
     """
 
     picture: np.ndarray | None
     reason: str | None = None
     measures: dict[str, Any] = field(default_factory=dict)
     mask: np.ndarray | None = None
+    cut_at: tuple[int, int] | None = None
 
 
 def judged(result: Result) -> Iterator[Output]:

@@ -18,8 +18,9 @@ from PIL import Image, JpegImagePlugin
 
 from foreign.pictures import opened, orientation_of
 from generators.seeding import numpy_rng
-from pipelines.images import decode, fit, read_bytes
+from pipelines.images import decode, fill, fit, read_bytes
 from pipelines.manifest.schema import Parity, Recompression
+from pipelines.manifest.sizes import LARGEST, SMALLEST
 
 CHROMA = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 # The luma quantisation table of JPEG's Annex K.1, in rows: what libjpeg's quality scales.
@@ -38,12 +39,21 @@ LUMA_TABLE = (
 @dataclass(frozen=True)
 class History:
     """What a file says of an image's past: its height and width, and for JPEG its quantisation tables (one for each component class) and
-    chroma subsampling, a key of `CHROMA`."""
+    chroma subsampling, a key of `CHROMA`.
+
+    `window` is where the dataset's part of it begins (top, left), if that is not its middle square.
+    """
 
     height: int
     width: int
     tables: tuple[tuple[int, ...], ...] = ()
     subsampling: int = 0
+    window: tuple[int, int] | None = None
+
+    @property
+    def begins(self) -> tuple[int, int]:
+        """Top and left of what the dataset takes."""
+        return self.window or ((self.height - self.side) // 2, (self.width - self.side) // 2)
 
     @property
     def side(self) -> int:
@@ -82,13 +92,16 @@ def quality_of(luma: tuple[int, ...]) -> int:
 def with_history(pixels: np.ndarray, donor: History, parity: Parity) -> np.ndarray:
     """A fake `uint8` RGB `[H, W, 3]` taken through its donor's past, as far as `parity` asks: its size, then its compression.
 
-    The donor's centre square, which the dataset takes, begins anywhere in the donor's 8x8 grid; the fake is put at the same place.
+    What the dataset takes of the donor begins anywhere in the donor's 8x8 grid; the fake is put at the same place. Where it takes the
+    donor whole, the fake gets its height and width.
     """
-    if parity.sizes == "reals":
+    if parity.sizes == "reals" and donor.window is None:
         pixels = fit(pixels, donor.side)
+    elif parity.sizes == "reals" and min(donor.height, donor.width) >= SMALLEST and max(donor.height, donor.width) <= LARGEST:
+        pixels = fill(pixels, donor.height, donor.width)
     if parity.jpeg != "reals" or not donor.tables:
         return pixels
-    top, left = ((side - donor.side) // 2 % 8 for side in (donor.height, donor.width))
+    top, left = (start % 8 for start in donor.begins)
     padded = np.pad(pixels, ((top, 0), (left, 0), (0, 0)), mode="symmetric")
     options = {"qtables": [list(table) for table in donor.tables], "subsampling": donor.subsampling}
     return _through_jpeg(padded, **options)[top:, left:]

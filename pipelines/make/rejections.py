@@ -14,9 +14,14 @@ NO_PERSON = "no other identity to draw"
 NO_FACE = {"source": "no face in source", "target": "no face in target"}
 SEVERAL_FACES = {"source": "more than one face in source", "target": "more than one face in target"}
 NOT_MOVED = "identity not moved"
+TOO_SMALL = "smaller than the dataset's size"
+TOO_LARGE = "larger than a dataset may hold"
+OUT_OF_WINDOW = "nothing reworked inside the window"
 NO_FACE_PARSED = "the face parser finds no face in the target"  # what DiffFace says
+# Of a picture's size. What is made from noise or text has the same size at every attempt, so no other attempt is made.
+SIZE_REASONS = frozenset({TOO_SMALL, TOO_LARGE})
 # A new source would not help: the steps before must make a new target.
-INPUT_REASONS = frozenset({NO_INPUT, NO_FACE["target"], SEVERAL_FACES["target"], NO_FACE_PARSED})
+INPUT_REASONS = frozenset({NO_INPUT, NO_FACE["target"], SEVERAL_FACES["target"], NO_FACE_PARSED, OUT_OF_WINDOW})
 
 
 def reason_against(image: np.ndarray, target: np.ndarray | None = None) -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from generators.errors import InputError
 from generators.seeding import derive_seed
 from pipelines.images import fit
 from pipelines.make import rejections
+from pipelines.make.framing import Frame, Unfit, frame_of
 from pipelines.make.models import Models
 from pipelines.make.output import Output, judged
 from pipelines.make.past import recompressed, with_history
@@ -19,9 +22,11 @@ from pipelines.make.regions import masks
 from pipelines.make.regions.edits import edit
 from pipelines.make.regions.inpainting import Painting, inpaint
 from pipelines.make.regions.places import in_stored_pixels
-from pipelines.make.regions.swaps import FaceSwaps, Open, Pair
+from pipelines.make.regions.swaps import FaceSwaps, Pair
 from pipelines.make.rows import Job, Picture, fake_row, rejection
-from pipelines.manifest.chains import ChainStep
+from pipelines.make.windows import CUT_AT, Input, Place, Windows
+from pipelines.manifest.chains import ON_IMAGES, ChainStep
+from pipelines.manifest.sizes import side_of
 from pipelines.plan.plan import Plan
 from pipelines.plan.shards import Shard
 
@@ -32,14 +37,18 @@ class Steps:
     def __init__(self, plan: Plan, models: Models):
         self._plan = plan
         self._models = models
+        self.windows = Windows(plan)
 
     def run(self, shard: Shard, jobs: Sequence[Job]) -> list[Picture]:
         """The picture or the rejection that comes of each job, in order. `shard` says which step of which chain."""
-        if not jobs:
-            return []
+        inputs, unfit = self._inputs(shard, jobs)
+        ready = [job for job in jobs if job.index not in unfit]
         makers = {"swap": self._swap, "inpaint": self._inpaint}
-        outputs = makers.get(self._plan.step(shard).kind, self._generate)(shard, jobs)
-        return [self._picture(shard, job, output) for job, output in zip(jobs, outputs, strict=True)]
+        outputs = iter(makers.get(self._plan.step(shard).kind, self._generate)(shard, ready, inputs) if ready else ())
+        return [
+            rejection(self._plan, shard, job, unfit[job.index]) if job.index in unfit else self._picture(shard, job, next(outputs))
+            for job in jobs
+        ]
 
     def compressed(self, pixels: np.ndarray, name: str) -> np.ndarray:
         """An image of the dataset's size after the compression that the manifest wants reals and fakes alike to go through, if any.
@@ -50,18 +59,46 @@ class Steps:
         asked = manifest.parity.recompress
         return recompressed(pixels, asked, derive_seed(manifest.seed, name)) if asked else pixels
 
-    def _swap(self, shard: Shard, jobs: Sequence[Job]) -> Iterator[Output]:
+    def _inputs(self, shard: Shard, jobs: Sequence[Job]) -> tuple[dict[int, Input], dict[int, str]]:
+        """What each job works on, by its index, and the reason against each whose picture is too small; nothing for steps from seeds."""
         step = self._plan.step(shard)
-        pairs = [Pair(job.seed, job.drawn["source"].load, _target(job)) for job in jobs]
+        inputs: dict[int, Input] = {}
+        unfit: dict[int, str] = {}
+        if step.kind not in ON_IMAGES:
+            return inputs, unfit
+        side = None if self.windows.resamples else self._square(shard, step)
+        for job in jobs:
+            try:
+                inputs[job.index] = self.windows.input(job, side)
+            except Unfit as error:
+                unfit[job.index] = error.reason
+        return inputs, unfit
+
+    def _square(self, shard: Shard, step: ChainStep) -> int | None:
+        """The side of the square that a step takes of its pictures, if it takes one."""
+        generator = self._models.get(step.generator, step.checkpoint)
+        if step.kind == "inpaint":
+            return self._painted_side(shard) or generator.resolution
+        squared = step.kind == "edit" and generator.edit_input(generator.parse_parameters(dict(step.parameters))) == "square"
+        return generator.resolution if squared else None
+
+    def _painted_side(self, shard: Shard) -> int | None:
+        """At which side a picture is put together again: the dataset's where it is final and has one, else (None) the generator's."""
+        return side_of(self._plan.manifest.size) if shard.role == "final" else None
+
+    def _swap(self, shard: Shard, jobs: Sequence[Job], inputs: Mapping[int, Input]) -> Iterator[Output]:
+        step = self._plan.step(shard)
+        pairs = [Pair(job.seed, job.drawn["source"].load, inputs[job.index].open) for job in jobs]
         return self._faces.swap(self._models.get(step.generator, step.checkpoint), pairs, step.parameters)
 
-    def _inpaint(self, shard: Shard, jobs: Sequence[Job]) -> Iterator[Output]:
+    def _inpaint(self, shard: Shard, jobs: Sequence[Job], inputs: Mapping[int, Input]) -> Iterator[Output]:
         step = self._plan.step(shard)
-        paintings = [Painting(job.seed, _target(job), partial(self._mask, step, job)) for job in jobs]
-        size = self._plan.manifest.size if shard.role == "final" else None
-        return inpaint(self._models.get(step.generator, step.checkpoint), paintings, step, size)
+        paintings = [Painting(job.seed, inputs[job.index].open, partial(self._mask, step, job, inputs[job.index].cut_at)) for job in jobs]
+        outputs = inpaint(self._models.get(step.generator, step.checkpoint), paintings, step, self._painted_side(shard))
+        for job, output in zip(jobs, outputs, strict=True):
+            yield replace(output, cut_at=inputs[job.index].cut_at)
 
-    def _mask(self, step: ChainStep, job: Job, original: np.ndarray) -> np.ndarray | None:
+    def _mask(self, step: ChainStep, job: Job, cut_at: Place | None, original: np.ndarray) -> np.ndarray | None:
         """The mask of a job's image, which is a square at its stored size; None if there is nothing to mask."""
         spec = step.mask
         assert spec is not None
@@ -74,16 +111,23 @@ class Steps:
         root = None if image is None or image.file is None else self._plan.manifest.reals[image.id.split("/")[1]].path
         if image is None or root is None:
             raise InputError("a folder of masks needs a chain that begins with a real image of a folder", "Give the first step a `target`")
-        return masks.read(spec.folder, image, root, len(original))
+        side = len(original)
+        if cut_at is None:
+            return masks.read(spec.folder, image, root, lambda mask: fit(mask, side))
+        top, left = cut_at
+        return masks.read(spec.folder, image, root, lambda mask: mask[top : top + side, left : left + side])
 
-    def _generate(self, shard: Shard, jobs: Sequence[Job]) -> Iterator[Output]:
+    def _generate(self, shard: Shard, jobs: Sequence[Job], inputs: Mapping[int, Input]) -> Iterator[Output]:
         """What a step that swaps no faces makes: samples, pictures of prompts, edits."""
         step = self._plan.step(shard)
         generator = self._models.get(step.generator, step.checkpoint)
         seeds = [job.seed for job in jobs]
         request: Request = SampleRequest(seeds)
         if step.kind == "edit":
-            yield from edit(generator, [_target(job) for job in jobs], seeds, step.parameters, lambda: self._faces.detector)
+            pictures = [inputs[job.index].open for job in jobs]
+            edited = edit(generator, pictures, seeds, step.parameters, lambda: self._faces.detector)
+            for job, output in zip(jobs, edited, strict=True):
+                yield replace(output, cut_at=inputs[job.index].cut_at)
             return
         if step.kind == "prompt":
             request = PromptRequest(seeds, [job.prompt or "" for job in jobs])
@@ -91,28 +135,42 @@ class Steps:
 
     def _picture(self, shard: Shard, job: Job, output: Output) -> Picture:
         """An output as it is stored. An intermediate image stays as it was made; a final image gets its past and the dataset's size."""
-        size = self._plan.manifest.size if shard.role == "final" else None
-        shape = None if output.picture is None else (output.picture.shape[0], output.picture.shape[1])
-        measures = in_stored_pixels(output.measures, shape, size)
         if output.picture is None:
-            return rejection(self._plan, shard, job, output.reason or rejections.BLANK, measures)
-        if job.past is not None:
-            measures = {**measures, "history": job.past.as_data()}
-        row = fake_row(self._plan, shard, job, measures)
-        if size is None:
-            return Picture(row, output.picture, output.mask)
-        pixels = output.picture if job.past is None else with_history(output.picture, job.past, self._plan.manifest.parity)
-        mask = None if output.mask is None else masks.resized(output.mask, size)
-        return Picture(row, self.compressed(fit(pixels, size), row.group), mask)
+            return rejection(self._plan, shard, job, output.reason or rejections.BLANK, in_stored_pixels(output.measures, None))
+        cut_at = _place(job, output)
+        if shard.role != "final":
+            measures = in_stored_pixels(output.measures, None) | ({CUT_AT: list(cut_at)} if cut_at else {})
+            return Picture(fake_row(self._plan, shard, job, measures), output.picture, output.mask)
+        row = fake_row(self._plan, shard, job, {} if job.past is None else {"history": job.past.as_data()})
+        try:
+            frame = self.windows.of_fake(row, output.picture.shape, cut_at)
+        except Unfit as unfit:
+            return rejection(self._plan, shard, job, unfit.reason, in_stored_pixels(output.measures, None))
+        row = replace(row, measures=in_stored_pixels(output.measures, frame) | row.measures | _moved_to(cut_at, frame))
+        mask = None if output.mask is None else masks.framed(output.mask, frame)
+        if mask is not None and not mask.any() and output.mask is not None and output.mask.any():
+            return rejection(self._plan, shard, job, rejections.OUT_OF_WINDOW, row.measures)
+        pixels = output.picture
+        if job.past is not None and self.windows.resamples:
+            pixels = with_history(pixels, job.past, self._plan.manifest.parity)
+        pixels = frame_of(pixels.shape, self._plan.manifest.size, 0).of(pixels) if self.windows.resamples else frame.of(pixels)
+        if job.past is not None and not self.windows.resamples:
+            pixels = with_history(pixels, job.past, self._plan.manifest.parity)
+            mask = None if mask is None else masks.filling(mask, *pixels.shape[:2])
+        return Picture(row, self.compressed(pixels, row.group), mask)
 
     @cached_property
     def _faces(self) -> FaceSwaps:
         return FaceSwaps(self._plan.manifest.faces, self._plan.catalogue, self._models.device)
 
 
-def _target(job: Job) -> Open:
-    """What a swap or an edit works on: the real image that was drawn for it, or the image of the step before."""
-    if "target" in job.drawn:
-        return job.drawn["target"].load
-    assert job.above is not None and job.above.pixels is not None
-    return partial(np.asarray, job.above.pixels)
+def _place(job: Job, output: Output) -> Place | None:
+    """Where a picture begins in the real image behind it: as its step says, or as the step before said where the size stayed."""
+    if output.cut_at is not None or job.above is None or job.above.pixels is None or output.picture is None:
+        return output.cut_at
+    return Windows.cut_at(job.above.row) if job.above.pixels.shape == output.picture.shape else None
+
+
+def _moved_to(cut_at: Place | None, frame: Frame) -> dict[str, Any]:
+    """The measure that says where the stored window of a picture begins."""
+    return {} if cut_at is None else {CUT_AT: [cut_at[0] + frame.top, cut_at[1] + frame.left]}

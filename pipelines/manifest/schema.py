@@ -13,6 +13,7 @@ from generators import registry
 from pipelines.catalogue.catalogue import CheckpointEntry
 from pipelines.manifest.chains import Part, Strict, Subset
 from pipelines.manifest.origins import with_inherited
+from pipelines.manifest.sizes import Crop, Size
 
 CASCADE = "cascade"  # the face detector that needs no checkpoint
 RECONSTRUCTION = "Reconstruction"  # the subset that `parity.reconstruct` adds
@@ -143,7 +144,7 @@ class Manifest(Strict):
     """A whole dataset."""
 
     dataset: Name
-    size: int = Field(ge=16, le=4096)
+    size: Size
     seed: int = Field(0, ge=0)
     shard_size: int = Field(256, ge=1, le=4096)
     attempts: int = Field(4, ge=1, le=64)  # how often a rejected image is tried again, the first try included
@@ -176,6 +177,12 @@ class Manifest(Strict):
         step = {"edit": generator, "checkpoint": checkpoint, **parameters}
         parts = [{"count": count, "real": real, "chain": [{**step, "target": real}]} for real, count in counts.items()]
         return {**data, "subsets": {**data["subsets"], RECONSTRUCTION: {"parts": parts}}}
+
+    @model_validator(mode="after")
+    def _past_fits_the_size(self) -> Manifest:
+        if isinstance(self.size, Crop) and self.parity.sizes is not None:
+            raise ValueError("`parity: {sizes: reals}` resamples fakes, and `size: {crop: ...}` resamples nothing: leave one of them out")
+        return self
 
     @model_validator(mode="after")
     def _with_inherited_steps(self) -> Manifest:

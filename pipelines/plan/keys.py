@@ -16,6 +16,7 @@ from generators.seeding import derive_seed
 from pipelines.catalogue.catalogue import Catalogue
 from pipelines.manifest.chains import ChainStep, Part
 from pipelines.manifest.schema import Faces, Manifest
+from pipelines.manifest.sizes import as_data
 from pipelines.plan.pairs import Drawn, Pairing, person
 from pipelines.plan.reals import RealImage, RealPool
 from pipelines.plan.shards import INTERMEDIATE_CODEC, Shard, image_split, part_seed
@@ -37,7 +38,7 @@ def key_of_reals(manifest: Manifest, images: Sequence[RealImage]) -> str:
     ingredients = {
         "import": IMPORT_VERSION,
         "images": [[image.id, image.sha256, image.split] for image in images],
-        "size": manifest.size,
+        "size": as_data(manifest.size, manifest.seed),
         "codec": manifest.codec.model_dump(mode="json"),
         **_compression(manifest),
     }
@@ -119,7 +120,7 @@ def _shard_ingredients(shard: Shard, manifest: Manifest, step: ChainStep, pairin
         "splits": [image_split(manifest, shard.subset, shard.real, shard.part, index) for index in images],
         "draws": [{role: image.sha256 for role, image in drawn.items()} for drawn in draws],
         # An intermediate image stays as its generator made it; only the last step is brought to the dataset's size and codec.
-        "size": manifest.size if final else None,
+        "size": as_data(manifest.size, manifest.seed) if final else None,
         "codec": (manifest.codec if final else INTERMEDIATE_CODEC).model_dump(mode="json"),
     }
 

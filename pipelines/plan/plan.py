@@ -16,12 +16,14 @@ from generators.errors import InputError
 from pipelines.catalogue.catalogue import Catalogue
 from pipelines.manifest.chains import ChainStep, Part
 from pipelines.manifest.schema import Manifest
+from pipelines.manifest.sizes import side_of
 from pipelines.plan.keys import drawn_donor, key_of_reals, key_of_step, step_ingredients
 from pipelines.plan.missing import Missing, missing_checkpoints, needed_checkpoints, open_pools, wrong_prompts
 from pipelines.plan.pairs import Drawn, NobodyLeft, Pairing, person
 from pipelines.plan.reals import RealImage, RealPool, splits_without_images
 from pipelines.plan.shards import Role, Shard, image_split, part_seed
 
+UNKNOWN_PIXELS = 1024.0**2  # of a picture that is not there
 BYTES_PER_PIXEL = {"png": 1.1, "jpeg": 0.35, "webp": 1.0}
 
 
@@ -83,10 +85,28 @@ class Plan:
 
     def estimated_bytes(self) -> int:
         """What the images will take, from the usual bytes per pixel of the codec."""
-        size, finals = self.manifest.size, BYTES_PER_PIXEL[self.manifest.codec.format]
+        finals = BYTES_PER_PIXEL[self.manifest.codec.format]
         return int(
-            sum(shard.count * size**2 * (BYTES_PER_PIXEL["png"] if shard.role == "intermediate" else finals) for shard in self.shards)
+            sum(
+                shard.count * self._pixels(shard) * (BYTES_PER_PIXEL["png"] if shard.role == "intermediate" else finals)
+                for shard in self.shards
+            )
         )
+
+    def _pixels(self, shard: Shard) -> float:
+        """How many pixels an image of a shard has; where sizes differ, those of the real source, or what its checkpoint makes."""
+        side = side_of(self.manifest.size)
+        if side is not None:
+            return side**2
+        entry = self.catalogue.entries.get(shard.checkpoint)
+        if shard.subset and self.part(shard).chain[0].target is None and entry is not None and entry.resolution:
+            return entry.resolution**2
+        return self._pixels_of_reals.get(shard.real, UNKNOWN_PIXELS)
+
+    @cached_property
+    def _pixels_of_reals(self) -> dict[str, float]:
+        """The mean of a sample of each real source."""
+        return {name: pool.mean_pixels() for name, pool in self.pools.items()}
 
     def require_complete(self) -> None:
         """Raises InputError, naming the first missing thing and how many more there are."""

@@ -6,21 +6,24 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from foreign.folders import list_pictures, said
 from foreign.lists import closest, plain, read_lines, read_pairs
+from foreign.pictures import opened, orientation_of
 from foreign.text import visible
 from generators.demo.pictures import distinct_crops, held_out_pictures
 from generators.errors import InputError
 from pipelines.catalogue.identity import cached_sha256s
-from pipelines.images import SUFFIXES, read_image
+from pipelines.images import SUFFIXES, read_bytes, read_image
 from pipelines.manifest.schema import RealSource, Splits
 from pipelines.manifest.splits import SPLITS, Split, split_of
 
+LYING = 5  # EXIF orientations from here on lie on their side
+HEADERS = 16  # files of a real source that an estimate looks into
 PACKAGE_COUNTS = {"faces": 120, "photos": 180}
 
 
@@ -36,6 +39,14 @@ class RealImage:
     load: Callable[[], np.ndarray] = field(compare=False)
     file: Path | None = field(default=None, compare=False)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the upright picture, from the file's header. InputError if it is no image."""
+        if self.file is None:
+            pixels = self.load()
+            return pixels.shape[0], pixels.shape[1]
+        return _upright_shape(self.file)
+
 
 @dataclass(frozen=True)
 class RealPool:
@@ -46,6 +57,10 @@ class RealPool:
     images: tuple[RealImage, ...]
     taken: int
     notes: tuple[str, ...] = ()  # sentences for the user: what was left out
+
+    def mean_pixels(self) -> float:
+        """How many pixels an image has, from the headers of a few of them."""
+        return float(np.mean([np.prod(image.shape) for image in self.images[:HEADERS]]))
 
     @cached_property
     def _rings(self) -> dict[str, tuple[list[RealImage], list[str]]]:
@@ -176,6 +191,13 @@ def _from_folder(name: str, source: RealSource, splits: Splits) -> tuple[list[Re
         split = split_of(f"{name}/{identity}", splits)
         images.append(RealImage(f"real/{name}/{digest[:16]}", digest, identity, identity, split, partial(read_image, file), file))
     return images, notes
+
+
+@lru_cache(maxsize=65536)
+def _upright_shape(file: Path) -> tuple[int, int]:
+    with opened(read_bytes(file), str(file)) as picture:
+        width, height = picture.size
+        return (width, height) if orientation_of(picture) >= LYING else (height, width)
 
 
 def splits_without_images(pool: RealPool) -> Sequence[Split]:

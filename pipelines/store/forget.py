@@ -67,11 +67,16 @@ def _waiting_rows(store: Store, note: Note) -> list[dict[str, Any]]:
 
 
 def _shows(row: dict[str, Any], identity: str, real: str | None) -> bool:
-    return row["role"] == "real" and row["identity"] == identity and real in (None, row["subset"])
+    return _is_real(row) and row["identity"] == identity and real in (None, row["subset"])
+
+
+def _is_real(row: dict[str, Any]) -> bool:
+    """Whether a row is a real image, one that was rejected for its size included: only those have an empty chain."""
+    return row["role"] == "real" or not json.loads(row["chain"])
 
 
 def _made_from(row: dict[str, Any], reals: set[str]) -> bool:
     """Whether a row is one of `reals`, or has one of them anywhere in its chain."""
-    if row["role"] == "real":
+    if _is_real(row):
         return row["id"] in reals
     return any(link.get(use) in reals for link in json.loads(row["chain"]) for use in ("source", "target"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,8 @@ from PIL import Image
 from generators.errors import InputError
 from generators.faces.parsing import FaceParser
 from generators.seeding import numpy_rng
-from pipelines.images import fit, read_image
+from pipelines.images import middle, read_image
+from pipelines.make.framing import Frame
 from pipelines.manifest.masks import MaskSpec
 from pipelines.plan.reals import RealImage
 
@@ -65,8 +67,11 @@ def parse(parser: FaceParser, picture: np.ndarray, spec: MaskSpec) -> np.ndarray
     return mask if mask.any() else None
 
 
-def read(folder: Path, image: RealImage, root: Path, size: int) -> np.ndarray:
-    """Bool `[size, size]`: the mask in `folder` of a real image that lies under `root`, its middle square. InputError if there is none."""
+def read(folder: Path, image: RealImage, root: Path, bring: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Bool `[H, W]`: the mask in `folder` of a real image that lies under `root`. InputError if there is none.
+
+    `bring` does to the mask, as a picture, what was done to the image (`[H, W, 3]` in and out).
+    """
     assert image.file is not None
     relative = image.file.relative_to(root)
     files = [folder / relative.with_suffix(suffix) for suffix in MASK_SUFFIXES]
@@ -76,7 +81,7 @@ def read(folder: Path, image: RealImage, root: Path, size: int) -> np.ndarray:
     pixels = read_image(file)
     if not pixels.max() > 127:
         raise InputError(f"{file} is black: it masks nothing", "Make white what is to be reworked")
-    return fit(pixels, size)[..., 0] > 127
+    return bring(pixels)[..., 0] > 127
 
 
 def resized(mask: np.ndarray, size: int) -> np.ndarray:
@@ -88,6 +93,20 @@ def resized(mask: np.ndarray, size: int) -> np.ndarray:
     square = mask[(height - side) // 2 :, (width - side) // 2 :][:side, :side].astype(np.float32)
     interpolation = cv2.INTER_AREA if size < side else cv2.INTER_NEAREST
     return cv2.resize(square, (size, size), interpolation=interpolation) > 0
+
+
+def framed(mask: np.ndarray, frame: Frame) -> np.ndarray:
+    """What `frame` takes of a bool mask `[H, W]`, as it takes it of the picture."""
+    return np.ascontiguousarray(frame.cut(mask)) if frame.size is None else resized(frame.cut(mask), frame.size)
+
+
+def filling(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """What `pipelines.images.fill` does to a picture, done to a bool mask `[H, W]`. A pixel that is masked in part is masked."""
+    if mask.shape == (height, width):
+        return mask
+    top, left, rows, columns = middle(mask.shape, height, width)
+    part = mask[top : top + rows, left : left + columns].astype(np.float32)
+    return cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA if height < rows else cv2.INTER_NEAREST) > 0
 
 
 def encode_mask(mask: np.ndarray) -> bytes:

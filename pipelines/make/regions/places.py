@@ -10,6 +10,7 @@ import numpy as np
 
 from generators.faces.align import invert, transform_points
 from generators.faces.detect import Face
+from pipelines.make.framing import Frame
 
 
 def face_as_data(face: Face | None) -> dict[str, Any] | None:
@@ -27,19 +28,16 @@ def share_covered(matrix: np.ndarray, size: int, shape: tuple[int, ...]) -> floa
     return float(area) / (shape[0] * shape[1])
 
 
-def in_stored_pixels(measures: Mapping[str, Any], shape: tuple[int, int] | None, size: int | None) -> dict[str, Any]:
+def in_stored_pixels(measures: Mapping[str, Any], frame: Frame | None) -> dict[str, Any]:
     """The measures of a swap or of restored faces with all places in pixels of the stored picture.
 
-    The picture of `shape` (height, width; None for a rejection) is stored as its middle square, brought to `size`, or as it is if that is
-    None.
-    Measures without a `crop` or `restored_faces` come back as they are.
+    `frame` is the part of the picture that is stored; None where it is stored as it is, or not at all. Measures without a `crop` or
+    `restored_faces` come back as they are.
     """
     if "crop" not in measures and "restored_faces" not in measures:
         return dict(measures)
-    height, width = shape or (0, 0)
-    side = min(height, width)
-    scale = size / side if size and side else 1.0
-    left, top = ((width - side) // 2, (height - side) // 2) if size else (0, 0)
+    scale = frame.scale if frame else 1.0
+    left, top = (frame.left, frame.top) if frame else (0, 0)
     # Pixel centres lie at whole numbers: x becomes (x - left + 0.5) * scale - 0.5.
     shift = np.array([(0.5 - left) * scale - 0.5, (0.5 - top) * scale - 0.5])
     if "restored_faces" in measures:

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from pipelines.audit import read_audit
+from pipelines.manifest.sizes import preparation, said
 from pipelines.report.source import Section, Source
 from pipelines.report.words import count, listed, percent, size, spoken
 
@@ -27,10 +28,10 @@ def _dataset(source: Source) -> str:
     generators = count(len({step.generator for step in steps}), "generator")
     checkpoints = count(len({step.checkpoint for step in steps}), "checkpoint")
     return (
-        f"{source.dataset} is a dataset of {count(fakes, 'fake image')} of {manifest.size} × {manifest.size} pixels in "
+        f"{source.dataset} is a dataset of {count(fakes, 'fake image')} at {said(manifest.size)} in "
         f"{count(len(manifest.subsets), 'subset')} ({kinds}), made by {generators} from {checkpoints}, and of the real images that they "
-        f"are compared with: {listed(reals)}. Fakes and reals went through the same decoder, resize, crop and encoder "
-        f"({manifest.codec.format.upper()})."
+        f"are compared with: {listed(reals)}. Fakes and reals went through the same decoder, framing and encoder "
+        f"({preparation(manifest.size).lower()}; {manifest.codec.format.upper()})."
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from generators.errors import InputError
-from pipelines.images import decode
+from pipelines.images import decode, fit
 from pipelines.make.regions import masks
 from pipelines.manifest.masks import MaskSpec
 from pipelines.plan.reals import RealImage
@@ -47,15 +47,15 @@ def test_a_mask_lies_beside_its_real_image(tmp_path: Path) -> None:
     reals, folder = tmp_path / "reals", tmp_path / "masks"
     image = RealImage("real/r/0", "0", "g", None, "train", partial(np.zeros, (8, 8, 3), np.uint8), reals / "a" / "one.jpg")
     with pytest.raises(InputError, match=r"no mask for a/one\.jpg.*one\.png"):
-        masks.read(folder, image, reals, 8)
+        masks.read(folder, image, reals, np.asarray)
     (folder / "a").mkdir(parents=True)
     pixels = np.zeros((16, 16, 3), np.uint8)
     cv2.imwrite(str(folder / "a" / "one.png"), pixels)
     with pytest.raises(InputError, match="black"):
-        masks.read(folder, image, reals, 8)
+        masks.read(folder, image, reals, np.asarray)
     pixels[:, :8] = 255
     cv2.imwrite(str(folder / "a" / "one.png"), pixels)
-    mask = masks.read(folder, image, reals, 8)
+    mask = masks.read(folder, image, reals, lambda picture: fit(picture, 8))
     assert mask[:, :4].all()
     assert not mask[:, 5:].any()
 

@@ -19,6 +19,7 @@ from generators.faces.align import template_points, transform_points
 from generators.faces.detect import Detector, Face
 from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry
 from pipelines.make import rejections
+from pipelines.make.framing import frame_of
 from pipelines.make.output import Output
 from pipelines.make.regions.places import in_stored_pixels
 from pipelines.make.regions.swaps import FaceSwaps, Pair
@@ -113,7 +114,7 @@ def test_places_are_in_pixels_of_the_stored_picture(astronaut: np.ndarray, admir
     (whole,) = swap(Painter(inverted), [(astronaut, admiral)])
     height, width = admiral.shape[:2]
     before = deepcopy(whole.measures)
-    stored = in_stored_pixels(whole.measures, (height, width), 128)
+    stored = in_stored_pixels(whole.measures, frame_of((height, width), 128, 0))
     assert whole.measures == before  # what was handed in stays as it was
     scale = 128 / min(height, width)
     shift = np.array([(width - min(height, width)) // 2, (height - min(height, width)) // 2])
@@ -124,8 +125,8 @@ def test_places_are_in_pixels_of_the_stored_picture(astronaut: np.ndarray, admir
         transform_points(np.array(measures["target_face"]["landmarks"]), np.array(measures["crop"])) for measures in (before, stored)
     ]
     assert np.abs(in_crop[0] - in_crop[1]).max() < 0.1
-    assert stored["source_face"] == in_stored_pixels(whole.measures, (height, width), None)["source_face"]
-    assert in_stored_pixels({"rank": 3}, (height, width), 128) == {"rank": 3}
+    assert stored["source_face"] == in_stored_pixels(whole.measures, None)["source_face"]
+    assert in_stored_pixels({"rank": 3}, frame_of((height, width), 128, 0)) == {"rank": 3}
 
 
 def test_each_refusal_has_its_reason_and_the_others_go_on(astronaut: np.ndarray, admiral: np.ndarray) -> None:
