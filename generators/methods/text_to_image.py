@@ -8,6 +8,7 @@ classes; where diffusers has none, denoising begins at the noised image (`genera
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,9 +21,11 @@ from generators.checkpoints import Checkpoint
 from generators.diffusers_files import diffusers_folder
 from generators.errors import CheckpointError, InputError
 from generators.images import require_size, to_float, to_uint8
+from generators.memory import is_out_of_memory
 from generators.networks.diffusion.latents import images_at_once
 from generators.registry import register
 from generators.seeding import torch_rng
+from generators.text_to_image.batches import STEPS, Companions
 from generators.text_to_image.call import Call, Settings
 from generators.text_to_image.folder import import_quietly, load_pipeline, sibling, with_parts_of
 from generators.text_to_image.latents import denoiser_latents, reconstruct
@@ -36,7 +39,8 @@ Safety = Literal["off", "reject", "auto"]
 
 
 class UnfitError(InputError):
-    """A class of diffusers refuses these networks: its inpainting knows certain numbers of channels alone."""
+    """A class of diffusers cannot work with these networks: its inpainting knows certain numbers of channels alone, or looks for a setting
+    that the family does not have."""
 
 
 class TextToImageParameters(base.Parameters):
@@ -95,6 +99,7 @@ class TextToImage(Generator):
         if hasattr(getattr(pipeline, "vae", None), "decoder"):
             self.networks += ("pipeline.vae.decoder",)
         self._call = Call(pipeline)
+        self._companions = Companions(pipeline)
         with import_quietly():
             self._editor, self._painter = sibling(pipeline, "Img2Img"), sibling(pipeline, "Inpaint")
         self.kinds = self._possible_kinds()
@@ -121,16 +126,30 @@ class TextToImage(Generator):
         return self.size
 
     def _prompt(self, prompts: list[str], seeds: list[int], settings: Any) -> Result:
-        return self._checked(self._made(self.pipeline, self._options(prompts, seeds, settings)), settings)
+        def make(texts: list[str], own_seeds: list[int], asked: Any) -> np.ndarray:
+            return self._made(self.pipeline, self._options(texts, own_seeds, asked))
+
+        few = settings.model_copy(update={"steps": STEPS})
+        images = np.empty((len(seeds), self.size, self.size, 3), np.uint8)
+        for rows in self._companions.groups(prompts, partial(make, asked=few)):
+            images[rows] = make([prompts[row] for row in rows], [seeds[row] for row in rows], settings)
+        return self._checked(images, settings)
 
     def _edit(self, images: np.ndarray, seeds: list[int], settings: Any) -> Result:
         options = self._options([settings.prompt] * len(seeds), seeds, settings)
         require_size(images, self.size, self.name)
         if settings.strength == 0:
             return self._checked(reconstruct(autoencoder_of(self.pipeline), images, self.device), settings)
-        if self._editor is None:
-            return self._checked(self._continued(images, None, options, settings), settings)
-        return self._checked(self._reworked(self._editor, {"image": to_float(images, 0.0, 1.0, self.device)}, options, settings), settings)
+        if self._editor is not None:
+            inputs = {"image": to_float(images, 0.0, 1.0, self.device)}
+            try:
+                return self._checked(self._reworked(self._editor, inputs, options, settings), settings)
+            except UnfitError:
+                if not can_begin_midway(self.pipeline):
+                    raise
+                self._editor = None
+                options = self._options([settings.prompt] * len(seeds), seeds, settings)  # with generators that have drawn nothing
+        return self._checked(self._continued(images, None, options, settings), settings)
 
     def _inpaint(self, images: np.ndarray, masks: np.ndarray, seeds: list[int], settings: Any) -> Result:
         options = self._options([settings.prompt] * len(seeds), seeds, settings)
@@ -213,10 +232,16 @@ class TextToImage(Generator):
                 output = call(whole) if call else pipeline(**whole)
         except InputError:
             raise
-        except (ValueError, TypeError, IndexError) as error:
+        except (NameError, ImportError) as error:  # diffusers leaves out the import of a package that is not there
+            missing = getattr(error, "name", None) or str(error)
+            raise InputError(f"{type(pipeline).__name__} needs a package that is not here ({missing})", "Install it") from error
+        except (ValueError, TypeError, IndexError, KeyError, AttributeError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
             reason = str(error).strip().split("\n", 1)[0]
-            refusal = UnfitError if "channels" in reason else InputError
-            raise refusal(f"{type(pipeline).__name__} refuses the call ({reason})", "Change the parameters of the step") from error
+            unfit = "channels" in reason or (isinstance(error, (AttributeError, KeyError)) and pipeline is not self.pipeline)
+            fix = "Change the parameters of the step, or give the argument that it speaks of under `call`"
+            raise (UnfitError if unfit else InputError)(f"{type(pipeline).__name__} refuses the call ({reason})", fix) from error
         pixels = torch.as_tensor(output.images)
         pixels = pixels.flatten(0, 1) if pixels.dim() == 5 else pixels
         if pixels.shape[2:] != (self.size, self.size):
@@ -235,6 +260,6 @@ class TextToImage(Generator):
     def _slice_decoding(self, count: int) -> None:
         """Lets the autoencoder work image by image where a whole batch would not fit in memory."""
         vae = autoencoder_of(self.pipeline)
-        if hasattr(vae, "enable_slicing") and "block_out_channels" in vae.config:
+        if getattr(vae, "use_slicing", None) is not None and "block_out_channels" in vae.config:  # all have the method, some refuse it
             enough = images_at_once(vae, self.size * self.size, self.device) >= count
             vae.disable_slicing() if enough else vae.enable_slicing()

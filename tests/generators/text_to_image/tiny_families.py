@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,16 @@ import transformers
 
 LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
 CLIP_WIDTH, T5_WIDTH = 16, 32
+QUIET = ("vae", "movq")  # autoencoders
 
 
-def save(name: str, folder: Path) -> Path:
-    """Saves the pipeline `name` in `folder`."""
+def save(name: str, folder: Path, families: Mapping[str, Callable[[], Any]] | None = None) -> Path:
+    """Saves the pipeline `name` of `families` in `folder`; by default one of this file."""
     with torch.random.fork_rng():
         torch.manual_seed(11)
-        pipeline = FAMILIES[name]()
+        pipeline = (families or FAMILIES)[name]()
         for part, network in pipeline.components.items():
-            if isinstance(network, torch.nn.Module) and part != "vae":
+            if isinstance(network, torch.nn.Module) and part not in QUIET:
                 enliven(network)
     pipeline.save_pretrained(folder)
     return folder

@@ -1,0 +1,88 @@
+"""Every family on its own: sizes as asked, a seed alone as in a batch, for prompts, edits and inpainting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from generators.checkpoints import Checkpoint
+from generators.errors import InputError
+from generators.methods.text_to_image import TextToImage
+from generators.text_to_image.batches import Companions
+from tests.generators.text_to_image import tiny_families as tiny
+from tests.generators.text_to_image.test_text_to_image import check_family
+from tests.generators.text_to_image.tiny_further import ALL, FAMILIES, SETTINGS
+from tests.generators.text_to_image.tiny_released import FAMILIES as RELEASED
+
+SIZE = 64
+
+
+def load(name: str, folder: Path) -> TextToImage:
+    return TextToImage.load(Checkpoint(tiny.save(name, folder, ALL), {"size": SIZE}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*RELEASED, *FAMILIES])
+def test_a_family_needs_no_code(tmp_path: Path, name: str) -> None:
+    check_family(load(name, tmp_path), SIZE, **SETTINGS.get(name, {}))
+
+
+def test_prompts_of_other_lengths_change_nothing_where_padding_is_not_masked(tmp_path: Path) -> None:
+    """CogView4 pads to the longest text of a batch. Its images are made with those of texts as long as theirs."""
+    model = load("cogview4", tmp_path)
+    prompts = ["a cat", "a red dog that sits beside a cat on the wall of a garden", "a dog"]
+    together = model.prompt(prompts, [1, 2, 3], steps=2).astype(int)
+    alone = np.concatenate([model.prompt([prompt], [seed], steps=2) for prompt, seed in zip(prompts, [1, 2, 3], strict=True)])
+    assert np.abs(together - alone).max() <= 1
+    assert model._companions.groups(prompts, lambda *_: together) == [[0, 2], [1]]
+
+
+def test_what_depends_on_companions_is_tried_once_and_refusals_are_taken_for_a_yes() -> None:
+    pipeline = SimpleNamespace(components={"tokenizer": None})
+    calls: list[list[str]] = []
+
+    def make(prompts: list[str], seeds: list[int]) -> np.ndarray:
+        calls.append(prompts)
+        return np.zeros((2, 4, 4, 3), np.uint8)
+
+    def refuse(prompts: list[str], seeds: list[int]) -> np.ndarray:
+        raise InputError("2 steps are too few", "Give more")
+
+    free = Companions(pipeline)
+    assert free.groups(["a", "a"], make) == [[0, 1]] and not calls
+    assert free.groups(["a", "b", "a"], make) == free.groups(["c", "d", "e"], make) == [[0, 1, 2]]
+    assert len(calls) == 2
+    assert Companions(pipeline).groups(["a", "b", "a"], refuse) == [[0, 2], [1]]
+
+
+def test_a_class_of_diffusers_that_cannot_work_is_done_without(tmp_path: Path) -> None:
+    """Chroma's inpainting looks for a setting that its transformer does not have."""
+    model = load("chroma", tmp_path)
+    assert model._painter is not None
+    images = np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
+    masks = np.zeros((1, SIZE, SIZE), bool)
+    masks[:, 16:48, 16:48] = True
+    painted = model.inpaint(images, masks, [1], steps=2, strength=1.0)
+    assert painted.shape == images.shape and model._painter is None
+    assert np.array_equal(painted, model.inpaint(images, masks, [1], steps=2, strength=1.0))
+
+
+def test_a_family_that_cannot_is_refused_in_one_line(tmp_path: Path) -> None:
+    model = load("sana-sprint", tmp_path)
+    assert model.kinds == ("prompt", "edit")
+    images, masks = np.zeros((1, SIZE, SIZE, 3), np.uint8), np.ones((1, SIZE, SIZE), bool)
+    with pytest.raises(InputError, match=r"cannot inpaint.*no such class for SanaSprintPipeline") as refusal:
+        model.inpaint(images, masks, [1])
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(InputError, match=r"refuses the call \(Intermediate timesteps.*under `call`"):
+        model.prompt(["a cat"], [1], steps=3)
+
+
+def test_a_package_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load("lumina2", tmp_path)
+    monkeypatch.setattr(type(model.pipeline), "encode_prompt", lambda *_, **__: ftfy.fix_text("a"))  # type: ignore[name-defined]  # noqa: F821
+    with pytest.raises(InputError, match=r"Lumina2Pipeline needs a package that is not here \(ftfy\)"):
+        model.prompt(["a cat"], [1], steps=2)
