@@ -11,7 +11,7 @@ import io
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,17 +80,27 @@ def decode_fully(data: bytes, name: str) -> Decoded:
     another ICC profile than sRGB are converted. Metadata that are damaged or too large are left out. Raises InputError, one line that
     names `name`, for what is of no format in `FORMATS`, damaged, or has more than `MAX_PIXELS` pixels or `MAX_BYTES` bytes.
     """
-    try:
-        return _decode(data, name)
-    except InputError as error:
-        bare = without_metadata(data)
-        if bare is None:
-            raise
+    with decoded(data, name) as picture:
+        return picture
+
+
+@contextmanager
+def decoded(data: bytes, name: str) -> Iterator[Decoded]:
+    """The same for a block that works on the pixels: threads with large pictures wait for each other until its end, not only until they
+    are decoded."""
+    with ExitStack() as held:
         try:
-            plain = _decode(bare, name)
-        except InputError:
-            raise error from None
-        return Decoded(plain.pixels, (*plain.changes, "metadata that could not be read left out"))
+            picture = _decode(data, name, held)
+        except InputError as error:
+            bare = without_metadata(data)
+            if bare is None:
+                raise
+            try:
+                plain = _decode(bare, name, held)
+            except InputError:
+                raise error from None
+            picture = Decoded(plain.pixels, (*plain.changes, "metadata that could not be read left out"))
+        yield picture
 
 
 def decode_pil(picture: Image.Image, name: str) -> np.ndarray:
@@ -135,8 +145,9 @@ def room_for(pixels: int) -> AbstractContextManager[Any]:
     return _large if pixels > LARGE else nullcontext()
 
 
-def _decode(data: bytes, name: str) -> Decoded:
-    with _open(data, name) as picture, room_for(picture.width * picture.height), _one_line(name):
+def _decode(data: bytes, name: str, held: ExitStack) -> Decoded:
+    with _open(data, name) as picture, _one_line(name):
+        held.enter_context(room_for(picture.width * picture.height))
         return _pixels(picture, name)
 
 

@@ -36,6 +36,9 @@ def bring_in(
     column: Annotated[
         str | None, typer.Option("--column", help="The column of a Parquet file, or the suffix in a tar file, that the images have.")
     ] = None,
+    compress: Annotated[
+        bool, typer.Option("--compress", help="Compress the PNGs: about half as long for photographs, and several times as slow.")
+    ] = False,
 ) -> None:
     """Copies images from elsewhere into a folder, as plain PNG: upright, of bounded size, without metadata.
 
@@ -44,7 +47,7 @@ def bring_in(
     from foreign.folders import said
     from pipelines.importing import import_images
 
-    imported = import_images(source, output, label, licence, origin, identities, limit, column, celebahq)
+    imported = import_images(source, output, label, licence, origin, identities, limit, column, celebahq, compress)
     refused = f"{len(imported.refused):,} refused (see {output / f'{label}.json'})" if imported.refused else "none refused"
     console.out.print(f"{console.counted(imported.images, 'image')} in {imported.folder}, {refused}", soft_wrap=True)
     if left_out := said(imported.left_out):

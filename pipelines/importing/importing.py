@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -16,10 +16,10 @@ from typing import Literal
 from foreign.errors import InputError
 from foreign.folders import said
 from foreign.lists import plain, read_pairs
-from foreign.pictures import opened, room_for
+from foreign.pictures import decoded
 from foreign.text import as_csv_cell, visible
 from generators.files import whole_folder, write_json, write_text
-from pipelines.images import decode, encode
+from pipelines.images import encode, encode_uncompressed
 from pipelines.importing.celebahq import CelebaHQ
 from pipelines.importing.packages import Packed, open_package
 from pipelines.importing.packed import LeftOut, PackedImage
@@ -28,8 +28,8 @@ from pipelines.manifest.schema import Codec
 Label = Literal["real", "fake"]
 Who = Callable[[str], str | None]  # the name of an image to whom it shows
 PNG = Codec(format="png")
-BATCH_IMAGES = 64
-BATCH_BYTES = 64 * 2**20  # of encoded images that are read ahead
+READ_AHEAD = 64  # images
+READ_AHEAD_BYTES = 64 * 2**20  # of their encoded bytes
 THREADS = 4
 PER_FOLDER = 1000
 
@@ -68,6 +68,7 @@ def import_images(
     limit: int | None = None,
     column: str | None = None,
     celebahq: Path | None = None,
+    compress: bool = False,
 ) -> Imported:
     """Brings images into `output/LABEL`, as PNG: turned upright by EXIF, with no metadata left, under names of our own.
 
@@ -76,6 +77,8 @@ def import_images(
     `LABEL-identities.csv` where identities are known: from the CSV `identities` (`name,identity`), or from the package. Captions of the
     package become `LABEL-captions.txt`, which a manifest's `prompts` takes. With `celebahq`, CelebA-HQ's mapping to CelebA, `identities` is
     CelebA's own list.
+
+    The PNGs are uncompressed, 3 bytes a pixel, because compressing them takes several times as long as all else; `compress` does it.
 
     Raises InputError if the package cannot be read, holds no image that can, or the folder is there already.
     """
@@ -96,7 +99,7 @@ def import_images(
         who = people.get
     try:
         with whole_folder(target) as folder:
-            brought = _bring_in(packed, limit, folder, who)
+            brought = _bring_in(packed, limit, folder, who, compress)
             if not brought.rows:
                 raise _nothing_in(source, brought)
             named = _write_records(output, label, source, identities, brought)
@@ -131,7 +134,7 @@ def _nothing_in(source: Path, brought: _Brought) -> InputError:
     return InputError(f"{source} has no image that can be read ({name}: {problem})", "See the formats in the documentation")
 
 
-def _bring_in(packed: Packed, limit: int | None, folder: Path, who: Who) -> _Brought:
+def _bring_in(packed: Packed, limit: int | None, folder: Path, who: Who, compress: bool) -> _Brought:
     """Writes at most `limit` images into `folder`."""
     rows: list[Record] = []
     refused: dict[str, str] = {}
@@ -144,48 +147,45 @@ def _bring_in(packed: Packed, limit: int | None, folder: Path, who: Who) -> _Bro
             else:
                 yield item
 
-    for image, problem, data, digest in _decoded(islice(images(), limit)):
-        if problem:
-            refused[image.name] = problem
+    for image, part, answer in _converted(islice(images(), limit), folder, compress):
+        try:
+            digest = answer.result()
+        except InputError as error:
+            refused[image.name] = str(error)
             continue
         file = f"{len(rows) // PER_FOLDER:04d}/{len(rows):08d}.png"
-        (folder / file).parent.mkdir(exist_ok=True)
-        (folder / file).write_bytes(data)
+        if len(rows) % PER_FOLDER == 0:
+            (folder / file).parent.mkdir()
+        part.rename(folder / file)
         rows.append(Record(file, image.name, digest, who(plain(image.name)) or image.identity, image.caption))
     return _Brought(rows, refused, dict(sorted(left_out.items())))
 
 
-def _decoded(packed: Iterator[PackedImage]) -> Iterator[tuple[PackedImage, str, bytes, str]]:
-    """Each image with why it is refused, or with its PNG bytes and the sha256 of the original.
+def _converted(packed: Iterator[PackedImage], folder: Path, compress: bool) -> Iterator[tuple[PackedImage, Path, Future[str]]]:
+    """Each image without its bytes, the file in `folder` that a thread writes its PNG to, and the answer of `_convert`.
 
-    Decoded in threads, a bounded number ahead.
+    A bounded number of images and of their bytes is ahead. The pixels and the PNGs are in memory only while a thread works on them.
     """
+    waiting: deque[tuple[PackedImage, Path, Future[str]]] = deque()
+    lengths: deque[int] = deque()
     with ThreadPoolExecutor(THREADS) as threads:
-        while batch := _batch(packed):
-            yield from threads.map(_as_png, batch)
+        for number, image in enumerate(packed):
+            part = folder / f"{number}.part"
+            waiting.append((replace(image, data=None), part, threads.submit(_convert, image, part, compress)))
+            lengths.append(len(image.data or b""))
+            while len(waiting) >= READ_AHEAD or (waiting and sum(lengths) >= READ_AHEAD_BYTES):
+                lengths.popleft()
+                yield waiting.popleft()
+        yield from waiting
 
 
-def _batch(packed: Iterator[PackedImage]) -> list[PackedImage]:
-    """The next images, bounded by their number and by their bytes."""
-    batch, length = [], 0
-    for image in packed:
-        batch.append(image)
-        length += len(image.data or b"")
-        if len(batch) == BATCH_IMAGES or length >= BATCH_BYTES:
-            break
-    return batch
-
-
-def _as_png(image: PackedImage) -> tuple[PackedImage, str, bytes, str]:
+def _convert(image: PackedImage, file: Path, compress: bool) -> str:
+    """Writes an image to `file` as PNG. Returns the sha256 of the original; raises InputError if it is refused."""
     if image.data is None:
-        return image, image.refusal, b"", ""
-    try:
-        with opened(image.data, image.name) as header:
-            pixels = header.width * header.height
-        with room_for(pixels):
-            return image, "", encode(decode(image.data, image.name), PNG), hashlib.sha256(image.data).hexdigest()
-    except InputError as error:
-        return image, str(error), b"", ""
+        raise InputError(image.refusal)
+    with decoded(image.data, image.name) as picture:
+        file.write_bytes(encode(picture.pixels, PNG) if compress else encode_uncompressed(picture.pixels))
+    return hashlib.sha256(image.data).hexdigest()
 
 
 def _write_records(output: Path, label: Label, source: Path, identities: Path | None, brought: _Brought) -> Path | None:
