@@ -18,7 +18,7 @@ from foreign.text import visible
 
 MAX_BYTES = 256 * 2**20
 SEPARATORS = ",;\t"
-HEADERS = frozenset({"file", "file_name", "filename", "name", "image", "image_id", "path"})
+HEADERS = frozenset({"file", "file_name", "filename", "name", "image", "image_id", "path", "picture"})
 LINE_ENDS = re.compile(r"\r\n|\n|\r")  # not str.splitlines, which also cuts at form feeds and U+2028
 UTF_16, UTF_32 = (b"\xff\xfe", b"\xfe\xff"), (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 
@@ -90,6 +90,22 @@ def read_pairs(file: Path, what: str, second: str = "identity") -> dict[str, str
     return pairs
 
 
+def read_rows(file: Path, what: str) -> list[tuple[int, list[str]]]:
+    """The lines of a table that are not empty, each with its number from 1 and its cells as `plain` writes them.
+
+    The separator is what cuts the first line into the most cells: comma, semicolon or tab, or else spaces. InputError as `read_lines`, and
+    that names the line for an open quote and for two separators that cut the first line alike.
+    """
+    lines = read_lines(file, what)
+    number, line = lines[0]
+    counts = {mark: _columns(line, mark) for mark in SEPARATORS}
+    most = [mark for mark in SEPARATORS if counts[mark] == max(counts.values()) > 1]
+    if len(most) > 1:
+        raise _several_separators(file, number, line)
+    separator = (most or [" "])[0]
+    return [(number, [plain(cell) for cell in _cells(file, number, line, separator)]) for number, line in lines]
+
+
 def closest(name: str, known: Collection[str]) -> str:
     """ "Did you mean X?" for a name that is not among `known`; empty if nothing is close. Letters count alike in either case."""
     folded = {entry.casefold(): entry for entry in known}
@@ -103,10 +119,15 @@ def _separator(file: Path, number: int, line: str) -> str:
     cutting = [mark for mark in SEPARATORS if counts[mark] > 1]
     pairs = [mark for mark in cutting if counts[mark] == 2]
     if len(cutting) > 1 and len(pairs) != 1:
-        raise InputError(
-            f"{visible(file)}, line {number} has several separators: {visible(line, 80)!r}", 'Quote the names, as in "a;b.png",person'
-        )
+        raise _several_separators(file, number, line)
     return (pairs or cutting or [" "])[0]
+
+
+def _several_separators(file: Path, number: int, line: str) -> InputError:
+    return InputError(
+        f"{visible(file)}, line {number} has several separators: {visible(line, 80)!r}",
+        'Use one throughout, and quote what has it within, as in "a;b.png",person',
+    )
 
 
 def _columns(line: str, separator: str) -> int:

@@ -56,7 +56,8 @@ def plan(
 ) -> None:
     """Shows what a build would do: the shards that are present, missing and stale, and how long the missing ones take.
 
-    It names everything that is needed and not there, or there and no use, and where to get it. The exit code is then 1.
+    It names everything that is needed and not there, or there and no use, and where to get it. The exit code is then 1, or 2 if something
+    is there and no use: a list that cannot be read, a checkpoint that is not the listed one, too few people.
     """
     from rich.markup import escape
 
@@ -71,7 +72,7 @@ def plan(
     stale = stale_shards(planned, dataset, state.stale)
     if as_json:
         console.out.print_json(json.dumps(_as_data(planned, state, stale)))
-        raise typer.Exit(1 if planned.missing else 0)
+        raise typer.Exit(_exit_code(planned))
     _show_subsets(planned, state)
     for group in stale:
         reasons = "; ".join(map(str, group.reasons))
@@ -86,8 +87,12 @@ def plan(
         console.out.print(f"[red]missing:[/red] {missing.what} for {', '.join(missing.needed_by)}", soft_wrap=True)
         console.out.print(f"         put it at {missing.path}", soft_wrap=True)
         console.out.print(f"         get it from {missing.origin}  ({missing.licence})", soft_wrap=True, markup=False)
-    if planned.missing:
-        raise typer.Exit(1)
+    raise typer.Exit(_exit_code(planned))
+
+
+def _exit_code(planned: Plan) -> int:
+    """2 if something is there and no use, 1 if something is only not there yet."""
+    return max((2 if missing.no_use else 1 for missing in planned.missing), default=0)
 
 
 def check(
@@ -135,7 +140,8 @@ def build(
 ) -> None:
     """Makes the shards that are missing, commits them as one version, and audits it.
 
-    A build that was stopped goes on where it was. The exit code is 1 if the audit fails and the manifest does not allow that.
+    A build that was stopped goes on where it was. The exit code is 1 if the audit fails and the manifest does not allow that. A version of
+    too few images is not judged: the build says so and ends with 0, and `ntf audit` ends with 2.
     """
     from flows.data import plan_of
     from pipelines.build.build import require_gate, run_build
@@ -166,7 +172,7 @@ def _show_build(built: BuildReport) -> None:
     for subset, reasons in built.rejected.items():
         console.out.print(f"  {subset}: rejected " + ", ".join(f"{count} x {reason}" for reason, count in reasons.items()))
     if built.audit is not None:
-        state = "" if built.audit.gate.judged else "not judged, "
+        state = "" if built.audit.gate.judged else "not judged, which is no pass: "
         console.out.print(f"audit: {state}{built.audit.gate.reason} ({built.audit.seconds:.1f} s)", soft_wrap=True, markup=False)
         for verdict in built.audit.traces:
             if not verdict.passed:

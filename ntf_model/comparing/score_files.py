@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ntf_model.data.reading.lists import read_rows
+from foreign.lists import read_rows
 from ntf_model.data.reading.split_names import split_of
 from ntf_model.errors import InputError, counted
 

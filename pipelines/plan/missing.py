@@ -30,6 +30,11 @@ class Missing:
     needed_by: tuple[str, ...]
     problem: str = ""
 
+    @property
+    def no_use(self) -> bool:
+        """Whether the input is wrong: what is meant is there and no use, or people are too few. Otherwise it only has to be fetched."""
+        return bool(self.problem) and (not self.path or Path(self.path).exists())
+
     def error(self) -> InputError:
         """The error of a build that cannot begin without it."""
         if self.problem:

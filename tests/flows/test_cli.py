@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from flows import console
 from generators.training.train import RECIPES
@@ -40,6 +41,44 @@ def test_plan_of_the_paper_names_what_is_missing(ntf: Ntf) -> None:
     assert "94,000 fakes" in answer.out
     assert "checkpoint stylegan2-celebahq-256" in answer.out
     assert "stylegan2-celebahq-256x256.pkl" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("lists", "code", "named"),
+    [
+        ({"identities": b"a.png,ann\nb.png,bob\n"}, 0, ""),
+        ({"identities": "a.png,ann\nb.png,bob\n".encode("utf-8-sig")}, 0, ""),
+        ({"identities": "a.png,Zo\u00eb\nb.png,bob\n".encode("latin-1")}, 2, "identities.txt, line 1 is not UTF-8, perhaps Latin-1"),
+        ({"identities": "a.png,ann\nb.png,bob\n".encode("utf-16")}, 2, "identities.txt is UTF-16 and not UTF-8"),
+        ({"identities": b"a.png,ann\nb.png,bob\n", "exclude": b"Ann\n"}, 2, "exclude.txt, line 1: 'Ann' is nobody"),
+        ({"exclude": b"ann\n"}, 2, "`exclude` needs `identities`"),
+        ({"prompts": b"a caf\xe9\n"}, 2, "prompts.txt, line 1 is not UTF-8"),
+        ({"prompts": b"\n"}, 2, "prompts.txt is empty"),
+        ({"prompts": None}, 1, "prompts.txt"),
+    ],
+)
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_plan_tells_what_is_no_use_from_what_is_only_missing(
+    ntf: Ntf, tmp_path: Path, manifest_data: dict[str, Any], lists: dict[str, bytes | None], code: int, named: str, form: tuple[str, ...]
+) -> None:
+    (tmp_path / "own").mkdir()
+    for name, grey in (("a.png", 10), ("b.png", 200)):
+        Image.new("RGB", (32, 32), (grey, grey, grey)).save(tmp_path / "own" / name)
+    for name, text in lists.items():
+        if text is not None:
+            (tmp_path / f"{name}.txt").write_bytes(text)
+    own = {name: f"{name}.txt" for name in lists if name != "prompts"}
+    chain = {"sample": "stylegan2", "checkpoint": "sg2"}
+    if "prompts" in lists:
+        chain = {"prompt": "stable_diffusion", "checkpoint": "stable-diffusion-demo-32", "safety": "off", "prompts": "prompts.txt"}
+    manifest_data |= {
+        "reals": {"own": {"path": "own", "licence": "x", **own}},
+        "subsets": {"S": {"count": 1, "real": "own", "chain": [chain]}},
+    }
+    answer = ntf("plan", str(write_manifest(tmp_path / "m.yaml", manifest_data)), *form)
+    assert answer.code == code
+    assert named in answer.out
+    assert "Traceback" not in answer.err
 
 
 def _unknown_key(data: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foreign.errors import InputError
-from foreign.lists import closest, plain, read_lines, read_pairs
+from foreign.lists import closest, plain, read_lines, read_pairs, read_rows
 
 PEOPLE = {"0000.png": "Zoë", "0001.png": "Ana"}
 
@@ -90,6 +90,28 @@ def test_what_is_no_file_is_never_waited_for(tmp_path: Path) -> None:
 def test_lines_have_their_numbers(tmp_path: Path) -> None:
     (tmp_path / "gone.txt").write_bytes("p0\r\n\r\n  p 1  \r\n".encode("utf-8-sig"))
     assert read_lines(tmp_path / "gone.txt", "the list") == [(1, "p0"), (3, "p 1")]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("a,b,c\n\n1, 2 ,\n", [(1, ["a", "b", "c"]), (3, ["1", "2", ""])]),
+        ("a;0,5;x\nb;1,5\n", [(1, ["a", "0,5", "x"]), (2, ["b", "1,5"])]),  # the mark that cuts the first line into the most cells
+        ('"a,b"\t1\n', [(1, ["a,b", "1"])]),
+        ("a 1\nb  2 3\n", [(1, ["a", "1"]), (2, ["b", "2", "3"])]),
+        ("alone\n", [(1, ["alone"])]),
+    ],
+)
+def test_a_table_has_any_number_of_columns(tmp_path: Path, text: str, rows: list[tuple[int, list[str]]]) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    assert read_rows(tmp_path / "t.csv", "the scores") == rows
+
+
+@pytest.mark.parametrize(("text", "named"), [("a;0,5\n", "line 1 has several separators"), ('a,b\n"c,d\n', "line 2"), ("", "is empty")])
+def test_a_table_that_is_not_certain_is_refused(tmp_path: Path, text: str, named: str) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InputError, match=named):
+        read_rows(tmp_path / "t.csv", "the scores")
 
 
 def test_a_name_close_by_is_suggested() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ntf_model.data.reading.lists import read_pairs
+from foreign.lists import plain, read_pairs
 from ntf_model.errors import InputError
 
 _FRAME = re.compile(r"^(.+?)[ _.-]+(?:frame|frm|f|img|image)?[ _.-]*\d+$", re.IGNORECASE)
@@ -120,8 +120,8 @@ class _Identities:
         folder = entry.file.parents[len(entry.below)]
         file = folder.parent / f"{folder.name}-identities.csv"
         if file not in self.lists:
-            self.lists[file] = read_pairs(file, ("file", "identity"), "the identities") if file.is_file() else {}
-        return self.lists[file].get(entry.file.relative_to(folder).as_posix(), "")
+            self.lists[file] = read_pairs(file, "the identities") if file.is_file() else {}
+        return self.lists[file].get(plain(entry.file.relative_to(folder).as_posix()), "")
 
 
 def _is_numbered_through(entry: Entry) -> bool:
@@ -153,11 +153,12 @@ def _beginning(entry: Entry) -> str:
 
 def _from_list(entries: Sequence[Entry], file: Path) -> list[str]:
     """The group of each entry from a list, which names pictures by their paths or, where that is certain, by their file names."""
-    listed: Mapping[str, str] = read_pairs(file, ("picture", "group"), "the groups")
-    by_name = Counter(entry.file.name for entry in entries)
+    listed: Mapping[str, str] = read_pairs(file, "the groups", "group")
+    by_name = Counter(plain(entry.file.name) for entry in entries)
     groups, used = [], set()
     for entry in entries:
-        name = entry.id if entry.id in listed else entry.file.name if by_name[entry.file.name] == 1 else ""
+        path, own = plain(entry.id), plain(entry.file.name)
+        name = path if path in listed else own if by_name[own] == 1 else ""
         if name not in listed:
             raise InputError(f"{file} has no group for {entry.id}", "List every picture by its path below the folder: `picture,group`")
         groups.append(listed[name])

@@ -217,8 +217,9 @@ def test_scores_without_a_detector_can_be_compared(splits: DetectionSplits, tmp_
         ("a,0.5,x\nb,0.5,y\n", "line 1: it has 3 columns, not 2"),
         ("id,score\na,0.5\nb\n", "line 3: it has 1 column, not 2"),
         ("a,0,5\nb,0,5\n", "line 1: it has 3 columns, not 2"),
-        ("a;0,5\nb;0,5\n", "line 1: it has several separators"),
-        ("", "has no scores"),
+        ("a;0,5\nb;0,5\n", "line 1 has several separators"),
+        ("", "is empty"),
+        ("id,score\n", "has no scores"),
     ],
 )
 def test_bad_scores_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -232,7 +233,7 @@ def test_scores_may_have_a_header_a_mark_and_more_pictures(tmp_path: Path) -> No
     file = tmp_path / "scores.csv"
     file.write_text("\ufeffImage ID, Score\nc,1\nb,0.25\n\na,0\n", encoding="utf-8")
     assert read_scores(file, ["a", "b"]).tolist() == [0, 0.25]
-    with pytest.raises(InputError, match="cannot read the scores"):
+    with pytest.raises(InputError, match="the scores: there is no file"):
         read_scores(tmp_path / "none.csv", ["a"])
 
 
@@ -260,6 +261,8 @@ def test_what_was_trained_is_loaded_when_resumed(splits: DetectionSplits, tmp_pa
         b"a\t0.25\nb\t1.0\n",
         b"model,score,id\nx,0.25, a \ny,1,b\n",
         b'"a",".25"\n"b","1e0"\n',
+        b"a 0.25\n./b  1\n",
+        b"id;score;model\na;0,25;x,y\nb;1;z\n",
     ],
 )
 def test_scores_as_spreadsheets_write_them(tmp_path: Path, data: bytes) -> None:
@@ -268,9 +271,7 @@ def test_scores_as_spreadsheets_write_them(tmp_path: Path, data: bytes) -> None:
     assert read_scores(file, ["a", "b"]).tolist() == [0.25, 1.0]
 
 
-@pytest.mark.parametrize(
-    ("encoding", "message"), [("utf-16", "is UTF-16"), ("utf-16-le", "is UTF-16"), ("latin-1", "line 2, is not UTF-8")]
-)
+@pytest.mark.parametrize(("encoding", "message"), [("utf-16", "is UTF-16"), ("utf-16-le", "is UTF-16"), ("latin-1", "line 2 is not UTF-8")])
 def test_scores_in_another_encoding_are_refused_by_its_name(tmp_path: Path, encoding: str, message: str) -> None:
     file = tmp_path / "scores.csv"
     file.write_bytes("id,score\nÄ,0.5\n".encode(encoding))

@@ -135,8 +135,11 @@ def test_a_list_says_what_stays_together(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="which no picture is called"):
         groups_of("real/a.png", "real/b.png", how=str(file))
     file.write_text("picture,group\n")
-    with pytest.raises(InputError, match="is empty"):
+    with pytest.raises(InputError, match="a header and nothing else"):
         groups_of("real/a.png", how=str(file))
+    file.write_bytes("./real/a\u0308.png;p\r\nb.png;q\r\n".encode("utf-8-sig"))
+    assert groups_of("real/\u00e4.png", "real/b.png", how=str(file)) == ["p", "q"]
+    assert groups_of("real/a\u0308.png", "real/b.png", how=str(file)) == ["p", "q"]
 
 
 def test_identities_of_an_import_stay_together(tmp_path: Path) -> None:
