@@ -12,7 +12,7 @@ import typer
 from flows import console
 from flows.commands.options import JsonOption, generator_names, settings_of
 
-SCREEN_CLASSES, SCREEN_SETTINGS, SCREEN_TENSORS, SCREEN_WIDTH = 4, 8, 8, 100  # what one screen of `inspect` holds
+SCREEN_CLASSES, SCREEN_SETTINGS, SCREEN_TENSORS, SCREEN_FILES, SCREEN_WIDTH = 4, 8, 8, 16, 100  # what one screen of `inspect` holds
 ADD_EXAMPLES = (
     "Examples: `ntf checkpoint add new.pkl --generator stylegan2 --licence CC-BY-4.0` · "
     "`ntf checkpoint add swap.safetensors --generator simswap --name simswap-demo-32 --licence Apache-2.0`"
@@ -70,8 +70,32 @@ def inspect(
     if file.is_dir():
         listed = ", ".join(folder_files(file))
         console.out.print(f"{file}: a folder; of it are read {listed}", markup=False, soft_wrap=True)
+    if len(reports) > 1 and not everything:
+        _show_files(reports, file)
+        return
     for report in reports:
         _show_contents(report, everything)
+
+
+def _show_files(reports: list[dict[str, Any]], folder: Path) -> None:
+    """The files of weights in a folder, one line for each."""
+    from rich.table import Table
+
+    table = Table("file", "form", "tensors", "numbers", "dtype")
+    for report in reports[:SCREEN_FILES]:
+        tensors, title = report["tensors"], Path(report["path"]).relative_to(folder).as_posix()
+        table.add_row(console.cell(title), report["form"], f"{len(tensors):,}", f"{_numbers(tensors):,}", _dtypes(tensors))
+    console.out.print(table)
+    _say_more(len(reports) - SCREEN_FILES, "file")
+    console.out.print("`--all` shows the tensors of each", markup=False)
+
+
+def _numbers(tensors: list[dict[str, Any]]) -> int:
+    return sum(math.prod(tensor["shape"]) for tensor in tensors)
+
+
+def _dtypes(tensors: list[dict[str, Any]]) -> str:
+    return ", ".join(sorted({tensor["dtype"] for tensor in tensors}))
 
 
 def _show_contents(report: dict[str, Any], everything: bool) -> None:
@@ -79,9 +103,7 @@ def _show_contents(report: dict[str, Any], everything: bool) -> None:
     from rich.table import Table
 
     tensors = report["tensors"]
-    numbers = sum(math.prod(tensor["shape"]) for tensor in tensors)
-    kinds = ", ".join(sorted({tensor["dtype"] for tensor in tensors}))
-    counts = f"{console.counted(len(tensors), 'tensor')}, {numbers:,} numbers ({kinds})"
+    counts = f"{console.counted(len(tensors), 'tensor')}, {_numbers(tensors):,} numbers ({_dtypes(tensors)})"
     console.out.print(f"{report['path']}: {report['form']}, {counts}", markup=False, soft_wrap=True)
     classes = report["globals"] if everything else report["globals"][:SCREEN_CLASSES]
     for name in classes:

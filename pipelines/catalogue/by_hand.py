@@ -1,4 +1,4 @@
-"""Files that a person fetched with a browser, recognised by sha256, by name or by what is in them, and put where builds look for them."""
+"""Files and folders that a person fetched, recognised by sha256, by name or by what is in them, and put where builds look for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from generators.errors import InputError
 from generators.files import whole_file
 from pipelines.catalogue.archives import extract_member, find_member
 from pipelines.catalogue.catalogue import Catalogue
-from pipelines.catalogue.transfer import BLOCK, require_space
+from pipelines.catalogue.saved_folders import Taken, copy_hashed, find_folder, folders_below, take_folder
+from pipelines.catalogue.transfer import require_space
 
 MAX_FILES = 10_000
 MAX_DEPTH = 4
@@ -25,7 +26,8 @@ _UNFINISHED = {".part", ".partial", ".crdownload", ".download", ".tmp"}
 
 @dataclass(frozen=True)
 class Recognised:
-    """A file in a person's folder that is the checkpoint `name`, by `evidence`; `member` is the end of its path in a zip archive."""
+    """A file or folder below a person's folder that is the checkpoint `name`, by `evidence`; `member` is the end of its path in a zip
+    archive."""
 
     name: str
     file: Path
@@ -36,13 +38,22 @@ class Recognised:
 def recognise(folder: Path, names: Iterable[str], catalogue: Catalogue) -> tuple[list[Recognised], list[str]]:
     """Which files below `folder` are the checkpoints `names`, and in one line each what looks like one and is not.
 
-    A file of the right name whose sha256 or tensors are others is no match. Where neither is known, the name is trusted.
+    A file of the right name whose sha256 or tensors are others is no match. Where neither is known, the name is trusted. A repository of
+    the Hub is a folder of its name that holds weights.
     """
-    download = _Download(folder, catalogue)
+    try:
+        download, folders = _Download(folder, catalogue), folders_below(folder)
+    except OSError as error:
+        raise InputError(f"cannot look into {error.filename}: {error.strerror}", "Give a folder of your own that can be read") from None
     matches: list[Recognised] = []
     doubts: list[str] = []
     for name in names:
-        match, own_doubts = download.find(name)
+        entry = catalogue.entries[name]
+        if entry.hub and not entry.url:
+            place, own_doubts = find_folder(entry.hub, entry.variant, folders)
+            match = Recognised(name, place, BY_NAME) if place else None
+        else:
+            match, own_doubts = download.find(name)
         doubts += own_doubts
         if match:
             matches.append(match)
@@ -69,7 +80,7 @@ class _Download:
     def find(self, name: str) -> tuple[Recognised | None, list[str]]:
         """The file that is the checkpoint `name`, those of its name first; and why files of its name are not."""
         titles = _titles(name, self.catalogue)
-        named = sorted((file for file in self.files if _plain(file.name) in titles), key=lambda file: len(file.name))
+        named = sorted((file for file in self.files if not titles.isdisjoint(_names_of(file.name))), key=lambda file: len(file.name))
         doubts = []
         for file in [*named, *(file for file in self.files if file not in named)]:
             evidence, doubt = self._judge(name, file, file in named)
@@ -103,22 +114,29 @@ class _Download:
         return "", f"and another sha256 ({self.sums[file][:12]}, not {stated[:12]})"
 
 
-def take(match: Recognised, catalogue: Catalogue) -> str:
-    """Copies what was recognised to its place, whole or not at all, and gives its sha256. InputError if that fails."""
+def take(match: Recognised, catalogue: Catalogue) -> Taken:
+    """Copies what was recognised to its place, whole or not at all. InputError if that fails. Of one file `files` is empty."""
     target = catalogue.path(match.name)
     if match.member is not None:
-        return extract_member(match.file, match.member, target)
+        sha256, stated = extract_member(match.file, match.member, target), catalogue.stated_sha256(match.name)
+        if stated and sha256 != stated:
+            target.unlink()
+            raise InputError(
+                f"{match.file}: {match.member} in it has another sha256 than the one that is wanted ({sha256[:12]}, not {stated[:12]})",
+                "Get the archive of the other release",
+            )
+        return Taken(sha256, {}, None)
+    if match.file.is_dir():
+        return take_folder(match.file, target, catalogue.entries[match.name].variant, catalogue.stated_sha256(match.name))
     require_space(target.parent, match.file.stat().st_size)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with match.file.open("rb") as source, whole_file(target) as partial, partial.open("wb") as out:
-            while block := source.read(BLOCK):
-                out.write(block)
+        with whole_file(target) as partial:
+            return Taken(copy_hashed(match.file, partial), {}, None)
     except OSError as error:
         raise InputError(
             f"cannot copy {match.file} to {target}: {error.strerror}", "Check the folder, its permissions and the disk"
         ) from None
-    return sha256_of(target)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -147,8 +165,9 @@ def _titles(name: str, catalogue: Catalogue) -> set[str]:
     return {title.lower() for title in titles}
 
 
-def _plain(name: str) -> str:
-    return _COPY.sub("", name).lower()
+def _names_of(name: str) -> set[str]:
+    """What a file was called before it was saved: as it is called now, or without the number of a copy."""
+    return {name.lower(), _COPY.sub("", name).lower()}
 
 
 def _in_archives(name: str, files: list[Path], catalogue: Catalogue) -> Recognised | None:

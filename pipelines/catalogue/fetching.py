@@ -126,12 +126,15 @@ def take_from(folder: Path, names: Sequence[str], catalogue: Catalogue) -> tuple
     matches, doubts = by_hand.recognise(folder, names, catalogue)
     for match in matches:
         try:
-            sha256 = by_hand.take(match, catalogue)
+            taken = by_hand.take(match, catalogue)
         except InputError as error:
             report.failed[match.name] = str(error)
             continue
-        _note(catalogue, match.name, sha256, f"{match.file.name}, by hand, recognised by {match.evidence}")
-        report.fetched.append(Fetched(match.name, catalogue.path(match.name), sha256, f"{match.file}, by {match.evidence}"))
+        path = catalogue.path(match.name)
+        remember({path / name: digest for name, digest in taken.files.items()})
+        source = f"{match.file.name}, by hand, recognised by {match.evidence}"
+        _note(catalogue, match.name, taken.sha256, source, taken.revision, taken.files)
+        report.fetched.append(Fetched(match.name, path, taken.sha256, f"{match.file}, by {match.evidence}"))
     return report, doubts
 
 
