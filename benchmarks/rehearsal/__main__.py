@@ -19,57 +19,78 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.rehearsal.commands import Commands
+from benchmarks.rehearsal.commands import Commands, Run
 from benchmarks.rehearsal.manifests import few_steps, single_steps, subsets
 from benchmarks.rehearsal.stand_ins import STAND_INS
 from benchmarks.rehearsal.tables import Rehearsal, markdown
 
+
+class Stages:
+    """What a rehearsal does, in this order. After each command the result is kept in the work folder; what it holds is not done again."""
+
+    def __init__(self, commands: Commands, scale: str, limit: int, result: Rehearsal):
+        self.commands, self.work, self.scale, self.limit, self.result = commands, commands.work, scale, limit, result
+
+    def fetch(self) -> None:
+        """Stand-ins are written and taken in. At full size one by one, because a disk has room for one of them twice, and not for all."""
+        absent = [name for name in STAND_INS if name not in self.result.places(self.work)]
+        for names in [[name] for name in absent] if self.scale == "full" else [absent] if absent else []:
+            self.result.written[names[0]] = self.commands.write(self.work / "Downloads", self.scale, names)
+            self._run(self.result.fetched, names[0], "fetch", "paper", "--from", "Downloads", "--json")
+            shutil.rmtree(self.work / "Downloads")
+
+    def inspect(self) -> None:
+        for name, path in self.result.places(self.work).items():
+            self._run(self.result.inspected, name, "checkpoint", "inspect", str(path))
+
+    def plan(self) -> None:
+        self.result.plans = [self.commands.ntf("plan", "paper", "--json") for _ in range(2)]
+
+    def each(self) -> None:
+        for title, file in single_steps(self.work).items():
+            self._run(self.result.each, title, "check", str(file), "--device", "cpu", "--json")
+
+    def rows(self) -> None:
+        for subset in subsets():
+            self._run(self.result.rows, subset, *self._build(few_steps(self.work, subset)))
+
+    def check(self) -> None:
+        self.result.check = self.commands.ntf("check", "paper", "--device", "cpu", "--json")
+
+    def build(self) -> None:
+        self.result.build = self.commands.ntf(*self._build(few_steps(self.work)))
+
+    def again(self) -> None:
+        limited = ("plan", str(few_steps(self.work)), "--limit", str(self.limit), "--json")
+        self.result.again = [self.commands.ntf("plan", "paper", "--json"), self.commands.ntf(*limited)]
+
+    def _build(self, manifest: Path) -> tuple[str, ...]:
+        return "build", str(manifest), "--device", "cpu", "--limit", str(self.limit)
+
+    def _run(self, runs: dict[str, Run], name: str, *words: str) -> None:
+        """`ntf WORDS`, unless it has ended well before."""
+        if name not in runs or runs[name].code:
+            runs[name] = self.commands.ntf(*words)
+            self.result.save(self.work)
+
+
 STAGES = ("fetch", "inspect", "plan", "each", "rows", "check", "build", "again")
+ALONE = ("each", "rows")  # what --each adds
 
 
-def rehearse(commands: Commands, scale: str, limit: int, stages: tuple[str, ...], result: Rehearsal) -> Rehearsal:
-    """Runs the `stages` in their order; the result is also kept in the work folder after each command."""
-    work = commands.work
+def rehearse(work: Path, scale: str = "small", threads: int = 1, limit: int = 1, stages: Sequence[str] = ()) -> Rehearsal:
+    """Runs `stages`, by default all but those of --each, in the folder `work`."""
+    result, commands = Rehearsal.load(work, scale, threads), Commands(work, threads)
     if not (work / "data").is_dir():
         commands.write(work, scale, ["data"])
-    if "fetch" in stages:
-        absent = [name for name in STAND_INS if name not in result.places(work)]
-        for names in [[name] for name in absent] if scale == "full" else [absent] if absent else []:  # a disk has room for one twice
-            result.written[names[0]] = commands.write(work / "Downloads", scale, names)
-            result.fetched[names[0]] = commands.ntf("fetch", "paper", "--from", "Downloads", "--json")
-            shutil.rmtree(work / "Downloads")
+    run = Stages(commands, scale, limit, result)
+    for stage in STAGES:
+        if stage in (stages or set(STAGES).difference(ALONE)):
+            getattr(run, stage)()
             result.save(work)
-    if "inspect" in stages:
-        for name, path in [(name, path) for name, path in result.places(work).items() if name not in result.inspected]:
-            result.inspected[name] = commands.ntf("checkpoint", "inspect", str(path))
-        result.save(work)
-    if "plan" in stages:
-        result.plans = [commands.ntf("plan", "paper", "--json") for _ in range(2)]
-        result.save(work)
-    if "each" in stages:
-        for title, file in [(title, file) for title, file in single_steps(work).items() if title not in result.each]:
-            result.each[title] = commands.ntf("check", str(file), "--device", "cpu", "--json")
-            result.save(work)
-    if "rows" in stages:
-        for subset in [name for name in subsets() if name not in result.rows or result.rows[name].code]:
-            file = few_steps(work, subset)
-            result.rows[subset] = commands.ntf("build", str(file), "--device", "cpu", "--limit", str(limit))
-            result.save(work)
-    if "check" in stages:
-        result.check = commands.ntf("check", "paper", "--device", "cpu", "--json")
-        result.save(work)
-    if "build" in stages:
-        manifest = few_steps(work)
-        result.build = commands.ntf("build", str(manifest), "--device", "cpu", "--limit", str(limit))
-        result.save(work)
-    if "again" in stages:
-        result.again = [
-            commands.ntf("plan", "paper", "--json"),
-            commands.ntf("plan", str(few_steps(work)), "--limit", str(limit), "--json"),
-        ]
-        result.save(work)
     return result
 
 
@@ -84,10 +105,11 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the table of what the folder holds, and run nothing")
     arguments = parser.parse_args()
     work: Path = arguments.work.resolve()
-    result = Rehearsal.load(work, arguments.scale, arguments.threads)
-    if not arguments.table:
-        stages = tuple(arguments.stages or (stage for stage in STAGES if stage not in ("each", "rows") or arguments.each))
-        rehearse(Commands(work, arguments.threads), arguments.scale, arguments.limit, stages, result)
+    stages = arguments.stages or [stage for stage in STAGES if arguments.each or stage not in ALONE]
+    if arguments.table:
+        result = Rehearsal.load(work, arguments.scale, arguments.threads)
+    else:
+        result = rehearse(work, arguments.scale, arguments.threads, arguments.limit, stages)
     print(markdown(result))
     problems = result.problems()
     print("\n".join(f"PROBLEM: {problem}" for problem in problems) or "no problem")
