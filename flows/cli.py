@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from importlib import metadata
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 from typer.completion import Shells, completion_init, get_completion_script, install
@@ -82,6 +83,7 @@ def main() -> None:
     """Runs the command. An error that a person can fix is one line and an exit code, never a traceback."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     signal.signal(signal.SIGTERM, _end)
+    warnings.showwarning = _warn
     if COMPLETE in os.environ:
         completion_init()  # typer's completion, which knows how its own scripts ask
     try:
@@ -101,6 +103,16 @@ def main() -> None:
 def _end(number: int, _frame: FrameType | None) -> None:
     """Ends the program the ordinary way, so that what it started (Prefect's server of this run) ends with it."""
     sys.exit(128 + number)
+
+
+def _warn(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
+) -> None:
+    """What a store warns of, in one line; any other warning as Python prints it."""
+    if category.__name__ == "StoreWarning":
+        err.print(f"[yellow]warning:[/yellow] {_plain(str(message))}", soft_wrap=True)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
 
 
 def _plain(message: str) -> str:

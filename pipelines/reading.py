@@ -65,6 +65,8 @@ def read_table(store: Store, version: int | str | None = None, where: str | None
     dataset = store.dataset(version)
     try:
         table = read_rows(dataset, columns, condition, row_ids=True)
+    except InputError:
+        raise
     except (ValueError, OSError) as error:
         raise InputError(
             f"the filter {where!r} cannot be used ({str(error).splitlines()[0]})", "It is SQL over the store's columns"
@@ -122,7 +124,7 @@ class StoreDataset:
     def __getitems__(self, indices: Sequence[int]) -> list[StoredItem]:
         """A batch in one read, in the order of `indices`. torch's DataLoader calls this where it can."""
         rows = [int(self._table.addresses[index]) for index in indices]
-        images = self._dataset()._take_rows(rows, columns=["image"]).column("image").to_pylist()
+        images = take_rows(self._dataset(), rows, ["image"]).column("image").to_pylist()
         return [self._item(index, data) for index, data in zip(indices, images, strict=True)]
 
     def _item(self, index: int, data: bytes) -> StoredItem:

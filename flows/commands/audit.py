@@ -35,7 +35,10 @@ def audit(data: DataArgument, store: StoreOption = Path("store"), version: Versi
         result = audit_folder(Path(data))
     else:
         result = audit_version(dataset, version)
-        write_audit(dataset, result)
+        try:
+            write_audit(dataset, result)
+        except InputError as error:  # a store that may only be read is audited all the same
+            console.err.print(f"[yellow]warning:[/yellow] {error.message}", soft_wrap=True)
     if as_json:
         console.out.print_json(json.dumps(result.as_data()))
     else:

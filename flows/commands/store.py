@@ -14,6 +14,7 @@ from flows.commands.options import DatasetArgument, DeviceOption, JsonOption, St
 from generators.errors import InputError
 
 if TYPE_CHECKING:
+    from pipelines.examine.mend import Mended
     from pipelines.examine.verify import Verification
     from pipelines.store.forget import Forgotten
 
@@ -253,6 +254,45 @@ def _show_verification(checked: Verification) -> None:
         console.out.print(f"  {name}: {checked.remade[name]}: {why}", soft_wrap=True, markup=False)
 
 
+@app.command(epilog="Examples: `ntf store mend demo` · `ntf store mend demo --store /data/store --json`")
+def mend(dataset: DatasetArgument, store: StoreOption = Path("store"), as_json: JsonOption = False) -> None:
+    """Drops what is damaged from the newest version, as a new version. The next `ntf build` makes exactly that again.
+
+    A version whose manifest is damaged or missing is set aside, and the one before it takes its place. `ntf store verify` says what is
+    damaged and changes nothing.
+    """
+    from dataclasses import asdict
+
+    from pipelines.examine.mend import mend as mend_store
+    from pipelines.store import Store
+
+    with console.step_progress("mend") as show:
+        mended = mend_store(Store(store, dataset), lambda done, total: show(done, total, "rows"))
+    if as_json:
+        facts = {**asdict(mended), "version": mended.version.number if mended.version else None}
+        console.out.print_json(json.dumps(facts))
+        return
+    _show_mended(dataset, mended)
+
+
+def _show_mended(dataset: str, mended: Mended) -> None:
+    for line in mended.damaged:
+        console.out.print(f"[red]damaged:[/red] {line}", soft_wrap=True)
+    if mended.set_aside:
+        numbers = ", ".join(map(str, mended.set_aside))
+        rest = f"version {mended.before} is the newest now" if mended.before else "none is left, and the next `ntf build` makes all anew"
+        noun = "version" if len(mended.set_aside) == 1 else "versions"
+        console.out.print(f"set aside {noun} {numbers} in {dataset}.damaged: {rest}", soft_wrap=True)
+    if mended.tags:
+        console.out.print(f"removed the tags of these versions: {', '.join(mended.tags)}", soft_wrap=True)
+    if mended.version:
+        dropped = f"{console.counted(mended.shards, 'damaged shard')} ({console.counted(mended.rows, 'row')})"
+        console.out.print(f"version {mended.version.number} is without {dropped}. `ntf build` makes them again.", soft_wrap=True)
+        console.out.print(f"To go back, once the files are restored: `ntf store checkout {dataset} {mended.before}`", soft_wrap=True)
+    if not mended.damaged:
+        console.out.print(f"nothing to mend: version {mended.before} is whole")
+
+
 @app.command(epilog="Examples: `ntf store gc demo --dry-run` · `ntf store gc demo --keep 3`")
 def gc(
     dataset: DatasetArgument,
@@ -275,7 +315,8 @@ def gc(
     notes = console.counted(len(garbage.notes), "damaged note")
     noun = "version" if len(garbage.versions) == 1 else "versions"
     numbers = f", {noun} {', '.join(map(str, garbage.versions))}" if garbage.versions else ""
-    console.out.print(f"{verb} {files}, {notes}{numbers}")
+    leftovers = f", {console.counted(len(garbage.leftovers), 'half-written file')}" if garbage.leftovers else ""
+    console.out.print(f"{verb} {files}, {notes}{leftovers}{numbers}")
 
 
 @app.command(epilog="Examples: `ntf store forget demo --identity George_W_Bush` · `ntf store forget mine --identity 1234 --real celebahq`")

@@ -18,7 +18,7 @@ from foreign.folders import list_pictures
 from generators.errors import InputError
 from pipelines.audit.classify import LEAST_GROUPS
 from pipelines.reading import USABLE
-from pipelines.store.upgrade import read_rows
+from pipelines.store.upgrade import read_rows, take_rows
 
 ROWS = 200  # of each class at most: what an audit costs is bounded
 BATCH = 32  # images read at once
@@ -52,7 +52,7 @@ def stored_images(dataset: lance.LanceDataset, pictures: Sequence[Picture]) -> I
     """The encoded images of pictures of a version, in their order, some at a time."""
     rows = iter(pictures)
     while batch := list(islice(rows, BATCH)):
-        yield from dataset._take_rows([picture.place for picture in batch], columns=["image"]).column("image").to_pylist()
+        yield from take_rows(dataset, [picture.place for picture in batch], ["image"]).column("image").to_pylist()
 
 
 def pictures_of_folder(path: Path) -> list[Picture]:

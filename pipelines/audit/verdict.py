@@ -6,7 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipelines.store import Store
+from generators.errors import InputError
+from pipelines.store import Store, StoreDamaged
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,27 @@ class Audit:
 
 
 def write_audit(store: Store, audit: Audit) -> None:
-    """Keeps the audit of a version beside it. It is no part of the version: the digest does not know of it."""
-    store.audits.write(f"{audit.version}.json", json.dumps(audit.as_data(), indent=2).encode())
+    """Keeps the audit of a version beside it. It is no part of the version: the digest does not know of it.
+
+    InputError if the store cannot be written.
+    """
+    try:
+        store.audits.write(f"{audit.version}.json", json.dumps(audit.as_data(), indent=2).encode())
+    except OSError as error:
+        message = f"the audit cannot be kept in {store.audits.location}: {error.strerror or error}"
+        raise InputError(message, "Check its permissions and the disk") from None
 
 
 def read_audit(store: Store, version: int | str | None = None) -> dict[str, Any] | None:
     """The audit of a version (number, tag, or the newest) as `Audit.as_data` gives it; None if it has not been audited."""
     data = store.audits.read(f"{store.version(version).number}.json")
-    audit = json.loads(data) if data else None
-    if audit is not None and "judged" not in audit["gate"]:  # of a release that let what was not judged pass
+    try:
+        audit = json.loads(data) if data else None
+        gate: dict[str, Any] = audit["gate"] if audit is not None else {}
+    except (ValueError, TypeError, KeyError):
+        message = f"the audit of version {store.version(version).number} of {store.name} is damaged"
+        raise StoreDamaged(message, f"Make it again: `ntf audit {store.name}`") from None
+    if audit is not None and "judged" not in gate:  # of a release that let what was not judged pass
         judged = bool(audit["container"])
         audit["gate"] |= {"judged": judged, "passed": judged and audit["gate"]["passed"]}
     return audit

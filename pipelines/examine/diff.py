@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ import lance
 from pipelines.examine.lineage import Change, changes
 from pipelines.plan.shards import image_id
 from pipelines.store import Store
+from pipelines.store.schema import parsed
 from pipelines.store.upgrade import read_batches
 
 _COLUMNS = ["id", "role", "subset", "real", "part", "index", "step", "sha256", "format", "width", "height", "chain"]
@@ -70,7 +70,7 @@ def _images(dataset: lance.LanceDataset, shared: set[str]) -> dict[str, dict[str
 
 
 def _causes(old: dict[str, Any], new: dict[str, Any]) -> tuple[Change, ...]:
-    differences = changes(json.loads(old["chain"]), json.loads(new["chain"]))
+    differences = changes(parsed(old, "chain"), parsed(new, "chain"))
     if differences:
         return differences
     if any(old[name] != new[name] for name in ("format", "width", "height")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from pipelines.make.rows import chain_link, prompt_of, seed_of
 from pipelines.plan.plan import Plan
 from pipelines.plan.shards import Shard
 from pipelines.store import Store
+from pipelines.store.schema import parsed
 from pipelines.store.upgrade import read_rows
 
 Chain = Sequence[dict[str, Any]]
@@ -83,7 +83,8 @@ def stale_shards(plan: Plan, store: Store, keys: Iterable[str]) -> list[StaleSha
 
 def _changed_sections(plan: Plan, store: Store) -> str:
     """The settings of the whole manifest (size, codec, faces, ...) that are not as they were when the newest version was made."""
-    old = json.loads(store.version().properties.get("manifest", "{}"))
+    version = store.version()
+    old = version.manifest if "manifest" in version.properties else {}
     new = plan.manifest.model_dump(mode="json")
     return ", ".join(sorted(name for name in new.keys() - ELSEWHERE if name in old and old[name] != new[name]))
 
@@ -105,7 +106,7 @@ def _why_stale(plan: Plan, rows: list[dict[str, Any]], sections: str) -> tuple[s
         return title, (Change("not in the manifest", 0, "" if not same else "the count is lower now"),)
     causes: Counter[Change] = Counter()
     for row in own:
-        links = json.loads(row["chain"])
+        links = parsed(row, "chain")
         try:
             causes.update(changes(links, expected_chain(plan, covering[0], row["index"], [link["attempt"] for link in links])))
         except (InputError, ValueError) as error:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from pipelines.store import Store
+from pipelines.store.schema import parsed
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,6 @@ def partners(store: Store, version: int | str | None = None) -> list[Partners]:
 
 def _partners(group: str, rows: list[dict[str, Any]]) -> Partners:
     ordered = sorted(rows, key=lambda row: (row["step"], row["id"]))
-    chain = json.loads(str(ordered[0]["chain"]))
+    chain = parsed(ordered[0], "chain")
     images = {str(row["subset"]): str(row["id"]) for row in ordered}
     return Partners(group, str(ordered[0]["split"]), images, chain[0].get("target") if chain else None)

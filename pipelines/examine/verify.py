@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,9 @@ from pipelines.manifest.schema import Manifest
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.shards import INTERMEDIATE_CODEC
 from pipelines.store import Row, Store
+from pipelines.store.damage import fault_of
+from pipelines.store.digest import Digest
+from pipelines.store.schema import LIGHT_COLUMNS
 from pipelines.store.upgrade import read_batches
 
 BATCH_IMAGES = 64
@@ -32,11 +34,24 @@ Outcome = Literal["bit-exact", "within one grey level", "different", "not possib
 
 
 @dataclass(frozen=True)
+class Damage:
+    """One damaged thing: what is wrong, the data file that it is in, and the shard (subset and step, images `start` to `stop`). A manifest
+    has no shard and no data file."""
+
+    what: str
+    file: str = ""
+    shard: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.what} (shard {self.shard})" if self.shard else self.what
+
+
+@dataclass(frozen=True)
 class Verification:
     """What `verify` found in a version. `rows` and `images` were read back, and `digest` says whether they have the recorded one.
 
-    `damaged` has a line for everything that cannot be read or is not what its row says. `remade` has the outcome for each image that was
-    made again, by id, and `why` the reason for those that differ or could not be made.
+    `damaged` has a line for everything that cannot be read or is not what its row says, in this version or in the manifests of the others.
+    `remade` has the outcome for each image that was made again, by id, and `why` the reason for those that differ or could not be made.
     """
 
     version: int
@@ -52,6 +67,16 @@ class Verification:
         return self.digest and not self.damaged and "different" not in self.remade.values()
 
 
+@dataclass(frozen=True)
+class ReadBack:
+    """A version read back: its rows and images, whether they have the recorded digest, and what is damaged."""
+
+    rows: int
+    images: int
+    digest: bool
+    damaged: list[Damage]
+
+
 def verify(
     store: Store,
     version: int | str | None = None,
@@ -64,37 +89,72 @@ def verify(
     Takes memory by the batch, not by the version. `on_images(done, total)` is called as reading goes on.
     """
     dataset = store.dataset(version)
-    rows, images, damaged = _read_back(store, dataset, on_images)
-    digest = not damaged and store.digest(dataset.version) == store.version(dataset.version).digest
-    if not damaged and not digest:
-        damaged.append(f"the rows of version {dataset.version} do not have the digest that was recorded with it")
-    outcomes = _make_again(store, dataset.version, sample, device) if sample else {}
+    back = read_back(store, dataset, on_images)
+    damaged = [*map(str, damaged_manifests(store)), *map(str, back.damaged)]
+    outcomes = _make_again(store, dataset.version, sample, device) if sample and not back.damaged else {}
     remade = {name: outcome for name, (outcome, _) in outcomes.items()}
     why = {name: reason for name, (_, reason) in outcomes.items() if reason}
-    return Verification(dataset.version, rows, images, digest, damaged, remade, why)
+    return Verification(dataset.version, back.rows, back.images, back.digest, damaged, remade, why)
 
 
-def _read_back(store: Store, dataset: lance.LanceDataset, on_images: Callable[[int, int], None]) -> tuple[int, int, list[str]]:
-    """How many rows and images were read, and what is damaged."""
-    rows, images, damaged = 0, 0, list[str]()
-    sizes = store.data.sizes()
-    total = sum(fragment.physical_rows for fragment in dataset.get_fragments())
+def damaged_manifests(store: Store) -> list[Damage]:
+    """The versions of a store that are lost, cannot be read, or whose manifest is not the one that was written."""
+    lines = [f"version {number} is lost: its manifest is not there" for number in store.manifests.lost()]
+    for number in store.manifests.numbers():
+        record, fault = store.records.get(number), store.manifests.fault(number)
+        if fault:
+            lines.append(fault)
+        elif record and record.manifest and store.records.manifest_sha256(number) != record.manifest:
+            lines.append(f"the manifest of version {number} of {store.name} is not the one that was written: its sha256 differs")
+    return [Damage(line) for line in lines]
+
+
+def read_back(store: Store, dataset: lance.LanceDataset, on_images: Callable[[int, int], None] = lambda done, total: None) -> ReadBack:
+    """Reads a version: each image against its sha256 and size, and each data file's rows against the sum that is recorded of them."""
+    rows, images, damaged = 0, 0, list[Damage]()
+    sizes, sums, total = store.data.sizes(), store.records.sums(), Digest()
+    everything = sum(fragment.physical_rows for fragment in dataset.get_fragments())
     with ThreadPoolExecutor(DECODING_THREADS) as threads:
         for fragment in dataset.get_fragments():
-            file = fragment.metadata.files[0]
-            if sizes.get(file.path) != file.file_size_bytes:
-                there = "is not there" if file.path not in sizes else f"has {sizes[file.path]:,} bytes instead of {file.file_size_bytes:,}"
-                damaged.append(f"the data file {file.path} {there}. Its {fragment.physical_rows} rows are lost: restore it from a copy")
+            file = fragment.metadata.files[0].path
+            fault = fault_of(fragment, sizes)
+            if fault:
+                damaged.append(Damage(f"{fault}. Its {fragment.physical_rows} rows cannot be read", file, _shard(fragment)))
                 continue
             try:
+                lines = list[str]()
                 for batch in read_batches(fragment, COLUMNS, batch_size=BATCH_IMAGES):
-                    damaged += [line for line in threads.map(_problem, *_columns(batch)) if line]
+                    lines += [line for line in threads.map(_problem, *_columns(batch)) if line]
                     rows += batch.num_rows
                     images += batch.num_rows - batch.column("image").null_count
-                    on_images(rows, total)
-            except (OSError, ValueError, RuntimeError, pa.ArrowException) as error:
-                damaged.append(f"the data file {file.path} cannot be read: {str(error).splitlines()[0][:200]}")
-    return rows, images, damaged
+                    on_images(rows, everything)
+                part = Digest().add(read_batches(fragment, LIGHT_COLUMNS))
+            except InputError as error:
+                damaged.append(Damage(error.message, file, _shard(fragment)))
+                continue
+            total.take(part.text)
+            if not lines and sums.get(file, part.text) != part.text:
+                lines.append(f"the rows in the data file {file} are not those that were written: their digest differs")
+            damaged += [Damage(line, file, _shard(fragment)) for line in lines]
+    recorded = store.version(dataset.version).digest
+    digest = not damaged and total.hex() == recorded
+    if not damaged and not digest:
+        damaged.append(Damage(f"the rows of version {dataset.version} do not have the digest that was recorded with it"))
+    return ReadBack(rows, images, digest, damaged)
+
+
+def _shard(fragment: lance.LanceFragment) -> str:
+    """Which shard a data file holds, as far as it can still be read: `Swapped step 1, images 0 to 3`."""
+    try:
+        (batch,) = list(read_batches(fragment, ["subset", "role", "step", "index"], batch_size=2**20)) or [None]
+    except (InputError, ValueError):
+        return ""
+    if batch is None or not batch.num_rows:
+        return ""
+    numbers = [number for number in batch.column("index").to_pylist() if number is not None]
+    first = batch.slice(0, 1).to_pylist()[0]
+    title = f"reals {first['subset']}" if first["role"] == "real" else f"{first['subset']} step {max(batch.column('step').to_pylist()) + 1}"
+    return f"{title}, images {min(numbers)} to {max(numbers)}" if numbers else title
 
 
 def _columns(batch: pa.RecordBatch) -> Iterator[list[object]]:
@@ -138,10 +198,7 @@ def _make_again(store: Store, version: int, sample: int, device: str) -> dict[st
 
 
 def _plan_of(store: Store, version: int) -> Plan:
-    recorded = store.version(version).properties.get("manifest")
-    if recorded is None:
-        raise InputError(f"version {version} of {store.name} has no manifest", "Only a version that `ntf build` made can be remade")
-    return make_plan(Manifest.model_validate(json.loads(recorded)))
+    return make_plan(Manifest.model_validate(store.version(version).manifest))
 
 
 def _outcome(plan: Plan, maker: Maker, row: Row) -> tuple[Outcome, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,7 +34,7 @@ class Facts:
         for batch in store.scan(["subset", "reason"], "role = 'rejected'", version.number):
             for subset, reason in zip(batch.column("subset").to_pylist(), batch.column("reason").to_pylist(), strict=True):
                 rejected[subset][reason or ""] += 1
-        manifest = Manifest.model_validate(json.loads(version.properties["manifest"]))
+        manifest = Manifest.model_validate(version.manifest)
         software = version.properties.get("ntf", "")
         return cls(
             store.name, version.number, version.created, version.digest, form, manifest, selection.counts, rejected, licences, software

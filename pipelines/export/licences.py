@@ -12,7 +12,6 @@ A fake counts with the licences of every checkpoint in its chain, of its real so
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Literal, get_args
@@ -33,7 +32,7 @@ _NOT_SOLD = re.compile(r"non-?commercial|\bNC\b|\bresearch\b", re.IGNORECASE)
 
 def licences_of(version: Version, subsets: Mapping[str, object]) -> dict[str, str]:
     """Every checkpoint and real source that the images of `subsets` (fakes by subset, reals by source) come from, with its licence."""
-    manifest = Manifest.model_validate(json.loads(version.properties["manifest"]))
+    manifest = Manifest.model_validate(version.manifest)
     entries = Catalogue.shipped().joined(manifest.checkpoints).entries
     licences: dict[str, str] = {}
     for name, _, part in manifest.walk():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ import pyarrow as pa
 from generators.errors import InputError
 from pipelines.manifest.splits import SPLITS, Split
 from pipelines.store import Store
-from pipelines.store.schema import SCHEMA
+from pipelines.store.damage import damaged
+from pipelines.store.schema import SCHEMA, parsed
 from pipelines.store.store import quoted
 from pipelines.store.upgrade import read_rows, take_rows
 
@@ -46,6 +46,8 @@ class Selection:
         condition = "role IN ('final', 'real')" + (f" AND ({where})" if where else "") + (f" AND split = {quoted(split)}" if split else "")
         try:
             table = read_rows(dataset, ["id", "subset", "role", "split"], condition, row_ids=True)
+        except InputError:
+            raise
         except (ValueError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"the filter {where!r} cannot be used ({reason})", "It is SQL over the store's columns") from None
@@ -68,11 +70,15 @@ class Selection:
         dataset = self.store.dataset(self.version)
         rows = self.addresses[split]
         for start in range(0, len(rows), BATCH_IMAGES):
-            yield take_rows(dataset, rows[start : start + BATCH_IMAGES], SCHEMA.names)
+            table = take_rows(dataset, rows[start : start + BATCH_IMAGES], SCHEMA.names)
+            for name, image, sha256 in zip(*(table[column].to_pylist() for column in ("id", "image", "sha256")), strict=True):
+                if hashlib.sha256(image or b"").hexdigest() != sha256:  # nobody would find it again once it is elsewhere
+                    raise damaged(self.store.name, f"{name} is not the image that was stored: its sha256 differs")
+            yield table
 
     def rows(self, split: Split) -> Iterator[Exportable]:
         """Each row of a split as plain data (chain and measures parsed), its encoded image, and its mask if it has one."""
         for table in self.tables(split):
             for row in table.to_pylist():
                 image, mask = row.pop("image"), row.pop("mask")
-                yield Exportable({**row, "chain": json.loads(row["chain"]), "measures": json.loads(row["measures"])}, image, mask)
+                yield Exportable({**row, "chain": parsed(row, "chain"), "measures": parsed(row, "measures")}, image, mask)

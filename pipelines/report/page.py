@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from importlib import resources
 from pathlib import Path
@@ -38,7 +37,7 @@ def write_report(
     not at all. Raises InputError where it cannot be written.
     """
     shown = store.version(version)
-    manifest = Manifest.model_validate(json.loads(shown.properties["manifest"]))
+    manifest = Manifest.model_validate(shown.manifest)
     page = _render(Source(store, shown, manifest, store.rows(version=shown.number), inputs, features))
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -38,5 +38,17 @@ class Digest:
             self.rows += batch.num_rows
         return self
 
+    def take(self, text: str) -> Digest:
+        """Takes in the rows that another digest took in, by its `text`. Raises ValueError for anything else."""
+        rows, _, total = text.partition(":")
+        self._sum = (self._sum + int(total, 16)) % _MODULUS
+        self.rows += int(rows)
+        return self
+
+    @property
+    def text(self) -> str:
+        """The number of rows and the sum, before they are hashed."""
+        return f"{self.rows}:{self._sum:064x}"
+
     def hex(self) -> str:
-        return hashlib.sha256(f"{self.rows}:{self._sum:064x}".encode()).hexdigest()
+        return hashlib.sha256(self.text.encode()).hexdigest()

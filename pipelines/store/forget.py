@@ -12,6 +12,7 @@ from typing import Any
 from generators.errors import InputError
 from pipelines.store import Store, Version
 from pipelines.store.pending import Note
+from pipelines.store.schema import parsed
 
 COLUMNS = ["id", "role", "subset", "identity", "chain"]
 
@@ -79,4 +80,4 @@ def _made_from(row: dict[str, Any], reals: set[str]) -> bool:
     """Whether a row is one of `reals`, or has one of them anywhere in its chain."""
     if _is_real(row):
         return row["id"] in reals
-    return any(link.get(use) in reals for link in json.loads(row["chain"]) for use in ("source", "target"))
+    return any(link.get(use) in reals for link in parsed(row, "chain") for use in ("source", "target"))

@@ -26,10 +26,11 @@ class Note:
     rejected: dict[str, int]
     short: int  # planned images that no attempt could make
     seconds: float
+    digest: str = ""  # the sum of its rows (`Digest.text`); "" in notes of earlier releases
 
     def is_sound(self) -> bool:
         """Whether the fields are of their types. Raises KeyError or TypeError if the list of files has another form."""
-        texts, counts = (self.key, self.title), (self.written, self.short, *self.rejected.values())
+        texts, counts = (self.key, self.title, self.digest), (self.written, self.short, *self.rejected.values())
         names = all(isinstance(name, str) and type(size) is int for name, size in self.files)
         return names and all(isinstance(text, str) for text in texts) and all(type(count) is int and count >= 0 for count in counts)
 

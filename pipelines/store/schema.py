@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import pyarrow as pa
+
+from pipelines.store.damage import StoreDamaged
 
 SCHEMA_VERSION = 2  # 1: the column `real` was called `part`, and there was no number of the part
 
@@ -112,9 +115,18 @@ def from_table(table: pa.Table) -> list[Row]:
         values = {name: value for name, value in record.items() if name in known}
         for name in ("chain", "measures"):
             if name in values:
-                values[name] = json.loads(values[name] or "null") or ({} if name == "measures" else [])
+                values[name] = parsed(values, name)
         rows.append(Row(**values))
     return rows
+
+
+def parsed(row: Mapping[str, Any], column: str) -> Any:
+    """The JSON of a row's `chain` or `measures`. StoreDamaged if it is none."""
+    try:
+        return json.loads(row[column] or "null") or ({} if column == "measures" else [])
+    except ValueError:
+        reason = f"the column {column} of {row.get('id', 'a row')} is damaged"
+        raise StoreDamaged(reason, "`ntf store mend` drops its shard, and the next `ntf build` makes it again") from None
 
 
 def light(row: Row) -> dict[str, Any]:

@@ -8,53 +8,31 @@ not at all, and a build that is killed anywhere loses nothing that was committed
 from __future__ import annotations
 
 import json
-import os
-import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
 
-import filelock
 import lance
 import pyarrow as pa
 import pyarrow.compute as pc
 from lance.fragment import write_fragments
 
 from generators.errors import InputError
+from pipelines.store.damage import StoreDamaged, damaged, explained
 from pipelines.store.digest import Digest
+from pipelines.store.holding import held
 from pipelines.store.pending import Note, Notes
 from pipelines.store.place import Place
 from pipelines.store.schema import LIGHT_COLUMNS, SCHEMA, SCHEMA_VERSION, Row, from_table, to_table
-from pipelines.store.upgrade import UPGRADED, is_older, read_batches, read_file, read_rows, schema_version, upgrade
+from pipelines.store.upgrade import is_older, read_batches, read_file, read_rows, schema_version, upgrade
+from pipelines.store.versions.manifests import Manifests
+from pipelines.store.versions.records import Records
+from pipelines.store.versions.tags import Tags
+from pipelines.store.versions.version import Version
 
 BATCH_ROWS = 4096
-TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-OWN_PROPERTIES = ("digest", "schema", UPGRADED)  # of a version alone: not to be taken over by one that is made from it
-
-
-@dataclass(frozen=True)
-class Version:
-    """One immutable state of a dataset."""
-
-    number: int
-    created: datetime
-    tags: tuple[str, ...]
-    rows: int
-    properties: dict[str, str]
-
-    @property
-    def digest(self) -> str:
-        return self.properties.get("digest", "")
-
-    @property
-    def inheritable(self) -> dict[str, str]:
-        """The properties that a version made from this one takes over: the manifest, the device, ..."""
-        return {name: value for name, value in self.properties.items() if name not in OWN_PROPERTIES}
 
 
 class Store:
@@ -68,6 +46,9 @@ class Store:
         self.data = self.place.child("data")
         self.notes = Notes(self.root.child(f"{name}.pending"), self.data)
         self.audits = self.root.child(f"{name}.audits")  # a JSON file for each version that was audited
+        self.records = Records(self.root.child(f"{name}.versions"), self.place.child("_versions"))
+        self.manifests = Manifests(name, self.place, self.records)
+        self._tags = Tags(name, self.place.child("_refs").child("tags"))
         self._keys: tuple[int, dict[str, int]] = (0, {})
 
     @property
@@ -78,23 +59,36 @@ class Store:
     # Reading
 
     def exists(self) -> bool:
-        return self.place.child("_versions").is_there()
+        """Whether there is a version, or was one that is lost."""
+        return bool(self.manifests.numbers() or self.records.numbers())
 
     def dataset(self, version: int | str | None = None) -> lance.LanceDataset:
-        """The Lance dataset at a version number, a tag, or the newest. InputError if there is none, or it is of a newer schema.
+        """The Lance dataset at a version number, a tag, or the newest that can be read. InputError if there is none, or it is of a newer
+        schema; StoreDamaged if it is there and cannot be read.
 
         It has the columns that it was written with. `scan` and `table` read those of today, whatever its schema.
         """
         if not self.exists():
             raise InputError(f"there is no dataset {self.name!r} in {self.root.location}", "Build one with `ntf build`")
-        try:
-            dataset = lance.dataset(self.uri, version=_number_or_tag(version))
-        except (ValueError, OSError, OverflowError) as error:
-            raise InputError(f"{self.name} has no version {version!r}", "`ntf store log` lists them") from error
+        dataset = self.manifests.newest() if version is None else self.manifests.open(self._number(version))
         stored = schema_version(dataset.schema)
         if stored > SCHEMA_VERSION:
             raise InputError(f"{self.uri} has schema {stored}, and this program knows {SCHEMA_VERSION}", "Use the newer ntf that wrote it")
         return dataset
+
+    def _number(self, version: int | str) -> int:
+        """The number of a version by number or tag, which has a manifest. InputError if there is none, StoreDamaged if it was lost."""
+        known = self.manifests.numbers()
+        if isinstance(version, str) and not (version.isascii() and version.isdigit()):
+            tagged = self._tags.read(self.manifests.newest()).get(version)
+            number = -1 if tagged is None else tagged
+        else:
+            number = int(version)
+        if number in known:
+            return number
+        if number in self.records.numbers():
+            raise damaged(self.name, f"version {number} of {self.name} is lost (its manifest is not there)")
+        raise InputError(f"{self.name} has no version {version!r}", "`ntf store log` lists them")
 
     def scan(
         self, columns: Sequence[str], where: str | None = None, version: int | str | None = None, batch_size: int = BATCH_ROWS
@@ -115,9 +109,10 @@ class Store:
     def _pairs(self, dataset: lance.LanceDataset) -> set[tuple[str, int]]:
         """Every shard key of a version with every fragment that has it."""
         pairs: set[tuple[str, int]] = set()
-        for batch in dataset.scanner(columns=["shard_key"], with_row_address=True, batch_size=BATCH_ROWS).to_batches():
-            fragments = [address >> 32 for address in batch.column("_rowaddr").to_pylist()]
-            pairs.update(zip(batch.column("shard_key").to_pylist(), fragments, strict=True))
+        with explained(dataset, ["shard_key"]):
+            for batch in dataset.scanner(columns=["shard_key"], with_row_address=True, batch_size=BATCH_ROWS).to_batches():
+                fragments = [address >> 32 for address in batch.column("_rowaddr").to_pylist()]
+                pairs.update(zip(batch.column("shard_key").to_pylist(), fragments, strict=True))
         return pairs
 
     def rows(self, where: str | None = None, version: int | str | None = None, images: bool = False) -> list[Row]:
@@ -160,48 +155,37 @@ class Store:
         return chain.from_iterable(read_file(f"{self.data.location}/{name}", columns, BATCH_ROWS) for name, _ in note.files)
 
     def log(self) -> list[Version]:
-        """All versions, oldest first."""
-        dataset = self.dataset()
-        return [self._version(dataset, entry) for entry in dataset.versions()]
+        """All versions that can be read, oldest first."""
+        self.dataset()
+        return [self.version(number) for number in self.manifests.readable()]
 
     def version(self, version: int | str | None = None) -> Version:
         """One version: by number, tag, or the newest."""
         dataset = self.dataset(version)
-        return self._version(dataset, next(entry for entry in dataset.versions() if entry["version"] == dataset.version))
-
-    def _version(self, dataset: lance.LanceDataset, entry: Any) -> Version:
-        number = entry["version"]
-        tags = sorted(tag for tag, facts in self._tags(dataset).items() if facts["version"] == number)
-        transaction = dataset.read_transaction(number)
+        tags = sorted(tag for tag, number in self._tags.read(dataset).items() if number == dataset.version)
+        transaction = dataset.read_transaction(dataset.version)
         properties = dict((transaction.transaction_properties if transaction else None) or {})
-        return Version(number, entry["timestamp"], tuple(tags), int(entry["metadata"].get("total_rows", 0)), properties)
+        created, rows = self.manifests.facts(dataset)
+        return Version(dataset.version, created, tuple(tags), rows, properties)
 
     def digest(self, version: int | str | None = None) -> str:
-        """The digest of a version, from its rows."""
-        return Digest().add(self.scan(LIGHT_COLUMNS, version=version)).hex()
+        """The digest of a version, from its rows. StoreDamaged if it is not the recorded one."""
+        dataset = self.dataset(version)
+        digest = Digest().add(read_batches(dataset, LIGHT_COLUMNS, batch_size=BATCH_ROWS)).hex()
+        recorded = self.version(dataset.version).digest
+        if recorded and digest != recorded:
+            raise damaged(
+                self.name, f"the rows of version {dataset.version} have the digest {digest[:16]}, not the recorded {recorded[:16]}"
+            )
+        return digest
 
     # Writing
 
     @contextmanager
     def building(self) -> Iterator[None]:
-        """Holds the store for one builder. InputError if another holds it, or the folder cannot be written."""
-        probe = f".{self.name}.{os.getpid()}.probe"
-        try:
-            self.root.write(probe, b"")
-            self.root.remove(probe)
-        except OSError as error:
-            raise InputError(
-                f"cannot write to the store {self.root.location}: {error.strerror or error}", "Check its permissions and the disk"
-            ) from None
-        lock = filelock.FileLock(self.root.lock_file(self.name), timeout=0)
-        try:
-            lock.acquire()
-        except filelock.Timeout:
-            raise InputError(f"another build holds {self.name} in {self.root.location}", "Wait for it to end, or stop it") from None
-        try:
+        """Holds the store for one builder. StoreBusy if another holds it, InputError if the folder cannot be written."""
+        with held(self.root, self.name):
             yield
-        finally:
-            lock.release()
 
     def write_shard(self, key: str, title: str, rows: Sequence[Row], short: int = 0, seconds: float = 0.0) -> Note:
         """Writes a shard as a fragment that waits for a commit, and notes it. InputError if the disk is full or read-only."""
@@ -211,8 +195,9 @@ class Store:
                 rejected[row.reason or ""] = rejected.get(row.reason or "", 0) + 1
         written = sum(row.role != "rejected" for row in rows)
         with self._explained():
-            fragment = self._write_fragment(to_table(list(rows)))
-            note = Note(key, title, fragment.to_json(), written, rejected, short, seconds)
+            table = to_table(list(rows))
+            fragment = self._write_fragment(table)
+            note = Note(key, title, fragment.to_json(), written, rejected, short, seconds, _sum_of(table))
             self.notes.write(note)
         return note
 
@@ -224,6 +209,7 @@ class Store:
         storage it cannot keep out builders on other machines, and a shard that two of them committed is dropped once here.
         """
         wanted = set(keys)
+        self.manifests.require_writable()
         dataset = self.dataset() if self.exists() else None
         before = dataset.version if dataset else 0
         committed, notes = self.keys(before or None), self.notes.read()
@@ -238,8 +224,9 @@ class Store:
             self._upgraded()  # fragments have other numbers after it
             return self.commit(wanted, run_id, properties)
         fragments = [lance.FragmentMetadata.from_json(json.dumps(note.fragment)) for note in fresh]
+        sums = {name: note.digest for note in fresh if note.digest for name, _ in note.files[:1]}
         facts = {**(properties or {}), "run_id": run_id}
-        version = self._commit(stale, fragments, facts, before)
+        version = self._commit(stale, fragments, facts, before, sums)
         if version.number != before + 1:  # another builder's commit came between, and Lance joined both
             version = self._commit(self._doubles(), [], facts, version.number)
         self.notes.drop([note.key for note in fresh])
@@ -252,7 +239,7 @@ class Store:
         of the same plan finds nothing to do.
         """
         held = pa.array(sorted(ids), pa.string())
-        touched, fragments = [], []
+        touched, fragments, sums = [], [], dict[str, str]()
         dataset = self._upgraded() or self.dataset()
         for fragment in dataset.get_fragments():
             if not pc.any(pc.is_in(fragment.to_table(columns=["id"])["id"], held)).as_py():
@@ -263,10 +250,19 @@ class Store:
             if rest.num_rows:
                 with self._explained():
                     fragments.append(self._write_fragment(rest))
-        return self._commit(touched, fragments, properties or {}, dataset.version)
+                sums[fragments[-1].files[0].path] = _sum_of(rest)
+        return self._commit(touched, fragments, properties or {}, dataset.version, sums)
+
+    def without_files(self, files: Collection[str], properties: dict[str, str] | None = None) -> Version:
+        """Makes a version that lacks the shards in the data files `files`, which are not read. Call it under `building`."""
+        self.manifests.require_writable()
+        dataset = self._upgraded() or self.dataset()
+        gone = [part.fragment_id for part in dataset.get_fragments() if any(file.path in files for file in part.metadata.files)]
+        return self._commit(gone, [], properties or {}, dataset.version)
 
     def checkout(self, version: int | str) -> Version:
         """Makes an older version the newest again, as a new version with the same rows. Nothing is copied and nothing is lost."""
+        self.manifests.require_writable()
         old = self.version(version)
         newest = self.dataset().version
         if old.number == newest:
@@ -278,70 +274,54 @@ class Store:
         )
         with self._explained():
             lance.LanceDataset.commit(self.uri, transaction)
-        return self.version()
+        return self._recorded({})
 
     def tag(self, name: str, version: int | str | None = None) -> None:
-        """Names a version. InputError if the name is taken or is no name."""
-        if not TAG.fullmatch(name) or ".." in name or name.endswith((".", ".lock")) or name.isdigit():
-            # A tag with a letter outside ASCII makes Lance look for a file that is not there, in every later command.
-            reason = (
-                "a number is the number of a version"
-                if name.isdigit()
-                else "a tag has letters A to Z, digits, `_`, and within it `-` and `.`"
-            )
-            raise InputError(f"cannot tag a version as {name!r}: {reason}", "Choose another name, such as first-release")
-        dataset = self.dataset(version)
-        if name in self._tags(dataset):
-            raise InputError(f"cannot tag version {dataset.version} as {name!r}: it is taken", "Choose another name, or `ntf store untag`")
-        try:
-            dataset.tags.create(name, dataset.version)
-        except (ValueError, OSError) as error:
-            reason = str(error).split("\n", 1)[0]
-            raise InputError(f"cannot tag version {dataset.version} as {name!r}: {reason}", "Choose another name") from None
+        """Names a version. InputError if the name is taken or is no name, or the store cannot be written."""
+        with self._explained():
+            self._tags.create(self.dataset(version), name)
 
     def untag(self, name: str) -> int:
         """Takes a name from the version that has it. Returns the number of the version. InputError if there is no such tag."""
-        dataset = self.dataset()
-        refs, file = self.place.child("_refs").child("tags"), f"{quote(name)}.json"
-        if not name.isascii() and (data := refs.read(file)) is not None:
-            refs.remove(file)  # of a release that let such a tag pass; Lance itself cannot name it
-            return int(json.loads(data)["version"])
-        known = self._tags(dataset)
-        if name not in known:
-            raise InputError(f"{self.name} has no tag {name!r}", f"Its tags: {', '.join(sorted(known)) or 'none'}")
         with self._explained():
-            dataset.tags.delete(name)
-        return int(known[name]["version"])
+            return self._tags.remove(self.dataset(), name)
 
-    def _tags(self, dataset: lance.LanceDataset) -> dict[str, Any]:
-        """The tags of a dataset by name. InputError if one of them keeps Lance from listing them."""
-        try:
-            return dict(dataset.tags.list())
-        except (ValueError, OSError):
-            files = self.place.child("_refs").child("tags").sizes()
-            wrong = [name for name in (unquote(file.removesuffix(".json")) for file in files) if not name.isascii()]
-            fix = f"`ntf store untag {self.name} {wrong[0]}`" if wrong else "Look into its folder _refs/tags"
-            raise InputError(f"the tags of {self.name} cannot be read", fix) from None
+    def drop_tags(self, numbers: Collection[int]) -> tuple[str, ...]:
+        """Takes away the tags of versions that are no more. Gives the tags."""
+        return self._tags.drop(numbers)
 
     def _upgraded(self) -> lance.LanceDataset | None:
         """The newest version for writing upon, in the schema of today: see `upgrade`. None if there is no version yet."""
         if not self.exists():
             return None
         dataset = self.dataset()
-        if is_older(dataset.schema):
-            with self._explained():
-                upgrade(dataset)
+        if not is_older(dataset.schema):
+            return dataset
+        with self._explained():
+            upgrade(dataset)
         return self.dataset()
 
     def _write_fragment(self, table: pa.Table) -> lance.FragmentMetadata:
+        self.manifests.require_writable()
         mode = "append" if self._upgraded() else "create"
         options = {"max_rows_per_file": max(1, table.num_rows), "max_bytes_per_file": 2**40}
         (fragment,) = write_fragments(table, self.uri, schema=SCHEMA, mode=mode, **options)
         return fragment
 
-    def _commit(self, removed: list[int], added: list[lance.FragmentMetadata], properties: dict[str, str], before: int) -> Version:
-        """One version more than `before` (0: the first): without the fragments `removed`, with `added`, its digest among its properties."""
-        digest = self._digest_after(before, set(removed), [file.path for fragment in added for file in fragment.files])
+    def _commit(
+        self,
+        removed: list[int],
+        added: list[lance.FragmentMetadata],
+        properties: dict[str, str],
+        before: int,
+        sums: Mapping[str, str] | None = None,
+    ) -> Version:
+        """One version more than `before` (0: the first): without the fragments `removed`, with `added`, its digest among its properties.
+
+        `sums` has the sums of the rows of data files that are added, as far as they are known. The others are read.
+        """
+        new = {file.path: (sums or {}).get(file.path) or self._sum_of_file(file.path) for fragment in added for file in fragment.files[:1]}
+        digest = self._digest_after(before, set(removed), new.values())
         everything = {**properties, "digest": digest, "schema": str(SCHEMA_VERSION)}
         if before:
             operation: Any = lance.LanceOperation.Update(
@@ -352,7 +332,17 @@ class Store:
         transaction = lance.Transaction(read_version=before, operation=operation, transaction_properties=everything)
         with self._explained():
             lance.LanceDataset.commit(self.uri, transaction)
-        return self.version()
+        return self._recorded(new)
+
+    def _recorded(self, sums: Mapping[str, str]) -> Version:
+        """The newest version, which this process has just committed with the data files `sums`, and its record is written.
+
+        A record only helps to find losses, so a disk that is full just now does not make the commit fail.
+        """
+        version = self.version()
+        with suppress(OSError):
+            self.records.write(version.number, version.digest, version.rows, sums)
+        return version
 
     def _doubles(self) -> list[int]:
         """Fragments that hold a shard which an older fragment holds too."""
@@ -364,22 +354,32 @@ class Store:
             seen.add(key)
         return doubles
 
-    def _digest_after(self, before: int, removed: set[int], added: list[str]) -> str:
-        """The digest of version `before` without the fragments `removed` and with the data files `added`."""
+    def _digest_after(self, before: int, removed: set[int], added: Iterable[str]) -> str:
+        """The digest of version `before` without the fragments `removed` and with rows of the sums `added`."""
         digest = Digest()
-        if before:
-            kept = [fragment for fragment in self.dataset(before).get_fragments() if fragment.fragment_id not in removed]
-            for fragment in kept:
+        known = self.records.sums() if before else {}
+        for fragment in self.dataset(before).get_fragments() if before else ():
+            if fragment.fragment_id in removed:
+                continue
+            text = known.get(fragment.metadata.files[0].path)
+            if text is None:
                 digest.add(read_batches(fragment, LIGHT_COLUMNS, batch_size=BATCH_ROWS))
-        for name in added:
-            digest.add(read_file(f"{self.data.location}/{name}", LIGHT_COLUMNS, BATCH_ROWS))
+            else:
+                digest.take(text)
+        for text in added:
+            digest.take(text)
         return digest.hex()
+
+    def _sum_of_file(self, name: str) -> str:
+        return Digest().add(read_file(f"{self.data.location}/{name}", LIGHT_COLUMNS, BATCH_ROWS)).text
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """Turns what a disk or a network refuses into one line that a person can act on."""
         try:
             yield
+        except StoreDamaged:
+            raise
         except OSError as error:
             reason = str(error).splitlines()[0][:300]
             raise InputError(
@@ -396,5 +396,5 @@ def _among(ids: Collection[str]) -> str:
     return f"id IN ({', '.join(map(quoted, sorted(set(ids))))})"
 
 
-def _number_or_tag(version: int | str | None) -> int | str | None:
-    return int(version) if isinstance(version, str) and version.isascii() and version.isdigit() else version
+def _sum_of(table: pa.Table) -> str:
+    return Digest().add(table.select(LIGHT_COLUMNS).to_batches()).text

@@ -15,6 +15,8 @@ import pyarrow as pa
 from lance.commit import CommitConflictError
 from lance.file import LanceFileReader
 
+from generators.errors import InputError
+from pipelines.store.damage import damaged, explained, footer_fault, is_reading_fault, reason_of
 from pipelines.store.schema import FILLED, SCHEMA, SCHEMA_VERSION
 
 RENAMED = {"real": "part"}  # what a column was called in schema 1
@@ -54,29 +56,49 @@ def read_batches(
     source: lance.LanceDataset | lance.LanceFragment, columns: Sequence[str], where: str | None = None, batch_size: int = 4096
 ) -> Iterator[pa.RecordBatch]:
     """`columns` of a version or of one of its fragments, as today's schema has them. `where` is SQL over the columns that it does have."""
-    for batch in source.to_batches(columns=stored_columns(source.schema, columns), filter=where, batch_size=batch_size):
-        yield with_columns(batch, columns)
+    stored = stored_columns(source.schema, columns)
+    with explained(source, stored, where is not None):
+        for batch in source.to_batches(columns=stored, filter=where, batch_size=batch_size):
+            batch.validate(full=True)  # spoilt bytes may still be a column, of texts that are none
+            yield with_columns(batch, columns)
 
 
 def read_rows(
     source: lance.LanceDataset | lance.LanceFragment, columns: Sequence[str], where: str | None = None, row_ids: bool = False
 ) -> pa.Table:
     """The same as one table, with the column `_rowid` if `row_ids`."""
-    table = source.to_table(columns=stored_columns(source.schema, columns), filter=where, with_row_id=row_ids)
+    stored = stored_columns(source.schema, columns)
+    with explained(source, stored, where is not None):
+        table = source.to_table(columns=stored, filter=where, with_row_id=row_ids)
+        table.validate(full=True)
     return with_columns(table, columns)
 
 
 def take_rows(dataset: lance.LanceDataset, rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
     """`columns` of the rows with these row ids, in their order."""
-    return with_columns(dataset._take_rows(list(rows), columns=stored_columns(dataset.schema, columns)), columns)
+    stored = stored_columns(dataset.schema, columns)
+    with explained(dataset, stored, is_scan=False):  # what takes rows has scanned for them
+        table = dataset._take_rows(list(rows), columns=stored)
+        table.validate(full=True)
+    return with_columns(table, columns)
 
 
 def read_file(path: str, columns: Sequence[str], batch_size: int = 4096) -> Iterator[pa.RecordBatch]:
-    """`columns` of a data file that no version may have yet, as today's schema has them."""
-    schema = LanceFileReader(path).metadata().schema
-    reader = LanceFileReader(path, columns=stored_columns(schema, columns))
-    for batch in reader.read_all(batch_size=batch_size).to_batches():
-        yield with_columns(batch, columns)
+    """`columns` of a data file that no version may have yet, as today's schema has them. StoreDamaged if it cannot be read."""
+    folder, _, file = path.rpartition("/")
+    try:
+        if fault := footer_fault(path):
+            raise ValueError(fault)
+        schema = LanceFileReader(path).metadata().schema
+        reader = LanceFileReader(path, columns=stored_columns(schema, columns))
+        for batch in reader.read_all(batch_size=batch_size).to_batches():
+            batch.validate(full=True)
+            yield with_columns(batch, columns)
+    except BaseException as error:
+        if isinstance(error, InputError) or not is_reading_fault(error):
+            raise
+        name = folder.removesuffix("/data").rpartition("/")[2].removesuffix(".lance")
+        raise damaged(name, f"the data file {file} of a shard that waits for a commit cannot be read ({reason_of(error)})") from None
 
 
 def upgrade(dataset: lance.LanceDataset) -> None:

@@ -1,0 +1,44 @@
+"""One version, as it is shown."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from generators.errors import InputError
+from pipelines.store.damage import StoreDamaged
+from pipelines.store.upgrade import UPGRADED
+
+OWN_PROPERTIES = ("digest", "schema", UPGRADED)  # of a version alone: not to be taken over by one that is made from it
+
+
+@dataclass(frozen=True)
+class Version:
+    """One immutable state of a dataset."""
+
+    number: int
+    created: datetime
+    tags: tuple[str, ...]
+    rows: int
+    properties: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        return self.properties.get("digest", "")
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest that the version was built from, as data. InputError if it was not built from one, or that cannot be read."""
+        if "manifest" not in self.properties:
+            raise InputError(f"version {self.number} has no manifest", "Only a version that `ntf build` made has one: build again")
+        try:
+            return dict(json.loads(self.properties["manifest"]))
+        except (ValueError, TypeError):
+            raise StoreDamaged(f"the properties of version {self.number} are damaged", "Go back to another: `ntf store checkout`") from None
+
+    @property
+    def inheritable(self) -> dict[str, str]:
+        """The properties that a version made from this one takes over: the manifest, the device, ..."""
+        return {name: value for name, value in self.properties.items() if name not in OWN_PROPERTIES}
