@@ -220,6 +220,8 @@ def test_scores_without_a_detector_can_be_compared(splits: DetectionSplits, tmp_
         ("a;0,5\nb;0,5\n", "line 1 has several separators"),
         ("", "is empty"),
         ("id,score\n", "has no scores"),
+        ("name,score\na,0.5\n", "line 1: 'name, score' is no picture id and score"),
+        ("id,value\na,0.5\n", "line 1: 'id, value' is no picture id and score"),
     ],
 )
 def test_bad_scores_are_named(tmp_path: Path, text: str, message: str) -> None:

@@ -162,6 +162,9 @@ def test_processes_share_a_batch_and_a_restart_goes_on(splits: DetectionSplits) 
     assert whole == [first + second for first, second in zip(*parts, strict=True)]
     assert whole[3:] == list(BalancedBatches(splits.train, 8, seed=1, epoch=2, start=3))
     assert whole != list(BalancedBatches(splits.train, 8, seed=1, epoch=3))
+    assert len(BalancedBatches(splits.train, 8, seed=1, epoch=2, start=3)) == len(whole) - 3
+    seeds = [draw.seed for batch in whole for draw in batch]
+    assert len(set(seeds)) == len(seeds) and max(seeds) > 2**62, "no two pictures of an epoch are varied alike"
     with pytest.raises(InputError, match="cannot be shared"):
         BalancedBatches(splits.train, 7, seed=1, epoch=0, world_size=2)
 

@@ -335,3 +335,19 @@ def test_the_equal_error_rate_is_where_both_errors_are_nearest() -> None:
     assert metrics.equal_error_rate(labels, scores) == 0.25
     assert metrics.equal_error_rate(labels, -scores) == 0.75
     assert metrics.equal_error_rate(np.array([0, 1]), np.array([0.1, 0.9])) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("drawn", "pictures", "number"),
+    [
+        ([0.25, 0.75], 100, 0.25 / (0.0625 * 100 / 99)),  # as uncertain as a share of four pictures
+        ([0.499, 0.501], 100, 100),  # never surer than as many independent pictures
+        ([0.0, 1.0], 100, 1),
+        ([0.5, 0.5], 40, 40),
+    ],
+)
+def test_the_interval_is_wilson_s_for_the_pictures_that_the_replicates_are_worth(drawn: list[float], pictures: int, number: float) -> None:
+    measure = bootstrap.with_interval(0.5, np.array(drawn), pictures)
+    for end in (measure.low, measure.high):
+        assert end is not None
+        assert abs(end - 0.5) == pytest.approx(1.959964 * np.sqrt(end * (1 - end) / number))

@@ -14,6 +14,7 @@ from ntf_model.data.data import DetectionSplits
 from ntf_model.detector import TrainingRun
 from ntf_model.errors import InputError
 from ntf_model.judging.metrics import auroc
+from ntf_model.ntf import stages
 from ntf_model.ntf.config import PRESETS, NTFConfig, merge, preset
 from ntf_model.ntf.ntf import NTFDetector, load_teacher
 from ntf_model.registry import detector_names, get_detector, load_detector
@@ -234,3 +235,46 @@ def test_ntf_is_a_detector_by_name() -> None:
     assert get_detector("ntf") is NTFDetector
     with pytest.raises(InputError, match="no detector 'nft'"):
         get_detector("nft")
+
+
+SCRIPT = [(0.6, 1.0), (0.9, 0.5), (0.9, 0.4), (0.9, 0.45), (0.7, 0.1)]  # AP and loss of the validation split after each epoch
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(9, 5), (2, 5), (1, 4)])
+def test_the_epoch_of_the_best_validation_is_kept(
+    splits: DetectionSplits, tiny: NTFConfig, monkeypatch: pytest.MonkeyPatch, patience: int, epochs: int
+) -> None:
+    """The highest AP, and the lower loss among equals; training stops after as many epochs without a better one as `patience` says."""
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def scripted(network: torch.nn.Module, *rest: object) -> dict[str, float]:
+        ap, loss = SCRIPT[len(seen)]
+        seen.append({name: value.clone() for name, value in network.state_dict().items()})
+        return {"validation_ap": ap, "validation_loss": loss}
+
+    monkeypatch.setattr(stages, "_validate", scripted)
+    settings = {"epochs": 5, "patience": patience, "from_stage1": False, "contrastive": "none"}
+    detector = NTFDetector.fit(splits, merge(tiny, {"stage2": settings}), device="cpu")
+    assert len(seen) == epochs
+    assert [epoch for epoch, state in enumerate(seen, 1) if same(state, weights(detector))] == [3]
+
+
+def test_the_threshold_is_the_best_one_of_the_validation_split(run: Path, splits: DetectionSplits) -> None:
+    detector = NTFDetector.from_pretrained(run, device="cpu")
+    scores = detector.score([splits.validation.dataset[row].image for row in range(len(splits.validation))])
+    fakes = splits.validation.labels == 1
+
+    def right(threshold: float) -> float:
+        return float(np.mean((scores > threshold) == fakes))
+
+    assert detector.threshold != 0.5
+    assert right(detector.threshold) == max(right(cut) for cut in [-1.0, *scores.tolist()])
+    assert json.loads((run / "metrics.json").read_text())["threshold"] == detector.threshold
+    between = replace_threshold(detector, float(np.median(scores)))
+    assert [detection.is_fake for detection in between(some_images(splits))] == (
+        detector.score(some_images(splits)) > between.threshold
+    ).tolist()
+
+
+def replace_threshold(detector: NTFDetector, threshold: float) -> NTFDetector:
+    return NTFDetector(detector.network, None, detector.config, threshold, torch.device("cpu"))

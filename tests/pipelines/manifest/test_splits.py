@@ -28,3 +28,9 @@ def test_shares_come_out_as_asked(train: float, validation: float) -> None:
 def test_a_larger_training_share_takes_no_group_out_of_training(group: str, train: float, more: float) -> None:
     if split_of(group, Splits(train=train)) == "train":
         assert split_of(group, Splits(train=train + more)) == "train"
+
+
+def test_another_seed_is_another_division() -> None:
+    names = [f"person {number}" for number in range(200)]
+    first, second = ([split_of(name, Splits(seed=seed)) for name in names] for seed in (0, 1))
+    assert sum(a != b for a, b in zip(first, second, strict=True)) > 20

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from generators.seeding import derive_seed
 from pipelines.manifest.chains import ChainStep
 from pipelines.manifest.splits import Split
 from pipelines.plan.pairs import NobodyLeft, Pairing, person
@@ -113,3 +114,32 @@ def test_an_image_without_identity_is_somebody_of_its_own() -> None:
     image = pool("s", 1).images[0]
     assert person(image) == image.identity
     assert person(RealImage("a", "0", "g", None, "train", image.load)) == "a"
+
+
+@pytest.mark.parametrize(
+    ("people", "fakes", "step", "needed"),
+    [
+        (1, 1, {}, 2),  # two people make the pair
+        (1, 1, {"repeat_pairs": True}, 2),
+        (2, 13, {}, 5),  # four people make 12 pairs, five make 20
+        (2, 3, {}, 3),
+    ],
+)
+def test_the_error_says_how_many_people_would_do(people: int, fakes: int, step: dict[str, bool], needed: int) -> None:
+    pools = {"s": pool("p", people, each=1), "t": pool("p", people, each=1)}
+    chain = ChainStep(kind="swap", generator="simswap", checkpoint="x", source="s", target="t", **step)
+    pairs = Pairing(chain, 0, 7, ["train"] * fakes, pools, "S")
+    said = rf"^subset S: real source p has {people} \w+ in the train split, and at least {needed} are needed"
+    with pytest.raises(NobodyLeft, match=said):
+        for index in range(fakes):
+            pairs.draw(index, 0)
+
+
+def test_draws_follow_from_the_seed_of_the_image_the_attempt_and_the_role() -> None:
+    """Those of a dataset that was built must come again: the seed is derived from part, step, image, attempt and role."""
+    people = pool("p", 8)
+    for position in (0, 1):
+        for index, split in enumerate(SPLITS):
+            for role, step in (("source", {"source": "s"}), ("target", {"target": "s"})):
+                drawn = pairing({"s": people}, position=position, **step).draw(index, 2, since=2)[role]
+                assert drawn == next(iter(people.around(derive_seed(7, position, index, 2, role), split)))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.manifest.load import load_manifest
+from pipelines.plan.pairs import person
 from pipelines.plan.plan import make_plan
 from tests.support import write_manifest
 
@@ -27,3 +28,26 @@ def test_shards_cover_every_step_of_every_part(tmp_path: Path, manifest_data: di
             assert [index for shard in shards for index in range(shard.start, shard.stop)] == list(range(part.count))
             assert {shard.role for shard in shards} == {"final" if step == len(part.chain) - 1 else "intermediate"}
             assert all(plan.step(shard) is part.chain[step] for shard in shards)
+
+
+def test_nobody_is_put_on_an_image_that_shows_him_already(tmp_path: Path, manifest_data: dict[str, Any]) -> None:
+    """Neither by another picture of the same person, nor where an earlier step took him as its target."""
+    plan = make_plan(load_manifest(write_manifest(tmp_path / "m.yaml", manifest_data)))
+    shards = [shard for shard in plan.shards if (shard.subset, shard.step) == ("SimSwap_Style2", 1)]
+    assert shards
+    for shard in shards:
+        for index in range(shard.start, shard.stop):
+            free = plan.draws(shard, index, 0, [{"attempt": 0}])["source"]
+            for role in ("source", "target"):
+                other = plan.draws(shard, index, 0, [{role: free.id, "attempt": 0}])["source"]
+                assert person(other) != person(free)
+                assert other.split == free.split
+
+
+def test_a_target_that_is_made_again_may_meet_anybody(tmp_path: Path, manifest_data: dict[str, Any]) -> None:
+    plan = make_plan(load_manifest(write_manifest(tmp_path / "m.yaml", manifest_data)))
+    (shard,) = [shard for shard in plan.shards if (shard.subset, shard.step, shard.start) == ("SimSwap_Style2", 1, 0)]
+    people = {person(plan.draws(shard, 0, attempt, [{"attempt": 0}])["source"]) for attempt in range(4)}
+    assert len(people) == 4, "on one target nobody is tried twice"
+    again = plan.draws(shard, 0, 3, [{"attempt": 3}])["source"]
+    assert again == plan.draws(shard, 0, 3, [{"attempt": 1}, {"attempt": 3}])["source"], "only the last link's attempt counts"

@@ -160,3 +160,38 @@ def test_no_group_is_divided_and_nothing_is_lost(pictures: list[tuple[str, int, 
     people = [{entry.below[0] for entry in part} for part in parts]
     assert not (people[0] & people[1] or people[0] & people[2] or people[1] & people[2])
     assert divide(listed[::-1], groups[::-1], (0.15, 0.15), seed) == parts
+
+
+def test_shares_are_those_that_were_asked_for_in_each_class() -> None:
+    listed = entries(*[f"real/p{person}/{frame}.png" for person in range(20) for frame in range(2)], *[f"fake/{n}.png" for n in range(40)])
+    groups = ["/".join(entry.below) or entry.file.stem for entry in listed]
+    parts = divide(listed, groups, (0.15, 0.2), 0)
+    people = [len({group for entry, group in zip(listed, groups, strict=True) if entry in part and entry.label == REAL}) for part in parts]
+    assert people == [13, 3, 4]
+    assert [sum(entry.label != REAL for entry in part) for part in parts] == [26, 6, 8]
+    assert [len(part) for part in divide(listed, groups, (0.0, 0.5), 0)] == [40, 0, 40]
+    assert parts != divide(listed, groups, (0.15, 0.2), 1)
+    three = entries("real/a.png", "real/b.png", "real/c.png")
+    assert [len(part) for part in divide(three, ["a", "b", "c"], (0.1, 0.1), 0)] == [1, 1, 1], "each split that is asked for gets one"
+    assert [len(part) for part in divide(three[:2], ["a", "b"], (0.1, 0.1), 0)] == [2, 0, 0], "two cannot be divided into three"
+
+
+def test_folders_of_a_thousand_end_where_the_next_begins() -> None:
+    numbered = ["0001/00001000", "0001/00001999", "0002/00002000", "0002/00002001", "0003/00003000"]
+    assert groups_of(*[f"real/{name}.png" for name in numbered]) == [name.split("/")[1] for name in numbered]
+
+
+@pytest.mark.parametrize("name", ["eval", "My_Holdout", "valset", "testset-2", "devset", "trn", "tst", "trainval", "heldout", "trainset"])
+def test_a_word_for_a_split_is_no_subset(name: str) -> None:
+    assert looks_like_a_split(name) and split_of(name) is None
+    with pytest.raises(InputError, match="is no split that is known"):
+        split_level([[(0, name, True)], [(0, "celeb", True)]], "d")
+
+
+@pytest.mark.parametrize(("count", "more"), [(3, False), (4, True)])
+def test_at_most_three_names_are_listed(count: int, more: bool) -> None:
+    others = [f"x{number}" for number in range(count)]
+    with pytest.raises(InputError, match="'x0', 'x1', 'x2'") as caught:
+        split_level([[(0, name, True)] for name in ("train", *others)], "d")
+    assert ("and others" in caught.value.message) == more
+    assert "'x3'" not in caught.value.message
