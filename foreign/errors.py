@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from foreign.text import escape_controls
+
+LONGEST = 2_000  # characters of a message; a name or a cell of a stranger may have millions
+
 
 class InputError(ValueError):
     """Something given to us is wrong: a file, a key, a value, an option.
 
     `message` is one line that names the thing and says what is wrong with it. `fix` says what to do about it. The command line prints both
-    and ends with exit code 2, without a traceback.
+    and ends with exit code 2, without a traceback. Control characters are escaped and a long text loses its middle here, whatever a message
+    is made of.
     """
 
     def __init__(self, message: str, fix: str = ""):
+        message, fix = _bounded(message), _bounded(fix)
         super().__init__(f"{message}. {fix}" if fix else message)
         self.message, self.fix = message, fix
+
+
+def _bounded(text: str) -> str:
+    kept = LONGEST // 2
+    return escape_controls(text if len(text) <= LONGEST else f"{text[:kept]}...{text[-kept:]}")

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from generators.checkpoints.records import Global, MalformedError, Record, RefusedError, check_key
+from generators.checkpoints.records import Global, MalformedError, Record, RefusedError, TupleKey, check_key
 
 MAX_NAME = 1_000  # characters of one text argument
 MAX_GLOBALS = 1_000_000  # characters of all names of classes and functions together
@@ -23,6 +23,7 @@ VIEWED = 4_096  # byte strings from this length on are views of the file, not co
 OWN_MODULES = sys.stdlib_module_names | {name.partition(".")[0] for name in _compat_pickle.IMPORT_MAPPING} | {"nt", "torch"}
 
 Calls = Mapping[tuple[str, str], Callable[..., Any]]
+SIZED = frozenset({str, bytes, memoryview, list, tuple, dict, set, frozenset, TupleKey})  # what the stack can hold that has a length
 MARK = object()  # on the stack, where a run of items begins
 
 
@@ -31,25 +32,30 @@ class Machine:
 
     def __init__(self, data: memoryview, start: int, calls: Calls, persistent: Callable[[Any], Any] | None):
         self.data, self.position, self.calls, self.persistent = data, start, calls, persistent
+        self.length = len(data)
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
-        self.globals: set[Global] = set()
-        self.spent = 0
+        self.globals: dict[tuple[str, str], Global] = {}
+        self.spent, self.most = 0, len(data) + MAX_NAME
         self.named = 0  # characters of all names in `globals`
         self.paid: dict[int, bytes] = {}  # byte strings that a call has built and nothing has used yet, by id
 
     # Reading
 
     def take(self, count: int) -> memoryview:
-        end = self.position + count
-        if count < 0 or end > len(self.data):
+        start = self.position
+        end = start + count
+        if count < 0 or end > self.length:
             raise MalformedError("is cut short")
-        part = self.data[self.position : end]
         self.position = end
-        return part
+        return self.data[start:end]
 
-    def number(self, layout: str) -> Any:
-        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
+    def number(self, layout: struct.Struct) -> Any:
+        start = self.position
+        self.position = end = start + layout.size
+        if end > self.length:
+            raise MalformedError("is cut short")
+        return layout.unpack_from(self.data, start)[0]
 
     def line(self) -> str:
         """The text up to the next newline."""
@@ -109,15 +115,16 @@ class Machine:
     # Names and objects
 
     def name(self, module: Any, name: Any) -> Global:
-        for part in (module, name):
-            if not isinstance(part, str) or not 0 < len(part) <= MAX_NAME or not part.isprintable():
+        if type(module) is not str or type(name) is not str:
+            raise TypeError("name")
+        named = self.globals.get((module, name))
+        if named is None:
+            if not all(0 < len(part) <= MAX_NAME and part.isprintable() for part in (module, name)):
                 raise TypeError("name")
-        named = Global(module, name)
-        if named not in self.globals:
             self.named += len(module) + len(name)
-            self.globals.add(named)
-        if self.named > MAX_GLOBALS:
-            raise MalformedError(f"names classes and functions with more than {MAX_GLOBALS:,} characters")
+            if self.named > MAX_GLOBALS:
+                raise MalformedError(f"names classes and functions with more than {MAX_GLOBALS:,} characters")
+            named = self.globals[module, name] = Global(module, name)
         return named
 
     def call(self, target: Any, args: Any) -> Any:
@@ -133,8 +140,9 @@ class Machine:
             raise RefusedError(f"wants something called that is not a name ({type(target).__name__})")
         known = self.calls.get((target.module, target.name))
         if known is not None:
-            self.spend((*args[:MAX_ARGUMENTS], kwargs))
-            self.spend_items(len(args) - MAX_ARGUMENTS)
+            self.spend(args if len(args) <= MAX_ARGUMENTS else args[:MAX_ARGUMENTS])
+            if kwargs or len(args) > MAX_ARGUMENTS:
+                self.spend_items(len(kwargs) + max(0, len(args) - MAX_ARGUMENTS))
             built = known(*args, **kwargs)
             if isinstance(built, bytes):
                 self.paid[id(built)] = built
@@ -148,14 +156,18 @@ class Machine:
 
         Protocols 0 to 2 write bytes as a text and a call that encodes it. That call counts them; what takes them first does not again.
         """
+        spent, paid = self.spent, self.paid
         for value in args:
-            if isinstance(value, (str, bytes, memoryview, list, tuple, dict, set, frozenset)) and self.paid.pop(id(value), None) is None:
-                self.spend_items(len(value))
+            if type(value) in SIZED and not (paid and paid.pop(id(value), None) is not None):
+                spent += len(value)
+        self.spent = spent
+        if spent > self.most:
+            raise MalformedError("repeats itself beyond its own length")
 
     def spend_items(self, count: int) -> None:
-        """Counts `count` items of what is copied; below zero is nothing."""
-        self.spent += max(0, count)
-        if self.spent > len(self.data) + MAX_NAME:
+        """Counts `count` items of what is copied."""
+        self.spent += count
+        if self.spent > self.most:
             raise MalformedError("repeats itself beyond its own length")
 
     def build(self, target: Any, state: Any) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable
+from struct import Struct
 from typing import Any
 
 from generators.checkpoints.machine import MARK, MAX_INTEGER, Machine
 from generators.checkpoints.records import MalformedError, check_key
+
+INT32, UINT8, UINT16, UINT32, UINT64, FLOAT64 = map(Struct, ("<i", "<B", "<H", "<I", "<Q", ">d"))
 
 
 def _text(machine: Machine, count: int) -> None:
@@ -157,24 +160,24 @@ OPERATIONS: dict[int, Callable[[Machine], None]] = {
         "\x89": lambda m: m.push(False),
         "I": _integer_line,
         "L": _integer_line,
-        "J": lambda m: m.push(m.number("<i")),
-        "K": lambda m: m.push(m.number("<B")),
-        "M": lambda m: m.push(m.number("<H")),
-        "\x8a": lambda m: m.push(m.long(m.number("<B"))),
-        "\x8b": lambda m: m.push(m.long(m.number("<I"))),
+        "J": lambda m: m.push(m.number(INT32)),
+        "K": lambda m: m.push(m.number(UINT8)),
+        "M": lambda m: m.push(m.number(UINT16)),
+        "\x8a": lambda m: m.push(m.long(m.number(UINT8))),
+        "\x8b": lambda m: m.push(m.long(m.number(UINT32))),
         "F": lambda m: m.push(float(m.line())),
-        "G": lambda m: m.push(m.number(">d")),
+        "G": lambda m: m.push(m.number(FLOAT64)),
         "S": _quoted,
-        "T": lambda m: _python2_text(m, m.number("<I")),
-        "U": lambda m: _python2_text(m, m.number("<B")),
-        "B": lambda m: m.push(m.byte_string(m.number("<I"))),
-        "C": lambda m: m.push(m.byte_string(m.number("<B"))),
-        "\x8e": lambda m: m.push(m.byte_string(m.number("<Q"))),
-        "\x96": lambda m: m.push(m.byte_string(m.number("<Q"))),
+        "T": lambda m: _python2_text(m, m.number(UINT32)),
+        "U": lambda m: _python2_text(m, m.number(UINT8)),
+        "B": lambda m: m.push(m.byte_string(m.number(UINT32))),
+        "C": lambda m: m.push(m.byte_string(m.number(UINT8))),
+        "\x8e": lambda m: m.push(m.byte_string(m.number(UINT64))),
+        "\x96": lambda m: m.push(m.byte_string(m.number(UINT64))),
         "V": _escaped_text,
-        "X": lambda m: _text(m, m.number("<I")),
-        "\x8c": lambda m: _text(m, m.number("<B")),
-        "\x8d": lambda m: _text(m, m.number("<Q")),
+        "X": lambda m: _text(m, m.number(UINT32)),
+        "\x8c": lambda m: _text(m, m.number(UINT8)),
+        "\x8d": lambda m: _text(m, m.number(UINT64)),
         # containers
         "]": lambda m: m.push([]),
         "}": lambda m: m.push({}),
@@ -205,11 +208,11 @@ OPERATIONS: dict[int, Callable[[Machine], None]] = {
         "Q": lambda m: m.push(m.find_persistent(m.pop())),
         # memo
         "p": lambda m: _put(m, int(m.line()[:20])),
-        "q": lambda m: _put(m, m.number("<B")),
-        "r": lambda m: _put(m, m.number("<I")),
+        "q": lambda m: _put(m, m.number(UINT8)),
+        "r": lambda m: _put(m, m.number(UINT32)),
         "\x94": _memoize,
         "g": lambda m: m.push(m.memo[int(m.line()[:20])]),
-        "h": lambda m: m.push(m.memo[m.number("<B")]),
-        "j": lambda m: m.push(m.memo[m.number("<I")]),
+        "h": lambda m: m.push(m.memo[m.number(UINT8)]),
+        "j": lambda m: m.push(m.memo[m.number(UINT32)]),
     }.items()
 }

@@ -18,6 +18,7 @@ from generators.checkpoints.opcodes import OPERATIONS
 from generators.checkpoints.records import Global, MalformedError
 
 MAX_OPCODES = 10_000_000
+_TABLE = [OPERATIONS.get(opcode) for opcode in range(256)]
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,22 @@ def unpickle(data: memoryview, calls: Calls, persistent: Callable[[Any], Any] | 
         raise
     except (IndexError, KeyError, ValueError, TypeError, AttributeError, OverflowError, struct.error) as error:
         raise MalformedError(f"is no valid pickle: {type(error).__name__} at byte {machine.position}") from None
-    return Unpickled(value, machine.position, frozenset(machine.globals))
+    return Unpickled(value, machine.position, frozenset(machine.globals.values()))
 
 
 def _run(machine: Machine) -> Any:
     """The value on the stack when the pickle says STOP."""
+    data, length = machine.data, len(machine.data)
     for _ in range(MAX_OPCODES):
-        opcode = machine.take(1)[0]
+        place = machine.position
+        if place >= length:
+            raise MalformedError("is cut short")
+        opcode = data[place]
+        machine.position = place + 1
         if opcode == 0x2E:  # STOP
             return machine.pop()
-        operation = OPERATIONS.get(opcode)
+        operation = _TABLE[opcode]
         if operation is None:
-            raise MalformedError(f"is no valid pickle: opcode {opcode:#04x} at byte {machine.position - 1} is unknown or not accepted")
+            raise MalformedError(f"is no valid pickle: opcode {opcode:#04x} at byte {place} is unknown or not accepted")
         operation(machine)
     raise MalformedError(f"is a pickle of more than {MAX_OPCODES:,} operations")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from foreign.lists import read_rows
+from foreign.text import visible
 from ntf_model.data.reading.split_names import split_of
 from ntf_model.errors import InputError, counted
 
@@ -76,14 +77,14 @@ def _parse(file: Path) -> dict[str, float]:
             raise InputError(f"{file}, line {line}: it has {counted(len(cells), 'column')}, not {width}", HEADER_FIX)
         name, text = cells[id_column], cells[score_column]
         if not name or not (_NUMBER.match(text) or text.casefold() in ("nan", "inf", "-inf")):
-            raise InputError(f"{file}, line {line}: {', '.join(cells)!r} is no picture id and score", HEADER_FIX)
+            raise InputError(f"{file}, line {line}: {visible(', '.join(cells))!r} is no picture id and score", HEADER_FIX)
         score = float(text.replace(",", "."))
         if not 0 <= score <= 1:
             raise InputError(
                 f"{file}, line {line}: the score {score} is not between 0 and 1", "Give P(fake), such as the sigmoid of a logit"
             )
         if name in scores:
-            raise InputError(f"{file}, line {line}: {name!r} comes a second time", "Keep one score for each picture")
+            raise InputError(f"{file}, line {line}: {visible(name)!r} comes a second time", "Keep one score for each picture")
         scores[name] = score
     if not scores:
         raise InputError(f"{file} has no scores", HEADER_FIX)

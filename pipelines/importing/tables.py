@@ -1,14 +1,11 @@
 """The images in Parquet files, Arrow streams and LMDB folders.
 
-The libraries trust the offsets in a file. A wrong one ends the process, or gives bytes of somebody else's memory for an image. So every
-batch of Arrow's is validated in full before anything of it is used. LMDB has no such check and is read in a child process that may die:
-`python -m pipelines.importing.tables`.
+Arrow's library trusts the offsets in a file. A wrong one ends the process, or gives bytes of somebody else's memory for an image. So every
+batch is validated in full before anything of it is used. LMDB is read by our own reader, which checks every page number.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,32 +13,28 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from foreign.children import Record, read_in_child, write_records
 from foreign.errors import InputError
 from foreign.files import open_plain
+from foreign.lmdb_files import lmdb_entries
 from foreign.text import reason, visible
 from pipelines.images import MAX_BYTES
 from pipelines.importing.packed import PackedImage, identity_of, too_long
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "bytes")
 ROWS = 32
-IN_CHILD = frozenset({"lmdb"})  # its library checks no offset, and its file is mapped
 
 
 def read_tables(kind: str, files: list[Path], column: str | None) -> Iterator[PackedImage]:
     """The images of Parquet files (kind "parquet"), Arrow streams ("arrow") or of one LMDB folder ("lmdb")."""
     for file in files:
-        data_file = file / "data.mdb" if kind == "lmdb" else file
-        with open_plain(data_file) as stream:
-            length = os.fstat(stream.fileno()).st_size
-        if kind in IN_CHILD:
-            arguments = [kind, str(file), *([column] if column else [])]
-            records = read_in_child("pipelines.importing.tables", file, length, arguments, MAX_BYTES)
-        else:
-            records = _records(kind, file, column)
-        for record in records:
-            name, identity, refusal = (record.facts.get(key) for key in ("name", "identity", "refusal"))
-            yield PackedImage(str(name), record.data, None if identity is None else str(identity), str(refusal or ""))
+        with open_plain(file / "data.mdb" if kind == "lmdb" else file):
+            pass  # a FIFO or a device is said before a library opens it
+        try:
+            yield from READERS[kind](file, column)
+        except InputError:
+            raise
+        except (Exception, MemoryError) as error:  # each library has errors of its own, and passes on those of others
+            raise InputError(f"{visible(file)} is not {KINDS[kind]} that can be read ({reason(error)})", "Fetch or save it again") from None
 
 
 def _parquet(file: Path, column: str | None) -> Iterator[PackedImage]:
@@ -60,19 +53,9 @@ def _arrow(file: Path, column: str | None) -> Iterator[PackedImage]:
 
 def _lmdb(path: Path, _: str | None) -> Iterator[PackedImage]:
     """LSUN's form: every value is an encoded image, every key its name."""
-    try:
-        import lmdb as library
-    except ImportError:
-        raise InputError("reading LMDB needs the package lmdb", "pip install 'natural-trace-foundry[export]'") from None
-    with (
-        library.open(str(path), readonly=True, lock=False, readahead=False, max_readers=1) as database,
-        database.begin() as transaction,
-    ):
-        if (database.info()["last_pgno"] + 1) * database.stat()["psize"] > (path / "data.mdb").stat().st_size:
-            raise InputError(f"{visible(path)} is cut short", "Fetch it again")
-        for key, value in transaction.cursor():
-            name = key.decode("ascii", "backslashreplace")
-            yield PackedImage(name, bytes(value)) if len(value) <= MAX_BYTES else PackedImage(name, None, refusal=too_long(len(value)))
+    for entry in lmdb_entries(path / "data.mdb", MAX_BYTES):
+        name = entry.key.decode("ascii", "backslashreplace")
+        yield PackedImage(name, entry.value, refusal="" if entry.value is not None else too_long(entry.size))
 
 
 READERS = {"parquet": _parquet, "arrow": _arrow, "lmdb": _lmdb}
@@ -123,18 +106,3 @@ def _columns(file: Path, schema: pa.Schema, column: str | None) -> tuple[str, st
         if names.count(name) > 1:
             raise InputError(f"{visible(file)} has the column {visible(name)} {names.count(name)} times", "Rename or remove one")
     return matching[0], "identity" if "identity" in names else None
-
-
-def _records(kind: str, file: Path, column: str | None) -> Iterator[Record]:
-    try:
-        for image in READERS[kind](file, column):
-            yield Record({"name": image.name, "identity": image.identity, "refusal": image.refusal}, image.data)
-    except InputError:
-        raise
-    except (Exception, MemoryError) as error:  # each library has errors of its own, and passes on those of others
-        raise InputError(f"{visible(file)} is not {KINDS[kind]} that can be read ({reason(error)})", "Fetch or save it again") from None
-
-
-if __name__ == "__main__":
-    length_, kind_, file_, *column_ = sys.argv[1:]
-    write_records(_records(kind_, Path(file_), column_[0] if column_ else None), int(length_))

@@ -16,6 +16,7 @@ from generators import registry
 from generators.errors import InputError
 from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry
 from pipelines.manifest import origins
+from pipelines.manifest.bounds import too_many_images
 from pipelines.manifest.chains import ON_IMAGES, ChainStep, Part
 from pipelines.manifest.outside import outside_paths
 from pipelines.manifest.schema import CASCADE, AuditPolicy, Codec, DetectorPolicy, Faces, Manifest, Parity, RealSource, Splits
@@ -182,7 +183,8 @@ def _resolve_mask(step: Any, folder: Path) -> Any:
 
 
 def _impossible(manifest: Manifest, catalogue: Catalogue, known: Known) -> Iterator[tuple[str, str, KeyPath]]:
-    """What pydantic cannot see: names that lead nowhere and chains that cannot be run. Problem, fix, key path."""
+    """What pydantic cannot see: too many images, names that lead nowhere, chains that cannot be run. Problem, fix, key path."""
+    yield from too_many_images(manifest)
     for key, network in manifest.faces.networks:
         if network not in known.checkpoints:
             fitting = {*known.checkpoints, *([CASCADE] if key == "detector" else [])}

@@ -50,8 +50,14 @@ def _named_paths(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         for number, part in enumerate(parts if isinstance(parts, list) else []):
             chain = part.get("chain") if isinstance(part, Mapping) else None
             for position, step in enumerate(chain if isinstance(chain, list) else []):
-                if isinstance(step, Mapping) and isinstance(step.get("prompts"), str):
-                    yield ("subsets", name, "parts", number, "chain", position, "prompts"), step["prompts"]
+                if not isinstance(step, Mapping):
+                    continue
+                at: KeyPath = ("subsets", name, "parts", number, "chain", position)
+                if isinstance(step.get("prompts"), str):
+                    yield (*at, "prompts"), step["prompts"]
+                mask = step.get("mask")
+                if isinstance(mask, Mapping) and isinstance(mask.get("folder"), str):
+                    yield (*at, "mask", "folder"), mask["folder"]
 
 
 def _items(section: Any) -> list[tuple[str, Any]]:

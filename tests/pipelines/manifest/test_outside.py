@@ -18,8 +18,10 @@ reals:
   r: {{path: {path}, licence: CC0, identities: {identities}, exclude: {exclude}}}
 subsets:
   A: {{count: 2, real: r, chain: [{{prompt: stable_diffusion, checkpoint: stable-diffusion-demo-32, prompts: {prompts}}}]}}
+  B: {{count: 2, real: r, chain: [
+    {{inpaint: stable_diffusion, checkpoint: stable-diffusion-demo-32, target: r, mask: {{folder: {folder}}}}}]}}
 """
-INSIDE = {"file": "m.pt", "path": "photos", "identities": "i.csv", "exclude": "x.txt", "prompts": "p.txt"}
+INSIDE = {"file": "m.pt", "path": "photos", "identities": "i.csv", "exclude": "x.txt", "prompts": "p.txt", "folder": "masks"}
 
 
 @pytest.fixture
@@ -29,9 +31,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "mine"
 
 
-def written(folder: Path, **changes: str) -> Path:
-    (folder / "m.yaml").write_text(MANIFEST.format(**{**INSIDE, **changes}))
-    return folder / "m.yaml"
+def written(place: Path, /, **changes: str) -> Path:
+    (place / "m.yaml").write_text(MANIFEST.format(**{**INSIDE, **changes}))
+    return place / "m.yaml"
 
 
 def test_files_in_its_folder_are_allowed(folder: Path) -> None:
