@@ -10,7 +10,11 @@ import typer
 
 from flows import console
 from flows.commands.options import AllowOutsideOption, DevicesOption, OutputOption, StoreOption
+from foreign.text import reason, visible
 from generators.errors import InputError
+
+START = "Start one with `prefect server start --host 127.0.0.1`"
+SECONDS = 10  # that a server may take to answer
 
 
 def add_to(app: typer.Typer) -> None:
@@ -31,10 +35,8 @@ def serve(
     --manifest. Ctrl-C ends the command.
     """
     if not os.environ.get("PREFECT_API_URL"):
-        raise InputError(
-            "PREFECT_API_URL names no Prefect server",
-            "Start one with `prefect server start --host 127.0.0.1`, then set PREFECT_API_URL=http://127.0.0.1:4200/api",
-        )
+        raise InputError("PREFECT_API_URL names no Prefect server", f"{START}, then set PREFECT_API_URL=http://127.0.0.1:4200/api")
+    _require_server(os.environ["PREFECT_API_URL"])
     import prefect
 
     from flows.data import MANIFESTS
@@ -46,3 +48,17 @@ def serve(
     offered = deployments(manifest, str(store.resolve()), str(output.resolve()), device, cron)
     console.err.print(f"offering {', '.join(deployment.name for deployment in offered)}; Ctrl-C ends it")
     prefect.serve(*offered, pause_on_shutdown=False, print_starting_message=False)
+
+
+def _require_server(address: str) -> None:
+    """Raises InputError if no Prefect API answers at `address`, in place of the traceback that Prefect ends with."""
+    import httpx
+
+    shown = "PREFECT_API_URL"
+    try:
+        shown = visible(str(httpx.URL(address).copy_with(userinfo=b"")))  # without a password
+        answer = httpx.get(f"{address.rstrip('/')}/health", timeout=SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise InputError(f"no Prefect server answers at {shown} ({reason(error)})", f"{START}, or correct PREFECT_API_URL") from None
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        raise InputError(f"what answers at {shown} is no Prefect API", "Correct PREFECT_API_URL: it ends in /api")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -112,13 +113,20 @@ def render(tables: Sequence[Table], form: Form) -> str:
 
 
 def write_comparison(comparison: Comparison, folder: Path, *, intervals: bool = True) -> list[Path]:
-    """`comparison.json` and the tables as HTML, Markdown, CSV and LaTeX in `folder`; the files, in that order."""
+    """`comparison.json` and the tables as HTML, Markdown, LaTeX and CSV in `folder`; the files, in that order.
+
+    A CSV file holds one table: `comparison.csv` the first, over all subsets, and `comparison-ap-by-subset.csv` and so on the others.
+    """
     tables = all_tables(comparison, intervals=intervals)
     files = [folder / COMPARISON_FILE]
     write_json(files[0], plain_data(comparison).model_dump())
-    for form in ("html", "markdown", "csv", "latex"):
+    for form in ("html", "markdown", "latex"):
         files.append(folder / f"{COMPARISON}{SUFFIXES[form]}")
         write_text(files[-1], render(tables, form))
+    for number, table in enumerate(tables):
+        title = re.sub("[^a-z0-9]+", "-", table.title.lower()).strip("-")
+        files.append(folder / (f"{COMPARISON}-{title}.csv" if number else f"{COMPARISON}.csv"))
+        write_text(files[-1], render([table], "csv"))
     return files
 
 
@@ -132,7 +140,7 @@ def _titles(comparison: Comparison) -> list[str]:
 
 
 def _note(comparison: Comparison, key: str, intervals: bool) -> str:
-    intervals_said = ", with bootstrap 95 % intervals" if intervals else ""
+    intervals_said = ", with 95 % Wilson intervals from the bootstrap's variance" if intervals else ""
     direction = "; fake is positive, lower is better" if key in LOWER_IS_BETTER else ""
     said = [f"Per cent{intervals_said}{direction}.", "Best bold, second best marked." if len(comparison.evaluations) > 1 else ""]
     titles = dict(zip(comparison.evaluations, _titles(comparison), strict=True))

@@ -73,7 +73,7 @@ def evaluation_data(
         said = f"the {counted(len(splits.test), 'picture')} of {path} that training set apart for testing"
         return EvaluationData(splits.test, splits.validation, said, others)
     whole = describe_folder(folder, folder.entries)
-    said = f"{path} has no split folders: all of its {counted(len(whole), 'picture')}"
+    said = f"all of the {counted(len(whole), 'picture')} of {path}, which has no split folders"
     return EvaluationData(whole, None, said, others)
 
 

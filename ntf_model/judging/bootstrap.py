@@ -16,7 +16,7 @@ CHUNK = 64  # replicates worked on together: bounds the memory at CHUNK x pictur
 
 
 class Measure(BaseModel):
-    """A value with its 95 % interval from the bootstrap; all None where it is not defined (a class is missing)."""
+    """A value with its 95 % interval; all None where it is not defined (a class is missing)."""
 
     model_config = ConfigDict(frozen=True)
 

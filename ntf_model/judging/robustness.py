@@ -122,7 +122,7 @@ def robustness_table(measured: Robustness) -> Table:
         for point in measured.points
     ]
     note = (
-        "Per cent, unweighted means over subsets, with 95 % intervals from the bootstrap, the same as those of `ntf evaluate`. "
+        "Per cent, unweighted means over subsets, with 95 % Wilson intervals, the same as those of `ntf evaluate`. "
         f"One threshold throughout: {measured.threshold:.3f}."
     )
     return Table(

@@ -79,7 +79,7 @@ def result_table(evaluation: Evaluation, *, intervals: bool = True, paper_conven
         rows += [_cells(row, keys, intervals, paper_convention) for row in averages.values()]
     left_out = [row.name for row in evaluation.subsets if not row.is_measured]
     said = [
-        f"Per cent, with 95 % intervals from the bootstrap. {_convention(paper_convention)}",
+        f"Per cent, with 95 % Wilson intervals from the bootstrap's variance. {_convention(paper_convention)}",
         f"ACC, FPR and FNR at 0.5; the validation threshold is {evaluation.threshold:.3f}.",
         CHANCE,
         f"Worst subset by {LABELS[evaluation.leading]}: {evaluation.worst}." if evaluation.worst else "",

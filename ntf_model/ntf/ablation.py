@@ -78,10 +78,11 @@ class Result(BaseModel):
 
 
 class Ablation(BaseModel):
-    """All variants, in the order in which they were asked for."""
+    """All variants, in the order in which they were asked for. `rehearsal` says how they were only tried out; mostly empty."""
 
     data_digest: str
     results: list[Result]
+    rehearsal: str = ""
 
 
 def source_variants(splits: DetectionSplits) -> dict[str, Variant]:
@@ -196,7 +197,11 @@ def summarise_ablation(
                 gain=gain,
             )
         )
-    return Ablation(data_digest=test.digest, results=results)
+    return Ablation(
+        data_digest=test.digest,
+        results=results,
+        rehearsal=next((run.rehearsal for runs in evaluations.values() for run in runs if run.rehearsal), ""),
+    )
 
 
 def ablation_table(ablation: Ablation) -> Table:
@@ -214,7 +219,7 @@ def ablation_table(ablation: Ablation) -> Table:
         "the same data, drawn in pairs."
     )
     header = ["variant", "subsets trained on", *(LABELS[key] for key in SHOWN), "gain in AP"]
-    return Table("Ablations", header, rows, note=note)
+    return Table("Ablations", header, rows, note=note, rehearsal=ablation.rehearsal)
 
 
 def _replicates(test: DetectionData, evaluation: Evaluation, bootstrap: int) -> dict[str, dict[str, np.ndarray]]:

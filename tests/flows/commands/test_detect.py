@@ -143,7 +143,7 @@ def test_a_folder_without_splits_is_evaluated_on_what_training_set_apart(ntf: Nt
     assert sum(row["n_fake"] for row in json.loads(answer.out)["subsets"]) < 20
     write_folders(Path("other"), count=10, seed=9)
     whole = ntf("evaluate", "other", "--run", "run", "--json")
-    assert "other has no split folders: all of its 40 pictures" in whole.err
+    assert "evaluated on all of the 40 pictures of other, which has no split folders" in whole.err
     assert sum(row["n_fake"] for row in json.loads(whole.out)["subsets"]) == 20
 
 

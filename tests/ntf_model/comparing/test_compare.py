@@ -153,7 +153,13 @@ def test_csv_has_a_row_for_each_detector_and_plain_numbers(compared: Comparison)
 def test_all_files_are_written(compared: Comparison, tmp_path: Path) -> None:
     compared.notes["weak"] = "a <note> & more"
     files = write_comparison(compared, tmp_path / "out")
-    assert [file.name for file in files] == [f"comparison.{suffix}" for suffix in ("json", "html", "md", "csv", "tex")]
+    assert [file.name for file in files[:5]] == [f"comparison.{suffix}" for suffix in ("json", "html", "md", "tex", "csv")]
+    assert {"comparison-ap-by-subset.csv", "comparison-cost.csv"} <= {file.name for file in files}
+    tables = all_tables(compared)
+    assert len(files) == 4 + len(tables)
+    for file, table in zip(files[4:], tables, strict=True):
+        rows = [*csv.reader(file.open())]
+        assert len(rows) == 1 + len(table.rows) and {len(row) for row in rows} == {len(rows[0])}, "one table in a file"
     page = files[1].read_text()
     assert "a &lt;note&gt; &amp; more" in page
     assert "src=" not in page  # one file, needs nothing else

@@ -323,7 +323,7 @@ def test_a_folder_is_evaluated_on_its_test_split_on_what_training_set_apart_or_w
     assert evaluation_data(whole, trained=facts).validation.digest == trained.validation.digest
     alone = evaluation_data(whole)
     assert (len(alone.test), alone.validation) == (40, None)
-    assert "has no split folders: all of its 40 pictures" in alone.said
+    assert alone.said == f"all of the 40 pictures of {whole}, which has no split folders"
     save(whole / "real" / "new.png", 3)
     with pytest.raises(InputError, match="has changed since"):
         evaluation_data(whole, trained=facts)

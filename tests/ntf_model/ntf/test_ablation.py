@@ -55,6 +55,9 @@ def test_variants_are_trained_once_compared_and_kept(
     assert len(fits) == 6
     assert again == ablation
     assert len(ablation_table(ablation).rows) == 3
+    assert "rehearsal" not in ablation_table(ablation).render("markdown").lower()
+    tried = ablation_table(ablation.model_copy(update={"rehearsal": "one epoch"}))
+    assert "Ablations (rehearsal)" in tried.render("markdown") and "one epoch" in tried.render("csv")
     (tmp_path / "soft" / "1" / EVALUATION_FILE).unlink()  # as if it had been stopped after training
     assert ablate(splits, tmp_path, config, variants=chosen, train_on=["smooth"], seeds=(0, 1), bootstrap=50, device="cpu") == ablation
     assert len(fits) == 6

@@ -162,3 +162,34 @@ def test_spread_tells_a_collapsed_trace() -> None:
     assert collapsed["std"] == pytest.approx(0.0)
     assert collapsed["min_cosine"] == pytest.approx(1.0)
     assert losses.spread(torch.eye(4))["min_cosine"] == pytest.approx(0.0)
+
+
+def test_supcon_with_labels_is_the_loss_of_khosla_et_al() -> None:
+    """Eq. 2 written out: for each view the mean over its positives of the log share among all other views."""
+    features, labels = rows(8).detach().reshape(4, 2, 8), torch.tensor([0, 1, 0, 2])
+    views = [(picture, features[picture, view]) for view in range(2) for picture in range(4)]
+    terms = []
+    for anchor, (picture, z) in enumerate(views):
+        others = [place for place in range(8) if place != anchor]
+        shares = torch.log_softmax(torch.stack([z @ views[place][1] for place in others]) / 0.07, 0)
+        positives = [share for place, share in zip(others, shares, strict=True) if labels[views[place][0]] == labels[picture]]
+        terms.append(-sum(positives) / len(positives))
+    assert losses.supcon(features, labels).item() == pytest.approx(float(torch.stack(terms).mean()))
+    same = labels.reshape(-1, 1) == labels.reshape(1, -1)
+    assert losses.supcon(features, mask=same).item() == pytest.approx(losses.supcon(features, labels).item())
+    assert losses.supcon(features).item() == pytest.approx(losses.supcon(features, torch.arange(4)).item())
+    firsts = losses.supcon(features, labels, anchors="one").item()
+    assert firsts == pytest.approx(float(torch.stack(terms[:4]).mean()))
+
+
+def test_of_several_traces_all_take_part_and_the_closest_weighs() -> None:
+    features, traces = rows(6).detach(), torch.eye(8, dtype=torch.float64)[:2]
+    real = torch.arange(6) < 3
+    whole = losses.extended_supcon(features, real, traces).item()
+    assert whole == losses.extended_supcon(features, real, traces, nearest=False).item()
+    assert whole != pytest.approx(losses.extended_supcon(features, real, traces, nearest=True).item())
+    cosine = F.normalize(features, dim=1) @ traces.T
+    closeness = (1 + cosine.max(1).values) / 2
+    weight = torch.where(real, 1 - closeness, closeness)
+    terms, _ = losses._extended(features, real, traces, 0.07, True, True)
+    assert losses.soft_supcon(features, real, traces).item() == pytest.approx(float((weight * terms).sum() / weight.sum()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,3 +82,24 @@ def test_an_audit_goes_with_its_version(tmp_path: Path, manifest_data: dict[str,
     collect_garbage(store, keep=1)
     assert store.audits.read("1.json") is None
     assert json.dumps(audit_version(store).as_data())
+
+
+@pytest.mark.parametrize(
+    ("gate", "container", "read"),
+    [
+        ({"passed": True, "judged": True, "reason": "x"}, [1], {"passed": True, "judged": True, "reason": "x"}),
+        ({"passed": False, "judged": False, "reason": "x"}, [], {"passed": False, "judged": False, "reason": "x"}),
+        # An earlier release wrote no `judged`, and let pass what it could not judge.
+        ({"passed": True, "reason": "x"}, [], {"passed": False, "judged": False, "reason": "x"}),
+        ({"passed": True, "reason": "x"}, [1], {"passed": True, "judged": True, "reason": "x"}),
+        ({"passed": False, "reason": "x"}, [1], {"passed": False, "judged": True, "reason": "x"}),
+    ],
+)
+def test_an_audit_is_read_as_it_was_written_and_an_earlier_one_by_what_it_judged(
+    tmp_path: Path, gate: dict[str, Any], container: list[int], read: dict[str, Any]
+) -> None:
+    kept = {"7.json": json.dumps({"version": 7, "container": container, "gate": gate}).encode()}
+    store = SimpleNamespace(name="s", version=lambda _: SimpleNamespace(number=7), audits=SimpleNamespace(read=kept.get))
+    assert read_audit(store) == {"version": 7, "container": container, "gate": read}  # type: ignore[arg-type]
+    kept.clear()
+    assert read_audit(store) is None  # type: ignore[arg-type]

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipelines.manifest.load import load_manifest
 from pipelines.plan.pairs import person
 from pipelines.plan.plan import make_plan
+from pipelines.plan.shards import image_split
 from tests.support import write_manifest
 
 
@@ -51,3 +54,24 @@ def test_a_target_that_is_made_again_may_meet_anybody(tmp_path: Path, manifest_d
     assert len(people) == 4, "on one target nobody is tried twice"
     again = plan.draws(shard, 0, 3, [{"attempt": 3}])["source"]
     assert again == plan.draws(shard, 0, 3, [{"attempt": 1}, {"attempt": 3}])["source"], "only the last link's attempt counts"
+
+
+def test_the_estimated_size_is_that_of_all_images(tmp_path: Path, manifest_data: dict[str, Any]) -> None:
+    """40 reals, 22 fakes and 6 images between the steps of the chain, at 32 px: PNG takes 1.1 bytes a pixel and JPEG 0.35."""
+    png = make_plan(load_manifest(write_manifest(tmp_path / "m.yaml", manifest_data))).estimated_bytes()
+    assert png == int((40 + 22 + 6) * 32**2 * 1.1)
+    manifest_data["codec"] = {"format": "jpeg", "quality": 90}
+    jpeg = make_plan(load_manifest(write_manifest(tmp_path / "m.yaml", manifest_data))).estimated_bytes()
+    assert jpeg == pytest.approx((40 + 22) * 32**2 * 0.35 + 6 * 32**2 * 1.1, abs=1)
+
+
+def test_the_donor_of_a_chain_is_the_real_image_that_it_began_with(tmp_path: Path, manifest_data: dict[str, Any]) -> None:
+    plan = make_plan(load_manifest(write_manifest(tmp_path / "m.yaml", manifest_data)))
+    shard = next(shard for shard in plan.shards if shard.role == "final")
+    first, second = (image.id for image in plan.pools["faces"].images[:2])
+    donor = plan.donor(shard, shard.start, [{"target": first, "source": second}, {"target": None, "source": second}])
+    assert donor is not None and donor.id == first
+    drawn = plan.donor(shard, shard.start, [{"target": None}])
+    assert drawn is not None
+    assert drawn.split == image_split(plan.manifest, shard.subset, shard.real, shard.part, shard.start)
+    assert plan.donor(shard, shard.start, [{}]) == drawn
