@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from foreign.text import visible
@@ -21,7 +22,7 @@ from pipelines.manifest.schema import Manifest
 from pipelines.manifest.yaml_lines import Misread
 from pipelines.plan.check import wrong_files
 from pipelines.plan.plan import Plan, make_plan
-from pipelines.reading import SplitTable, StoreDataset, VersionTable, read_table
+from pipelines.reading import SplitTable, StoreDataset, VersionTable, deliveries_of, read_table
 from pipelines.store import Store
 
 MANIFESTS = "NTF_MANIFESTS"  # the folder that deployments take manifests from
@@ -78,37 +79,69 @@ def detector_settings(manifest: Manifest) -> dict[str, Any]:
     return {"preset": manifest.detector.preset, "seed": manifest.detector.seed, **manifest.detector.config}
 
 
-def splits_of_store(store: Store, version: int | str | None = None, where: str | None = None) -> DetectionSplits:
-    """The three splits of a version, as detectors take them. `where` is a SQL condition on the store's rows."""
+def splits_of_store(
+    store: Store, version: int | str | None = None, where: str | None = None, deliveries: Sequence[str] = ()
+) -> DetectionSplits:
+    """The three splits of a version, as detectors take them. `where` is a SQL condition on the store's rows.
+
+    The images of `deliveries` come into the training split, beside the clean ones. Validation and test stay clean. InputError if there are
+    none of such a name.
+    """
     table = read_table(store, version, where)
+    taught = read_table(store, version, where, also=deliveries) if deliveries else table
+    origin = _origin(store, version, where)
+    drawn = {**origin, **({"deliveries": list(deliveries)} if deliveries else {})}
+    return DetectionSplits(
+        _data(store, drawn, taught, taught.splits["train"]),
+        _data(store, origin, table, table.splits["validation"]),
+        _data(store, origin, table, table.splits["test"]),
+    )
+
+
+def delivered_tests(store: Store, version: int | str | None = None, where: str | None = None) -> dict[str, DetectionData]:
+    """The test split of each delivery that a version has images of, by name."""
+    tests = {}
+    for name in deliveries_of(store, version):
+        table = read_table(store, version, where, delivery=name)
+        tests[name] = _data(store, {**_origin(store, version, where), "delivery": name}, table, table.splits["test"])
+    return {name: data for name, data in tests.items() if data.fake_subsets}
+
+
+def _origin(store: Store, version: int | str | None, where: str | None) -> dict[str, Any]:
     number = store.dataset(version).version
     digest = next(entry.digest for entry in store.log() if entry.number == number)
-    origin = {"name": store.name, "version": number, "store_digest": digest, **({"where": where} if where else {})}
-    return DetectionSplits(*(_data(store, origin, table, table.splits[split]) for split in ("train", "validation", "test")))
+    return {"name": store.name, "version": number, "store_digest": digest, **({"where": where} if where else {})}
 
 
 def splits_of(
-    data: str, root: Path, version: str | None = None, where: str | None = None, labels: str | None = None, groups: str = "auto"
+    data: str,
+    root: Path,
+    version: str | None = None,
+    where: str | None = None,
+    labels: str | None = None,
+    groups: str = "auto",
+    deliveries: Sequence[str] = (),
 ) -> DetectionSplits:
     """Detector data by name: a dataset of the store in `root`, or a folder: `real/` and `fake/`, WebDataset, or Hugging Face.
 
-    For a folder, `labels` says which names or values are which class (`real=A,fake=B`), and `groups` what stays in one split. InputError if
-    they, or a version or condition, are given for data that have no use for them.
+    For `deliveries` see `splits_of_store`. For a folder, `labels` says which names or values are which class (`real=A,fake=B`), and
+    `groups` what stays in one split. InputError if they, or a version or condition, are given for data that have no use for them.
     """
-    check_options(data, is_folder(data, root), version, where, labels, groups)
+    check_options(data, is_folder(data, root), version, where, labels, groups, deliveries)
     if is_folder(data, root):
         return from_path(Path(data), labels=LabelRule.parse(labels), groups=groups)
-    return splits_of_store(Store(root, data), version, where)
+    return splits_of_store(Store(root, data), version, where, deliveries)
 
 
 class EvaluatedOn(NamedTuple):
-    """What detectors are evaluated on: pictures, those that thresholds are fixed on (None: none), the ids that scores may name, and what
-    is to be said of them."""
+    """What detectors are evaluated on: pictures, those that thresholds are fixed on (None: none), the ids that scores may name, what is to
+    be said of them, and the same pictures after each delivery, by its name."""
 
     test: DetectionData
     validation: DetectionData | None
     known: list[str]
     notes: list[str]
+    delivered: Mapping[str, DetectionData] = MappingProxyType({})
 
 
 def evaluation_of(
@@ -134,7 +167,8 @@ def evaluation_of(
         return EvaluatedOn(chosen.test, chosen.validation, list(known), list(notes))
     splits = splits_of(data, root, version, where, labels, groups)
     everything = splits if where is None else splits_of(data, root, version)
-    return EvaluatedOn(splits.test, splits.validation, [name for split in everything for name in split.picture_ids()], splits.notes)
+    ids = [name for split in everything for name in split.picture_ids()]
+    return EvaluatedOn(splits.test, splits.validation, ids, splits.notes, delivered_tests(Store(root, data), version, where))
 
 
 def _trained_on(run: Path) -> tuple[str, str] | None:
@@ -146,9 +180,18 @@ def _trained_on(run: Path) -> tuple[str, str] | None:
         return None
 
 
-def check_options(data: str, folder: bool, version: str | None, where: str | None, labels: str | None, groups: str) -> None:
+def check_options(
+    data: str,
+    folder: bool,
+    version: str | None,
+    where: str | None,
+    labels: str | None,
+    groups: str,
+    deliveries: Sequence[str] = (),
+) -> None:
     """InputError for an option that would have no effect: nothing that is asked for is left out without a word."""
-    useless = {"--version": version, "--where": where} if folder else {"--labels": labels, "--groups": None if groups == "auto" else groups}
+    of_store = {"--version": version, "--where": where, "--delivery": " ".join(deliveries) or None}
+    useless = of_store if folder else {"--labels": labels, "--groups": None if groups == "auto" else groups}
     for option, value in useless.items():
         if value is not None:
             kind = "a folder" if folder else "a dataset of the store"

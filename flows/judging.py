@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ from generators.errors import InputError
 from ntf_model.comparing.compare import Comparison, compare, read_cost, train_all
 from ntf_model.comparing.comparison_tables import write_comparison
 from ntf_model.comparing.rehearsal import few, one_epoch
-from ntf_model.data.data import DetectionSplits
+from ntf_model.data.data import DetectionData, DetectionSplits
 from ntf_model.data.loader import keep_decoded
 from ntf_model.detector import Detector, silent
 from ntf_model.encoders.build import EncoderSettings
 from ntf_model.files import write_json
+from ntf_model.judging.deliveries import CLEAN, delivery_table, on_deliveries, side_by_side
 from ntf_model.judging.evaluate import Evaluation, evaluate
 from ntf_model.judging.robustness import robustness, robustness_figure, robustness_table
 from ntf_model.judging.tables import result_table, write_table
@@ -27,6 +28,8 @@ from ntf_model.registry import detector_names, get_detector, load_detector
 from ntf_model.runs import (
     ABLATION,
     ABLATION_FILE,
+    DELIVERIES,
+    DELIVERIES_FILE,
     DISTANCE,
     DISTANCE_FILE,
     EVALUATION_FILE,
@@ -88,7 +91,12 @@ def evaluate_anywhere(run: Path, data: EvaluatedOn, output: Path | None, on_prog
         detector, data.test, data.validation or data.test, threshold=threshold, rehearsal=rehearsal_of(run), on_progress=on_progress
     )
     folder = data.test.origin.get("folder")
-    return _write_results(run, result, output or (run / Path(folder).name if folder else run))
+    into = output or (run / Path(folder).name if folder else run)
+    written = _write_results(run, result, into)
+    if not data.delivered:
+        return written
+    delivered = on_deliveries(detector, result, data.delivered, on_progress)
+    return replace(written, files=(*written.files, *_write_deliveries({detector.name: {CLEAN: result, **delivered}}, into)))
 
 
 def evaluate_together(
@@ -104,7 +112,7 @@ def evaluate_together(
     comparison = compare(
         detectors, data.test, data.validation, scores=scores, known=data.known, training=costs, rehearsals=tried, on_progress=on_progress
     )
-    return _write_comparison(comparison, output)
+    return [*_write_comparison(comparison, output), *_compare_deliveries(comparison, detectors, data.delivered, output, on_progress)]
 
 
 def compare_detectors(
@@ -115,6 +123,7 @@ def compare_detectors(
     *,
     limit: int | None = None,
     scores: Mapping[str, Path] | None = None,
+    delivered: Mapping[str, DetectionData] | None = None,
     device: str | None = None,
     on_progress: Progress = silent,
 ) -> list[Path]:
@@ -122,7 +131,8 @@ def compare_detectors(
 
     `settings` are a `preset` ("demo" if it is not given) and a `seed` for all of them, and an `encoder` for those that stand on one; what
     else is in it is for NTF alone. Pictures are
-    decoded once for all detectors. With `limit` there are that many pictures in each split, and one epoch.
+    decoded once for all detectors. With `limit` there are that many pictures in each split, and one epoch. On `delivered`, the test
+    pictures after each delivery, by name, all are judged too.
     """
     chosen = {"preset": "demo", **(settings or {})}
     common: dict[str, Any] = {key: chosen[key] for key in ("preset", "seed") if key in chosen}
@@ -138,7 +148,8 @@ def compare_detectors(
     detectors = train_all(splits, configs, output, resume=True, device=device, on_progress=on_progress)
     costs = {name: read_cost(output / name) for name in detectors}
     comparison = compare(detectors, splits.test, splits.validation, scores=scores, known=known, training=costs, on_progress=on_progress)
-    return _write_comparison(comparison, output)
+    chosen_tests = {} if limit else delivered or {}
+    return [*_write_comparison(comparison, output), *_compare_deliveries(comparison, detectors, chosen_tests, output, on_progress)]
 
 
 def _has_encoder(name: str) -> bool:
@@ -187,6 +198,29 @@ def explain_ntf(run: Path, splits: DetectionSplits, output: Path) -> list[Path]:
 def _write_results(run: Path, result: Evaluation, folder: Path) -> Evaluated:
     result.save(folder / EVALUATION_FILE)
     return Evaluated(run, result, (folder / EVALUATION_FILE, *write_table(result_table(result), folder / RESULTS)))
+
+
+def _compare_deliveries(
+    comparison: Comparison,
+    detectors: Mapping[str, Detector],
+    delivered: Mapping[str, DetectionData],
+    folder: Path,
+    on_progress: Progress,
+) -> list[Path]:
+    """The table of all detectors on all deliveries; nothing where there are none. Files of scores have none of delivered pictures."""
+    if not delivered or not detectors:
+        return []
+    judged = {}
+    for name, detector in detectors.items():
+        clean = comparison.evaluations[name]
+        judged[name] = {CLEAN: clean, **on_deliveries(detector, clean, delivered, on_progress)}
+    return _write_deliveries(judged, folder)
+
+
+def _write_deliveries(evaluations: Mapping[str, Mapping[str, Evaluation]], folder: Path) -> list[Path]:
+    results = side_by_side(evaluations)
+    write_json(folder / DELIVERIES_FILE, results.model_dump())
+    return write_table(delivery_table(results), folder / DELIVERIES)
 
 
 def _write_comparison(comparison: Comparison, folder: Path) -> list[Path]:

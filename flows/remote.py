@@ -47,4 +47,4 @@ def _opened(source: Source) -> tuple[dict[str, Shard], Producer]:
     plan = plan_of(source.manifest, source.limit)
     plan.require_complete()
     producer = Producer(plan, Store(source.store, plan.manifest.dataset), parse_devices(source.device)[0])
-    return {shard.key: shard for shard in plan.shards}, producer
+    return {shard.key: shard for shard in (*plan.shards, *plan.delivered)}, producer

@@ -23,12 +23,13 @@ STATE_FILE = "state.json"  # in a folder of checkpoints
 
 # What evaluating and explaining leave there
 EVALUATION_FILE, ROBUSTNESS_FILE, DISTANCE_FILE = "evaluation.json", "robustness.json", "distance.json"
-ABLATION_FILE, COMPARISON_FILE = "ablation.json", "comparison.json"
+ABLATION_FILE, COMPARISON_FILE, DELIVERIES_FILE = "ablation.json", "comparison.json", "deliveries.json"
 GRADCAM_FILE, GRADCAM_SHEET, GRADCAM_FOLDER = "gradcam.json", "gradcam.png", "gradcam"
 EMBEDDINGS_FILE, EMBEDDINGS_FIGURE, ROBUSTNESS_FIGURE = "embeddings.json", "embeddings.png", "robustness.png"
 
 # Tables, in every form: these names with the suffixes of `ntf_model.judging.tables.SUFFIXES`
 RESULTS, ROBUSTNESS, DISTANCE, ABLATION, COMPARISON = "results", "robustness", "distance", "ablation", "comparison"
+DELIVERIES = "deliveries"
 
 PACKAGES = ("torch", "transformers", "accelerate", "numpy", "scikit-learn", "pillow", "opencv-python", "safetensors")
 

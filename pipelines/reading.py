@@ -18,9 +18,26 @@ from generators.errors import InputError
 from pipelines.images import decode
 from pipelines.manifest.splits import SPLITS, Split
 from pipelines.store import Store
+from pipelines.store.store import quoted
 from pipelines.store.upgrade import read_rows, take_rows
 
 USABLE = "role IN ('final', 'real')"
+
+
+def deliveries_of(store: Store, version: int | str | None = None) -> list[str]:
+    """The deliveries that a version has images of, in order of their names."""
+    rows = read_rows(store.dataset(version), ["delivery"], "role = 'delivered'")
+    return sorted(set(rows.column("delivery").to_pylist()))
+
+
+def usable(dataset: lance.LanceDataset, delivery: str = "") -> str:
+    """The SQL condition for the images of a version that count: the clean ones, or those of a delivery. InputError if it has no such."""
+    if not delivery:
+        return USABLE
+    condition = f"role = 'delivered' AND delivery = {quoted(delivery)}"
+    if "delivery" not in dataset.schema.names or not dataset.count_rows(condition):
+        raise InputError(f"the version has no images delivered as {delivery!r}", f"Make them: `ntf build MANIFEST --delivery {delivery}`")
+    return condition
 
 
 class StoredItem(NamedTuple):
@@ -55,14 +72,18 @@ class VersionTable:
     families: dict[str, str]
 
 
-def read_table(store: Store, version: int | str | None = None, where: str | None = None) -> VersionTable:
+def read_table(
+    store: Store, version: int | str | None = None, where: str | None = None, delivery: str = "", also: Sequence[str] = ()
+) -> VersionTable:
     """The light columns of all usable rows of a version. `where` is a further SQL condition on the rows.
 
-    Raises InputError if the condition is no SQL or nothing is left.
+    They are the clean ones, or those of `delivery`; the images of the deliveries `also` come beside them. Raises InputError if the
+    condition is no SQL or nothing is left.
     """
     columns = ["id", "label", "subset", "real", "family", "split", "sha256"]
-    condition = f"{USABLE} AND ({where})" if where else USABLE
     dataset = store.dataset(version)
+    chosen = " OR ".join(f"({usable(dataset, name)})" for name in (delivery, *also))
+    condition = f"({chosen}) AND ({where})" if where else chosen
     try:
         table = read_rows(dataset, columns, condition, row_ids=True)
     except InputError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from flows import console
-from flows.commands.options import DataArgument, JsonOption, StoreOption, VersionOption
+from flows.commands.options import DataArgument, DeliveryOption, JsonOption, StoreOption, VersionOption
 
 if TYPE_CHECKING:
     from pipelines.audit import Audit
@@ -19,7 +19,13 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Examples: `ntf audit demo --version 2` · `ntf audit data/celeb-df --json`")(audit)
 
 
-def audit(data: DataArgument, store: StoreOption = Path("store"), version: VersionOption = None, as_json: JsonOption = False) -> None:
+def audit(
+    data: DataArgument,
+    store: StoreOption = Path("store"),
+    version: VersionOption = None,
+    delivery: DeliveryOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Checks whether anything but the forgery tells fake from real: file format, size, compression, resampling, colour.
 
     The exit code is 1 if the files themselves tell, and 2 if there are too few images for a verdict. What the pixels tell (compression,
@@ -32,9 +38,11 @@ def audit(data: DataArgument, store: StoreOption = Path("store"), version: Versi
 
     dataset = Store(store, data)
     if Path(data).is_dir() and not dataset.exists():
+        if delivery:
+            raise InputError(f"--delivery has no effect on {data}, which is a folder", "Leave it out, or `ntf deliver` the folder first")
         result = audit_folder(Path(data))
     else:
-        result = audit_version(dataset, version)
+        result = audit_version(dataset, version, delivery or "")
         try:
             write_audit(dataset, result)
         except InputError as error:  # a store that may only be read is audited all the same

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,13 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows import console
-from flows.commands.options import AllowOutsideOption, DeviceOption, DevicesOption, JsonOption, LimitOption, StoreOption
+from flows.commands.options import (
+    AllowOutsideOption,
+    DeliveriesOption,
+    DeviceOption,
+    DevicesOption,
+    JsonOption,
+    LimitOption,
+    StoreOption,
+)
 
 if TYPE_CHECKING:
     from pipelines.build.build import BuildReport, Status
     from pipelines.build.check import Finding
     from pipelines.examine.lineage import StaleShards
     from pipelines.plan.plan import Plan
+    from pipelines.store import Store
 
 ManifestArgument = Annotated[str, typer.Argument(help="A YAML file, or `demo`, `paper` or `today`, which ship with the project.")]
 
@@ -25,7 +35,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Examples: `ntf validate demo` · `ntf validate mine.yaml`")(validate)
     app.command(epilog="Examples: `ntf plan paper` · `ntf plan mine.yaml --json`")(plan)
     app.command(epilog="Examples: `ntf check paper` · `ntf check mine.yaml --json`")(check)
-    app.command(epilog="Examples: `ntf build demo` · `ntf build mine.yaml --store /data/store --devices 0,1,2,3`")(build)
+    app.command(epilog="Examples: `ntf build demo` · `ntf build mine.yaml --store /data/store --devices 0,1,2,3 --delivery web`")(build)
 
 
 def validate(manifest: ManifestArgument, allow_outside: AllowOutsideOption = False) -> None:
@@ -71,9 +81,10 @@ def plan(
     state = status(planned, dataset)
     stale = stale_shards(planned, dataset, state.stale)
     if as_json:
-        console.out.print_json(json.dumps(_as_data(planned, state, stale)))
+        deliveries = {name: {"shards": of, "present": there} for name, (there, of) in _deliveries(planned, dataset).items()}
+        console.out.print_json(json.dumps({**_as_data(planned, state, stale), "deliveries": deliveries}))
         raise typer.Exit(_exit_code(planned))
-    _show_subsets(planned, state)
+    _show_subsets(planned, state, _deliveries(planned, dataset))
     for group in stale:
         reasons = "; ".join(map(str, group.reasons))
         console.out.print(f"[yellow]stale:[/yellow] {group.title}: {console.counted(len(group.keys), 'shard')}: {reasons}", soft_wrap=True)
@@ -136,12 +147,14 @@ def build(
     store: StoreOption = Path("store"),
     device: DevicesOption = "auto",
     limit: LimitOption = None,
+    delivery: DeliveriesOption = None,
     allow_outside: AllowOutsideOption = False,
 ) -> None:
     """Makes the shards that are missing, commits them as one version, and audits it.
 
-    A build that was stopped goes on where it was. The exit code is 1 if the audit fails and the manifest does not allow that. A version of
-    too few images is not judged: the build says so and ends with 0, and `ntf audit` ends with 2.
+    A build that was stopped goes on where it was. Deliveries of the manifest are made when they are asked for. The exit code is 1 if the
+    audit fails and the manifest does not allow that. A version of too few images is not judged: the build says so and ends with 0, and
+    `ntf audit` ends with 2.
     """
     from flows.data import plan_of
     from pipelines.build.build import require_gate, run_build
@@ -152,7 +165,7 @@ def build(
         console.err.print(f"[yellow]warning:[/yellow] {warning}")
     dataset = Store(store, planned.manifest.dataset)
     with console.shard_progress() as show:
-        built = run_build(planned, dataset, device, show)
+        built = run_build(planned, dataset, device, show, delivery or ())
     if built.version is None:
         shards = f"{'the only shard' if built.reused == 1 else f'all {built.reused:,} shards'} of {planned.manifest.dataset}"
         console.out.print(f"nothing to do: version {dataset.version().number} has {shards}")
@@ -177,9 +190,21 @@ def _show_build(built: BuildReport) -> None:
         for verdict in built.audit.traces:
             if not verdict.passed:
                 console.out.print(f"  {verdict.name}: {verdict.remedy}", soft_wrap=True, markup=False)
+    for name, delivered in built.delivered.items():
+        state = "" if delivered.gate.judged else "not judged, "
+        console.out.print(f"audit of {name}: {state}{delivered.gate.reason}", soft_wrap=True, markup=False)
 
 
-def _show_subsets(planned: Plan, state: Status) -> None:
+def _deliveries(planned: Plan, dataset: Store) -> dict[str, tuple[int, int]]:
+    """For each delivery of the manifest how many of its shards are present, and how many it has."""
+    from pipelines.build.build import status
+
+    present = {shard.key for shard in status(planned, dataset, list(planned.manifest.deliveries)).present}
+    own = {name: planned.deliveries([name]) for name in planned.manifest.deliveries}
+    return {name: (sum(shard.key in present for shard in shards), len(shards)) for name, shards in own.items()}
+
+
+def _show_subsets(planned: Plan, state: Status, delivered: Mapping[str, tuple[int, int]]) -> None:
     from rich.table import Table
 
     from pipelines.manifest.sizes import said
@@ -200,6 +225,8 @@ def _show_subsets(planned: Plan, state: Status) -> None:
     )
     if state.missing:
         console.out.print(_time(state), soft_wrap=True)
+    for name, (there, of) in delivered.items():
+        console.out.print(f"delivery {name}: {there:,} of {console.counted(of, 'shard')} present", soft_wrap=True, markup=False)
 
 
 def _time(state: Status) -> str:

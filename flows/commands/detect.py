@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ import typer
 from flows import console
 from flows.commands.options import (
     DataArgument,
+    DeliveriesOption,
     EncoderOption,
     GroupsOption,
     JsonOption,
@@ -71,14 +72,15 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where a stopped run was. It must have had the same data and settings.")
     ] = False,
+    delivery: DeliveriesOption = None,
     device: TrainingDeviceOption = None,
     labels: LabelsOption = None,
     groups: GroupsOption = "auto",
 ) -> None:
-    """Trains a detector on a dataset of the store, or on a folder of images."""
+    """Trains a detector on a dataset of the store, or on a folder of images. Delivered images are learnt from too if they are named."""
     from flows.judging import train_detector
 
-    splits = _splits(data, store, version, where, labels, groups)
+    splits = _splits(data, store, version, where, labels, groups, delivery or ())
     chosen = {**({"preset": preset} if preset else {}), **_encoder(encoder), **settings_of(settings or [])}
     output = output or Path("runs") / detector
     with console.step_progress("train") as show:
@@ -171,16 +173,26 @@ def compare(
     groups: GroupsOption = "auto",
 ) -> None:
     """Trains and evaluates several detectors on the same images and splits, and puts them side by side in tables."""
-    from flows.data import subject_of
+    from flows.data import delivered_tests, is_folder, subject_of
     from flows.judging import compare_detectors
+    from pipelines.store import Store
 
     subject, settings = subject_of(data, store)
     splits = _splits(subject, store, version, where, labels, groups)
     settings = {**settings, **({"preset": preset} if preset else {}), **_encoder(encoder)}
     into = output or Path("runs/rehearsal" if limit else "runs/compare")
     with console.step_progress("compare") as show:
+        delivered = {} if is_folder(subject, store) else delivered_tests(Store(store, subject), version, where)
         files = compare_detectors(
-            splits, into, _names(detectors), settings, limit=limit, scores=_files(scores or []), device=device, on_progress=show
+            splits,
+            into,
+            _names(detectors),
+            settings,
+            limit=limit,
+            scores=_files(scores or []),
+            delivered=delivered,
+            device=device,
+            on_progress=show,
         )
     overview = _markdown(files).split("\n\n### ", 1)[0]
     console.out.print(overview + "\n", markup=False, soft_wrap=True)
@@ -334,11 +346,19 @@ def _print_rows(rows: Iterable[FileDetection]) -> None:
         console.out.print(f"{row.probability:>7.3f}  {distance:>8}  {verdict:<7}  {name}", markup=False, soft_wrap=True)
 
 
-def _splits(data: str, store: Path, version: str | None, where: str | None, labels: str | None, groups: str) -> DetectionSplits:
+def _splits(
+    data: str,
+    store: Path,
+    version: str | None,
+    where: str | None,
+    labels: str | None,
+    groups: str,
+    deliveries: Sequence[str] = (),
+) -> DetectionSplits:
     """The splits of a dataset or folder; what is left out of them, and how they were divided, is said."""
     from flows.data import splits_of
 
-    splits = splits_of(data, store, version, where, labels, groups)
+    splits = splits_of(data, store, version, where, labels, groups, deliveries)
     _say(splits.notes)
     return splits
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows import console
-from flows.commands.options import DatasetArgument, ExportForm, Split, StoreOption, Use, VersionOption, WhereOption
+from flows.commands.options import DatasetArgument, DeliveryOption, ExportForm, Split, StoreOption, Use, VersionOption, WhereOption
 
 
 def add_to(app: typer.Typer) -> None:
@@ -24,6 +24,7 @@ def export(
     version: VersionOption = None,
     where: WhereOption = None,
     split: Annotated[Split | None, typer.Option("--split", help="Take only this split. If not given, all three.")] = None,
+    delivery: DeliveryOption = None,
     use: Annotated[Use, typer.Option("--use", help="What you will use the images for. Their licences must allow it.")] = "research",
     provenance: Annotated[
         bool,
@@ -37,7 +38,7 @@ def export(
     from pipelines.export import export as export_version
     from pipelines.store import Store
 
-    wanted = Export(form, where, split, use, provenance)
+    wanted = Export(form, where, split, use, provenance, delivery or "")
     exported = export_version(Store(store, dataset), output, wanted, version)
     console.out.print(f"{console.counted(exported.images, 'image')} in {exported.folder}, with DATASHEET.md and croissant.json")
     for name, licence in exported.licences.items():

@@ -57,6 +57,12 @@ DevicesOption = Annotated[
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Make at most this many fakes of every part of a subset.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 VersionOption = Annotated[str | None, typer.Option("--version", help="The number or tag of a version. If not given, the newest.")]
+DeliveryOption = Annotated[
+    str | None, typer.Option("--delivery", help="Take the images as this delivery left them, such as web. If not given, the clean ones.")
+]
+DeliveriesOption = Annotated[
+    list[str] | None, typer.Option("--delivery", help="A delivery of the manifest, such as web. May be given several times.")
+]
 WhereOption = Annotated[
     str | None, typer.Option("--where", help="Take only the rows that meet this SQL condition, such as \"subset = 'LDM' OR label = 0\".")
 ]

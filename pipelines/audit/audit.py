@@ -28,15 +28,17 @@ DEAD_ZONE = 0.1  # of a PNG's excess size, as a logarithm: less is noise of the 
 Features = dict[str, list[Family]]
 
 
-def audit_version(store: Store, version: int | str | None = None) -> Audit:
+def audit_version(store: Store, version: int | str | None = None, delivery: str = "") -> Audit:
     """Audits a version: its fakes against the reals that they are compared with, as many of each from every real source.
+
+    With `delivery`, the images that were delivered under that name, and not the clean ones. InputError if there are none.
 
     At most `pictures.ROWS` of each class are decoded. Nothing is written: see `write_audit`.
     """
     start = time.perf_counter()
     dataset = store.dataset(version)
-    pictures = balanced(pictures_of_version(dataset))
-    return _audit(dataset.version, pictures, stored_images(dataset, pictures), start)
+    pictures = balanced(pictures_of_version(dataset, delivery))
+    return replace(_audit(dataset.version, pictures, stored_images(dataset, pictures), start), delivery=delivery)
 
 
 def audit_folder(path: Path) -> Audit:

@@ -17,7 +17,7 @@ from foreign.classes import CLASSES, accepted_names, class_place
 from foreign.folders import list_pictures
 from generators.errors import InputError
 from pipelines.audit.classify import LEAST_GROUPS
-from pipelines.reading import USABLE
+from pipelines.reading import usable
 from pipelines.store.upgrade import read_rows, take_rows
 
 ROWS = 200  # of each class at most: what an audit costs is bounded
@@ -40,10 +40,10 @@ class Picture:
         return hashlib.sha256(self.id.encode()).digest()
 
 
-def pictures_of_version(dataset: lance.LanceDataset) -> list[Picture]:
-    """All usable images of a version."""
+def pictures_of_version(dataset: lance.LanceDataset, delivery: str = "") -> list[Picture]:
+    """All usable images of a version: the clean ones, or those of a delivery."""
     columns = ["id", "label", "real", "group"]
-    table = read_rows(dataset, columns, USABLE, row_ids=True)
+    table = read_rows(dataset, columns, usable(dataset, delivery), row_ids=True)
     values = [table.column(name).to_pylist() for name in [*columns, "_rowid"]]
     return [Picture(*row) for row in zip(*values, strict=True)]
 

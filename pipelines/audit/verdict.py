@@ -50,6 +50,7 @@ class Audit:
     traces: tuple[Verdict, ...]
     gate: Gate
     seconds: float
+    delivery: str = ""  # the delivery whose images were looked at; empty for the clean ones
 
     def as_data(self) -> dict[str, Any]:
         """Plain data, as it is stored and as the report takes it."""
@@ -62,15 +63,21 @@ def write_audit(store: Store, audit: Audit) -> None:
     InputError if the store cannot be written.
     """
     try:
-        store.audits.write(f"{audit.version}.json", json.dumps(audit.as_data(), indent=2).encode())
+        store.audits.write(audit_file(audit.version, audit.delivery), json.dumps(audit.as_data(), indent=2).encode())
     except OSError as error:
         message = f"the audit cannot be kept in {store.audits.location}: {error.strerror or error}"
         raise InputError(message, "Check its permissions and the disk") from None
 
 
-def read_audit(store: Store, version: int | str | None = None) -> dict[str, Any] | None:
-    """The audit of a version (number, tag, or the newest) as `Audit.as_data` gives it; None if it has not been audited."""
-    data = store.audits.read(f"{store.version(version).number}.json")
+def audit_file(version: int | None, delivery: str = "") -> str:
+    """The name of the file that an audit is kept in."""
+    return f"{version}@{delivery}.json" if delivery else f"{version}.json"
+
+
+def read_audit(store: Store, version: int | str | None = None, delivery: str = "") -> dict[str, Any] | None:
+    """The audit of a version (number, tag, or the newest), or of one of its deliveries, as `Audit.as_data` gives it; None if it has not
+    been audited."""
+    data = store.audits.read(audit_file(store.version(version).number, delivery))
     try:
         audit = json.loads(data) if data else None
         gate: dict[str, Any] = audit["gate"] if audit is not None else {}

@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections import Counter
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
@@ -35,7 +36,8 @@ class Status:
 
 @dataclass
 class BuildReport:
-    """What a build did. `version` and `audit` are None when there was nothing to do."""
+    """What a build did. `version` and `audit` are None when there was nothing to do. `delivered` has the audits of the deliveries that were
+    asked for, by name."""
 
     version: Version | None
     made: int
@@ -47,15 +49,20 @@ class BuildReport:
     short: dict[str, int] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     audit: Audit | None = None
+    delivered: dict[str, Audit] = field(default_factory=dict)
 
 
-def status(plan: Plan, store: Store) -> Status:
-    """Compares a plan with the newest version of a store and with what waits for a commit."""
-    committed = store.keys()
-    there = set(committed) | {key for key, note in store.notes.read().items() if note.short == 0}
-    present = tuple(shard for shard in plan.shards if shard.key and shard.key in there)
-    missing = tuple(shard for shard in plan.shards if not shard.key or shard.key not in there)
-    return Status(present, missing, tuple(sorted(set(committed) - plan.keys)))
+def status(plan: Plan, store: Store, deliveries: Collection[str] = ()) -> Status:
+    """Compares a plan, with the `deliveries` that are asked for, with the newest version of a store and with what waits for a commit."""
+    committed, there = store.keys(), _there(store)
+    wanted = (*plan.shards, *plan.deliveries(deliveries))
+    present = tuple(shard for shard in wanted if shard.key and shard.key in there)
+    missing = tuple(shard for shard in wanted if not shard.key or shard.key not in there)
+    return Status(present, missing, tuple(sorted(set(committed) - plan.keys - plan.delivered_keys)))
+
+
+def _there(store: Store) -> set[str]:
+    return set(store.keys()) | {key for key, note in store.notes.read().items() if note.short == 0}
 
 
 class Build:
@@ -67,9 +74,14 @@ class Build:
     ...     version = build.commit()
     """
 
-    def __init__(self, plan: Plan, store: Store, device: str = "auto"):
-        """`device` may name several (`parse_devices`). Raises InputError if something that the plan needs is missing."""
+    def __init__(self, plan: Plan, store: Store, device: str = "auto", deliveries: Collection[str] = ()):
+        """`device` may name several (`parse_devices`). `deliveries` are made too; those that are there and still fit are kept in any case.
+
+        Raises InputError if something that the plan needs is missing, or it has no such delivery.
+        """
         plan.require_complete()
+        plan.deliveries(deliveries)
+        self.deliveries = tuple(deliveries)
         self.plan = plan
         self.store = store
         self.devices = parse_devices(device)
@@ -81,7 +93,7 @@ class Build:
         self._held.enter_context(self.store.building())
         self._started = time.perf_counter()
         try:
-            state = status(self.plan, self.store)
+            state = status(self.plan, self.store, self.deliveries)
         except BaseException:
             self._held.close()
             raise
@@ -116,16 +128,21 @@ class Build:
             "device": ",".join(self.devices),
             **(properties or {}),
         }
-        return self.store.commit(self.plan.keys - {shard.key for shard in failed}, self.run_id, facts)
+        delivered = self.plan.delivered_keys & _there(self.store)
+        return self.store.commit((self.plan.keys | delivered) - {shard.key for shard in failed}, self.run_id, facts)
 
     def report(self, version: Version | None) -> BuildReport:
         """What this build did, once it has committed. Audits the new version, and keeps the audit beside it."""
         audit = None
+        audits: dict[str, Audit] = {}
         if version is not None:
             audit = audit_version(self.store, version.number)
             write_audit(self.store, audit)
+            audits = {name: audit_version(self.store, version.number, name) for name in self.deliveries}
+            for delivered in audits.values():
+                write_audit(self.store, delivered)
         notes: tuple[Note, ...] = self.shards.notes
-        shards = {shard.key: shard for shard in self.plan.shards}
+        shards = {shard.key: shard for shard in (*self.plan.shards, *self.plan.delivered)}
         titles = {key: shard.subset or f"real {shard.real}" for key, shard in shards.items()}
         rates.remember(self.devices[0], ((shards[note.key], note.written, note.seconds) for note in notes))
         rejected: dict[str, Counter[str]] = {}
@@ -144,6 +161,7 @@ class Build:
             short={name: count for name, count in short.items() if count},
             failures=list(self.shards.failures),
             audit=audit,
+            delivered=audits,
         )
 
     def _require_reals(self) -> None:
@@ -167,18 +185,24 @@ class Build:
         return ", ".join(reasons)
 
 
-def run_build(plan: Plan, store: Store, device: str = "auto", on_shard: OnShard | None = None) -> BuildReport:
-    """The whole build, without Prefect. `device` may name several (`parse_devices`); for `on_shard` see `run_shards`."""
-    with Build(plan, store, device) as build:
+def run_build(
+    plan: Plan, store: Store, device: str = "auto", on_shard: OnShard | None = None, deliveries: Collection[str] = ()
+) -> BuildReport:
+    """The whole build, without Prefect. For `device` and `deliveries` see `Build`, for `on_shard` see `run_shards`."""
+    with Build(plan, store, device, deliveries) as build:
         build.run(on_shard)
         return build.report(build.commit())
 
 
 def require_gate(plan: Plan, store: Store) -> None:
     """CheckFailed if the audit of the newest version failed, unless the manifest allows that. The version stays, to be looked at."""
-    audit = read_audit(store) if plan.manifest.audit.gate else None
-    if audit is not None and audit["gate"]["judged"] and not audit["gate"]["passed"]:
-        raise CheckFailed(
-            f"version {audit['version']} is kept, but its audit failed: {audit['gate']['reason']}. Change the manifest and build again, or "
-            f"set `audit: {{gate: false}}` to let such versions pass"
-        )
+    if not plan.manifest.audit.gate:
+        return
+    for name in ("", *plan.manifest.deliveries):
+        audit = read_audit(store, delivery=name)
+        if audit is not None and audit["gate"]["judged"] and not audit["gate"]["passed"]:
+            which = f"the audit of its delivery {name}" if name else "its audit"
+            raise CheckFailed(
+                f"version {audit['version']} is kept, but {which} failed: {audit['gate']['reason']}. Change the manifest and build again, "
+                f"or set `audit: {{gate: false}}` to let such versions pass"
+            )

@@ -41,14 +41,14 @@ def run_shards(shards: Sequence[Shard], runner: Runner, on_shard: OnShard | None
 
 
 def in_order(shards: Iterable[Shard]) -> list[Shard]:
-    """Inputs first, and within a step all work of one checkpoint together, so that each model is loaded once."""
-    return sorted(shards, key=lambda shard: (shard.step, shard.generator, shard.checkpoint, *_chain(shard)))
+    """Inputs first, deliveries last, and within a step all work of one checkpoint together, so that each model is loaded once."""
+    return sorted(shards, key=lambda shard: (shard.delivery, shard.step, shard.generator, shard.checkpoint, *_chain(shard)))
 
 
 def share_of(plan: Plan, shards: Iterable[Shard], number: int, of: int) -> list[Shard]:
     """Share `number` of `of`: every `of`-th chain of the plan, each with all its steps, so that no share waits for another."""
     roots: dict[str, str] = {}  # of each shard, the key of the first one of its chain: a subset may begin at another's images
-    for shard in plan.shards:
+    for shard in (*plan.shards, *plan.delivered):
         roots[shard.key] = roots.get(shard.inputs[0], shard.inputs[0]) if shard.inputs else shard.key
     numbers = {root: position for position, root in enumerate(dict.fromkeys(roots.values()))}
     return [shard for shard in shards if numbers[roots[shard.key]] % of == number]

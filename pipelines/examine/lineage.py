@@ -17,7 +17,7 @@ from pipelines.store.upgrade import read_rows
 
 Chain = Sequence[dict[str, Any]]
 # Seen in the images' chains, or without a say in their pixels.
-ELSEWHERE = {"dataset", "seed", "attempts", "allow_missing", "audit", "detector", "checkpoints", "reals", "subsets"}
+ELSEWHERE = {"dataset", "seed", "attempts", "allow_missing", "audit", "detector", "checkpoints", "reals", "subsets", "deliveries"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def stale_shards(plan: Plan, store: Store, keys: Iterable[str]) -> list[StaleSha
     groups: dict[tuple[str, tuple[Change, ...]], list[str]] = {}
     for key, number in fragments.items():
         assert dataset is not None
-        columns = ["role", "subset", "real", "part", "step", "index", "chain"]
+        columns = ["role", "subset", "real", "part", "step", "index", "chain", "delivery"]
         rows = read_rows(dataset.get_fragment(number), columns).to_pylist()
         groups.setdefault(_why_stale(plan, rows, sections), []).append(key)
     return [StaleShards(title, tuple(keys), reasons) for (title, reasons), keys in sorted(groups.items(), key=str)]
@@ -94,6 +94,10 @@ def _why_stale(plan: Plan, rows: list[dict[str, Any]], sections: str) -> tuple[s
     step = max(row["step"] for row in kept)
     own = [row for row in kept if row["step"] == step]
     first, indices = own[0], [row["index"] for row in own]
+    if first["delivery"]:
+        named = first["delivery"] in plan.manifest.deliveries
+        reason = Change("what was delivered, or the recipe") if named else Change("not in the manifest")
+        return f"{first['subset']} delivered as {first['delivery']}", (reason,)
     if first["role"] == "real":
         gone = first["subset"] not in plan.pools
         reason = Change("not in the manifest") if gone else Change("source images", 0, "or their size or codec")

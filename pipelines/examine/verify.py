@@ -187,18 +187,31 @@ def _problem(
 def _make_again(store: Store, version: int, sample: int, device: str) -> dict[str, tuple[Outcome, str]]:
     """The outcome for each remade image by id, with the reason.
 
-    They are sampled by the hash of their ids: the same images for the same version, evenly over all subsets of fakes.
+    They are sampled by the hash of their ids: the same images for the same version, evenly over all subsets of fakes. Delivered images,
+    of reals too, are among them.
     """
-    finals = store.scan(["id"], "role = 'final'", version)
+    finals = store.scan(["id"], "role IN ('final', 'delivered')", version)
     ids = [name for batch in finals for name in batch.column("id").to_pylist()]
     chosen = sorted(ids, key=lambda name: hashlib.sha256(name.encode()).digest())[:sample]
     plan = _plan_of(store, version)
     maker = Maker(plan, store, Models(plan.catalogue, pick_device(device)))
-    return {name: _outcome(plan, maker, store.row(name, version, image=True)) for name in sorted(chosen)}
+    rows = [store.row(name, version, image=True) for name in sorted(chosen)]
+    return {row.id: _delivered_outcome(maker, store, row) if row.role == "delivered" else _outcome(plan, maker, row) for row in rows}
 
 
 def _plan_of(store: Store, version: int) -> Plan:
     return make_plan(Manifest.model_validate(store.version(version).manifest))
+
+
+def _delivered_outcome(maker: Maker, store: Store, row: Row) -> tuple[Outcome, str]:
+    """A delivered image against the same made again of the stored clean one: the bytes must be the same."""
+    try:
+        again = maker.redeliver(row, store.row(row.target_id or "", image=True))
+    except (InputError, KeyError) as error:
+        return "not possible here", str(error)
+    if again.measures != row.measures:
+        return "not possible here", f"the recipe of {row.delivery} is another one now"
+    return ("bit-exact", "") if again.sha256 == row.sha256 else ("different", "its bytes differ")
 
 
 def _outcome(plan: Plan, maker: Maker, row: Row) -> tuple[Outcome, str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 
 from pipelines.export.selection import Selection
+from pipelines.manifest.deliveries import as_data, expanded
 from pipelines.manifest.schema import Manifest
 from pipelines.manifest.sizes import preparation, said
 from pipelines.report.words import describe_chain
@@ -27,6 +29,7 @@ class Facts:
     rejected: dict[str, Counter[str]]
     licences: dict[str, str]
     software: str
+    delivery: str = ""
 
     @classmethod
     def of(cls, store: Store, version: Version, selection: Selection, licences: dict[str, str], form: str) -> Facts:
@@ -37,7 +40,17 @@ class Facts:
         manifest = Manifest.model_validate(version.manifest)
         software = version.properties.get("ntf", "")
         return cls(
-            store.name, version.number, version.created, version.digest, form, manifest, selection.counts, rejected, licences, software
+            store.name,
+            version.number,
+            version.created,
+            version.digest,
+            form,
+            manifest,
+            selection.counts,
+            rejected,
+            licences,
+            software,
+            selection.delivery,
         )
 
     @property
@@ -46,6 +59,17 @@ class Facts:
 
     def of_label(self, role: str) -> int:
         return sum(count for (_, kind, _), count in self.counts.items() if kind == role)
+
+
+def _delivery(facts: Facts) -> list[str]:
+    """What was done to the images after that, if they are those of a delivery."""
+    if not facts.delivery:
+        return []
+    steps = json.dumps(as_data(expanded(facts.manifest.deliveries[facts.delivery])), sort_keys=True)
+    text = (
+        f"Then each was delivered as `{facts.delivery}`, reals and fakes alike, with draws by its own seed, which its row has: `{steps}`."
+    )
+    return ["", text]
 
 
 PURPOSE = "Training and judging detectors of images that generators, and chains of generators, have made."
@@ -92,6 +116,7 @@ def render(facts: Facts) -> str:
             COLLECTION,
             "",
             f"{preparation(facts.manifest.size)}: fakes and reals alike.",
+            *_delivery(facts),
             "",
             *_chains(facts),
             "",

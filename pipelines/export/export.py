@@ -25,13 +25,15 @@ INDEX = "rows.jsonl"
 
 @dataclass(frozen=True)
 class Export:
-    """What to take (a SQL condition, one split or all), in which form, for which use, and with the provenance written into files or not."""
+    """What to take (a SQL condition, one split or all; the clean images, or those of a delivery), in which form, for which use, and
+    whether the provenance is written into files."""
 
     form: Form
     where: str | None = None
     split: Split | None = None
     use: Use = "research"
     provenance: bool = False
+    delivery: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def export(store: Store, output: Path, wanted: Export, version: int | str | None
     if wanted.provenance and wanted.form == "lance":
         raise InputError("a Lance export keeps the store's own bytes", "Export image files with --to folders for --provenance")
     taken = store.version(version)
-    selection = Selection.of(store, taken.number, wanted.where, wanted.split)
+    selection = Selection.of(store, taken.number, wanted.where, wanted.split, wanted.delivery)
     licences = licences_of(taken, selection.subsets)
     require_allowed(licences, wanted.use)
     try:

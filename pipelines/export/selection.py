@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from generators.errors import InputError
 from pipelines.manifest.splits import SPLITS, Split
+from pipelines.reading import usable
 from pipelines.store import Store
 from pipelines.store.damage import damaged
 from pipelines.store.schema import SCHEMA, parsed
@@ -37,15 +38,19 @@ class Selection:
     version: int
     addresses: dict[Split, list[int]]
     subsets: Counter[str]
-    counts: Counter[tuple[str, str, str]]  # subset, role, split
+    counts: Counter[tuple[str, str, str]]  # subset, role ("final" or "real"), split
+    delivery: str = ""
 
     @classmethod
-    def of(cls, store: Store, version: int | str | None = None, where: str | None = None, split: Split | None = None) -> Selection:
-        """The final images and reals for which the SQL expression `where` holds, of one split or all. InputError if there are none."""
+    def of(
+        cls, store: Store, version: int | str | None = None, where: str | None = None, split: Split | None = None, delivery: str = ""
+    ) -> Selection:
+        """The final images and reals for which the SQL expression `where` holds, of one split or all; as a delivery left them, if it is
+        named. InputError if there are none."""
         dataset = store.dataset(version)
-        condition = "role IN ('final', 'real')" + (f" AND ({where})" if where else "") + (f" AND split = {quoted(split)}" if split else "")
+        condition = usable(dataset, delivery) + (f" AND ({where})" if where else "") + (f" AND split = {quoted(split)}" if split else "")
         try:
-            table = read_rows(dataset, ["id", "subset", "role", "split"], condition, row_ids=True)
+            table = read_rows(dataset, ["id", "subset", "label", "split"], condition, row_ids=True)
         except InputError:
             raise
         except (ValueError, OSError) as error:
@@ -55,8 +60,8 @@ class Selection:
             raise InputError(f"{store.name} has no images for {where or split}", "See `ntf store show`")
         rows = sorted(table.to_pylist(), key=lambda row: hashlib.sha256(row["id"].encode()).digest())
         addresses = {name: [row["_rowid"] for row in rows if row["split"] == name] for name in SPLITS}
-        counts = Counter((row["subset"], row["role"], row["split"]) for row in rows)
-        return cls(store, dataset.version, addresses, Counter(row["subset"] for row in rows), counts)
+        counts = Counter((row["subset"], "final" if row["label"] else "real", row["split"]) for row in rows)
+        return cls(store, dataset.version, addresses, Counter(row["subset"] for row in rows), counts, delivery)
 
     @property
     def splits(self) -> list[Split]:

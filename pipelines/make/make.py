@@ -6,13 +6,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pipelines.delivery.rows import Delivering, delivering
 from pipelines.images import decode, encode
 from pipelines.make import rejections
 from pipelines.make.framing import Unfit
 from pipelines.make.jobs import plan_jobs
 from pipelines.make.models import Models
 from pipelines.make.past import read_history
-from pipelines.make.rows import Picture, ShardPictures, real_row
+from pipelines.make.rows import Encodable, Picture, ShardPictures, real_row
 from pipelines.make.step import Steps
 from pipelines.plan.plan import Plan
 from pipelines.plan.shards import INTERMEDIATE_CODEC, Role, Shard
@@ -51,6 +52,8 @@ class Maker:
     def make(self, shard: Shard) -> ShardPictures:
         """All images of a shard. The same shard comes out the same, to the bit, on one machine."""
         start = time.perf_counter()
+        if shard.role == "delivered":
+            return ShardPictures(tuple(self._delivered(shard)), self._plan.manifest.codec, 0, time.perf_counter() - start)
         codec = INTERMEDIATE_CODEC if shard.role == "intermediate" else self._plan.manifest.codec
         pictures, short = (self._reals(shard), 0) if shard.role == "real" else self._fakes(shard)
         return ShardPictures(tuple(pictures), codec, short, time.perf_counter() - start)
@@ -71,6 +74,19 @@ class Maker:
             if role == "final" and step < last:  # what follows begins at the stored image
                 inputs = {row.index: replace(picture, pixels=decode(encode(picture.pixels, manifest.codec), picture.row.id))}
         return inputs[row.index]
+
+    def redeliver(self, row: Row, clean: Row) -> Row:
+        """A stored delivered image delivered again, from the stored image that it was made from."""
+        return Delivering(clean, self._plan.manifest, row.delivery or "", row.shard_key).encoded(self._plan.manifest.codec)
+
+    def _delivered(self, shard: Shard) -> list[Encodable]:
+        """What is to be delivered of a clean shard; where that has no image, a rejection, so that the shard is not made again."""
+        clean = self._store.shard(shard.inputs[0])
+        images: list[Encodable] = list(delivering(clean, self._plan.manifest, shard.delivery, shard.key))
+        if images or not clean:
+            return images
+        nothing = Delivering(clean[0], self._plan.manifest, shard.delivery, shard.key).row
+        return [Picture(replace(nothing, role="rejected", reason=rejections.NO_INPUT), None)]
 
     def _reals(self, shard: Shard) -> list[Picture]:
         """The real images, and a rejection for each that does not have the dataset's size: no attempt could make another of it."""

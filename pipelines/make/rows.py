@@ -6,7 +6,7 @@ import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -57,12 +57,21 @@ class Picture:
         )
 
 
+class Encodable(Protocol):
+    """What becomes a row once it is encoded: a `Picture`, or an image that is to be delivered."""
+
+    @property
+    def row(self) -> Row: ...
+
+    def encoded(self, codec: Codec) -> Row: ...
+
+
 @dataclass(frozen=True)
 class ShardPictures:
     """A shard that is made and not yet written: its pictures and rejections in order, how many planned images no attempt could make
     (`short`), and the seconds that making took."""
 
-    pictures: tuple[Picture, ...]
+    pictures: tuple[Encodable, ...]
     codec: Codec
     short: int
     seconds: float
@@ -70,7 +79,7 @@ class ShardPictures:
     def rows(self) -> list[Row]:
         """Encodes everything, in a few threads: one core encodes about 200 images of 256 px a second, and a GPU can make more."""
 
-        def encoded(picture: Picture) -> Row:
+        def encoded(picture: Encodable) -> Row:
             return picture.encoded(INTERMEDIATE_CODEC if picture.row.role == "intermediate" else self.codec)
 
         with ThreadPoolExecutor(min(ENCODERS, os.cpu_count() or 1)) as pool:

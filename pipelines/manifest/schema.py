@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from generators import registry
 from pipelines.catalogue.catalogue import CheckpointEntry
 from pipelines.manifest.chains import Part, Strict, Subset
+from pipelines.manifest.deliveries import Delivery, faults
 from pipelines.manifest.origins import with_inherited
 from pipelines.manifest.sizes import Crop, Size
 
@@ -155,6 +156,7 @@ class Manifest(Strict):
     parity: Parity = Parity()
     audit: AuditPolicy = AuditPolicy()
     detector: DetectorPolicy = DetectorPolicy()
+    deliveries: dict[Name, Delivery] = Field(default_factory=dict)
     checkpoints: dict[Name, CheckpointEntry] = Field(default_factory=dict)
     reals: dict[Name, RealSource]
     subsets: dict[Name, Subset] = Field(min_length=1)
@@ -177,6 +179,13 @@ class Manifest(Strict):
         step = {"edit": generator, "checkpoint": checkpoint, **parameters}
         parts = [{"count": count, "real": real, "chain": [{**step, "target": real}]} for real, count in counts.items()]
         return {**data, "subsets": {**data["subsets"], RECONSTRUCTION: {"parts": parts}}}
+
+    @field_validator("deliveries")
+    @classmethod
+    def _deliveries_can_be_done(cls, named: dict[str, Any]) -> dict[str, Any]:
+        if problem := faults(named):
+            raise ValueError(problem)
+        return named
 
     @model_validator(mode="after")
     def _past_fits_the_size(self) -> Manifest:

@@ -15,6 +15,8 @@ from generators.errors import InputError
 from generators.seeding import derive_seed
 from pipelines.catalogue.catalogue import Catalogue
 from pipelines.manifest.chains import ChainStep, Part
+from pipelines.manifest.deliveries import as_data as as_steps
+from pipelines.manifest.deliveries import expanded
 from pipelines.manifest.schema import Faces, Manifest
 from pipelines.manifest.sizes import as_data
 from pipelines.plan.pairs import Drawn, Pairing, person
@@ -23,6 +25,7 @@ from pipelines.plan.shards import INTERMEDIATE_CODEC, Shard, image_split, part_s
 
 KEY_RECIPE = 1  # raise it when the meaning of the ingredients changes
 IMPORT_VERSION = 1  # raise it when real images come out of the same files differently
+DELIVERY_VERSION = 1  # raise it when a change of code changes what comes out of a step of a delivery
 MASKS_VERSION = 1  # raise it when a change of code changes which pixels a mask has
 SWAPS_VERSION = 2  # raise it when a change of code changes what comes out: swaps made before become stale
 
@@ -43,6 +46,14 @@ def key_of_reals(manifest: Manifest, images: Sequence[RealImage]) -> str:
         **_compression(manifest),
     }
     return key_of(ingredients)
+
+
+def key_of_delivered(clean: Shard, manifest: Manifest, name: str) -> str:
+    """The key of a clean shard's delivery. Empty where that of the clean shard is not known."""
+    if not clean.key:
+        return ""
+    steps = as_steps(expanded(manifest.deliveries[name]))
+    return key_of({"delivery": name, "steps": steps, "version": DELIVERY_VERSION, "seed": manifest.seed, "inputs": [clean.key]})
 
 
 def key_of_step(

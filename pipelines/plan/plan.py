@@ -17,7 +17,7 @@ from pipelines.catalogue.catalogue import Catalogue
 from pipelines.manifest.chains import ChainStep, Part
 from pipelines.manifest.schema import Manifest
 from pipelines.manifest.sizes import side_of
-from pipelines.plan.keys import drawn_donor, key_of_reals, key_of_step, step_ingredients
+from pipelines.plan.keys import drawn_donor, key_of_delivered, key_of_reals, key_of_step, step_ingredients
 from pipelines.plan.missing import Missing, missing_checkpoints, needed_checkpoints, open_pools, wrong_prompts
 from pipelines.plan.pairs import Drawn, NobodyLeft, Pairing, person
 from pipelines.plan.reals import RealImage, RealPool, splits_without_images
@@ -38,10 +38,24 @@ class Plan:
     missing: tuple[Missing, ...]
     warnings: tuple[str, ...]
     pairings: dict[tuple[str, str, int, int], Pairing] = field(default_factory=dict)  # by subset, real source, part and step
+    delivered: tuple[Shard, ...] = ()  # of every delivery of the manifest; made when they are asked for
 
     @property
     def keys(self) -> frozenset[str]:
+        """Of the clean shards."""
         return frozenset(shard.key for shard in self.shards)
+
+    @property
+    def delivered_keys(self) -> frozenset[str]:
+        return frozenset(shard.key for shard in self.delivered if shard.key)
+
+    def deliveries(self, names: Collection[str]) -> tuple[Shard, ...]:
+        """The shards of some deliveries. InputError for a name that the manifest does not have."""
+        for name in names:
+            if name not in self.manifest.deliveries:
+                known = ", ".join(self.manifest.deliveries) or "none: name some under `deliveries`"
+                raise InputError(f"{self.manifest.dataset} has no delivery {name!r}", f"The manifest has: {known}")
+        return tuple(shard for shard in self.delivered if shard.delivery in names)
 
     def part(self, shard: Shard) -> Part:
         return self.manifest.part(shard.subset, shard.real, shard.part)
@@ -150,7 +164,7 @@ def make_plan(manifest: Manifest, catalogue: Catalogue | None = None) -> Plan:
         f"real source {pool.name} has no image in the {split} split" for pool in pools.values() for split in splits_without_images(pool)
     )
     missing = (*checkpoints.values(), *reals.values(), *prompts.values(), *people.values())
-    return Plan(manifest, catalogue, tuple(shards), pools, missing, warnings, pairings)
+    return Plan(manifest, catalogue, tuple(shards), pools, missing, warnings, pairings, tuple(_delivered(manifest, shards)))
 
 
 def _origins_first(manifest: Manifest) -> list[tuple[str, int, Part]]:
@@ -167,6 +181,15 @@ def _real_shards(manifest: Manifest, pools: dict[str, RealPool]) -> Iterator[Sha
     for name, pool in pools.items():
         for start, stop in _ranges(pool.taken, manifest.shard_size):
             yield Shard("real", "", name, 0, 0, start, stop, key_of_reals(manifest, pool.images[start:stop]))
+
+
+def _delivered(manifest: Manifest, shards: Sequence[Shard]) -> Iterator[Shard]:
+    """The shards of every delivery, each of one clean shard."""
+    for name in manifest.deliveries:
+        for clean in shards:
+            if clean.role in ("real", "final"):
+                key = key_of_delivered(clean, manifest, name)
+                yield replace(clean, role="delivered", key=key, inputs=(clean.key,), generator="", checkpoint="", delivery=name)
 
 
 def _pairings(subset: str, number: int, part: Part, manifest: Manifest, pools: dict[str, RealPool]) -> list[Pairing]:

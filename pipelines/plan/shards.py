@@ -11,7 +11,7 @@ from pipelines.manifest.splits import Split, split_of
 
 INTERMEDIATE_CODEC = Codec(format="png")
 
-Role = Literal["real", "intermediate", "final"]
+Role = Literal["real", "intermediate", "final", "delivered"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Shard:
 
     `subset`, `real`, `part` and `step` say which step of which chain: `real` names the real source of the part, and `part` is its number
     among the parts of the subset with that source, from 0. For a shard of real images `subset` is empty and `real` is the source. `start`
-    and `stop` count images. `inputs` are the keys of the shards it works on.
+    and `stop` count images. `inputs` are the keys of the shards it works on. A delivered shard is the `delivery` of the one shard of
+    reals or finals that its other fields describe.
     """
 
     role: Role
@@ -34,6 +35,7 @@ class Shard:
     inputs: tuple[str, ...] = ()
     generator: str = ""
     checkpoint: str = ""
+    delivery: str = ""
 
     @property
     def count(self) -> int:
@@ -43,6 +45,7 @@ class Shard:
     def title(self) -> str:
         """What it is, for people: "SimSwap_LDM step 2 celebahq 0-255"."""
         work = f"{self.subset} step {self.step + 1}" if self.subset else "reals"
+        work = f"{work} delivered as {self.delivery}" if self.delivery else work
         return f"{work} {part_name(self.real, self.part)} {self.start}-{self.stop - 1}"
 
 

@@ -72,12 +72,12 @@ def _shows(row: dict[str, Any], identity: str, real: str | None) -> bool:
 
 
 def _is_real(row: dict[str, Any]) -> bool:
-    """Whether a row is a real image, one that was rejected for its size included: only those have an empty chain."""
-    return row["role"] == "real" or not json.loads(row["chain"])
+    """Whether a row is a real image, one that was rejected for its size or was delivered included: only those have an empty chain."""
+    return row["role"] == "real" or not parsed(row, "chain")
 
 
 def _made_from(row: dict[str, Any], reals: set[str]) -> bool:
     """Whether a row is one of `reals`, or has one of them anywhere in its chain."""
     if _is_real(row):
-        return row["id"] in reals
+        return row["id"].partition("@")[0] in reals  # a delivered image has its image's id before the mark
     return any(link.get(use) in reals for link in parsed(row, "chain") for use in ("source", "target"))

@@ -55,7 +55,9 @@ def collect_garbage(store: Store, keep: int | None = None, dry_run: bool = False
                 store.data.remove(name)
             store.notes.remove(notes)
             for number in dropped:
-                store.audits.remove(f"{number}.json")
+                for name in store.audits.sizes():
+                    if name.removesuffix(".json").partition("@")[0] == str(number):
+                        store.audits.remove(name)
             for place, name in leftovers:
                 place.remove(name)
     size = sum(sizes[name] for name in orphans)

@@ -16,7 +16,7 @@ SCHEMA_VERSION = 2  # 1: the column `real` was called `part`, and there was no n
 # Columns in which two stores with the same dataset must agree, with the later ones: all but the encoded bytes, which `sha256` stands for.
 _COLUMNS: list[tuple[str, pa.DataType]] = [
     ("id", pa.string()),  # SimSwap_LDM/celebahq/000017/1: subset, part, number, step; real/SOURCE/HASH for a real
-    ("role", pa.string()),  # final, intermediate, real, rejected
+    ("role", pa.string()),  # final, intermediate, real, rejected, delivered
     ("label", pa.int8()),  # 1 fake, 0 real
     ("subset", pa.string()),  # for a real: its source
     ("real", pa.string()),  # the real source that the fake is compared with
@@ -51,11 +51,15 @@ _LATER_COLUMNS: list[tuple[str, pa.DataType]] = [
 ]
 # A mask follows from all that decides the pixels, so that digests leave it out: a store made before masks were kept has the same.
 LATEST = (("mask_sha256", pa.string()), ("mask", pa.large_binary()))  # a PNG, white where the image was reworked; null where nobody knows
+# Later still, and counted in digests: the name of the delivery that the image went through, null for a clean one.
+_DELIVERY: tuple[str, pa.DataType] = ("delivery", pa.string())
 FILLED = {"part": 0}
 
-SCHEMA = pa.schema([*_COLUMNS, ("image", pa.large_binary()), *_LATER_COLUMNS, *LATEST], metadata={"ntf.schema": str(SCHEMA_VERSION)})
+SCHEMA = pa.schema(
+    [*_COLUMNS, ("image", pa.large_binary()), *_LATER_COLUMNS, *LATEST, _DELIVERY], metadata={"ntf.schema": str(SCHEMA_VERSION)}
+)
 FIRST_COLUMNS = [name for name, _ in _COLUMNS]
-LATER_COLUMNS = [name for name, _ in _LATER_COLUMNS]
+LATER_COLUMNS = [name for name, _ in [*_LATER_COLUMNS, _DELIVERY]]
 LIGHT_COLUMNS = [*FIRST_COLUMNS, *LATER_COLUMNS, "mask_sha256"]
 
 
@@ -97,6 +101,7 @@ class Row:
     image: Encoded | None = None
     mask: Encoded | None = None
     mask_sha256: str | None = None
+    delivery: str | None = None
 
 
 def to_table(rows: list[Row]) -> pa.Table:

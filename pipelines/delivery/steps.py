@@ -1,0 +1,177 @@
+"""The steps of a delivery on one picture. Every draw comes from the seed that a step is given, so order and threads decide nothing.
+
+Pillow resamples and encodes: its resampling is whole-number arithmetic, the same on every machine, where OpenCV's may differ with the
+processor. OpenCV decodes the JPEG that was made here a moment ago: the same library, three times as fast.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from foreign.containers import JPEG, without_metadata
+from foreign.pictures import decode, opened, orientation_of
+from generators.seeding import numpy_rng
+from pipelines.images import encode as encode_stored
+from pipelines.manifest.deliveries import AnyOf, Crop, Encode, Resize, Screenshot, Step
+from pipelines.manifest.schema import Codec
+
+SMALLEST, LARGEST = 16, 4096  # px a side: no step leaves this
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+SUBSAMPLING = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
+AVIF_SPEED = 9
+Fact = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A picture on its way: `data` as it is encoded, if it is (with its `format`), and `pixels`, `uint8` RGB `[H, W, 3]`, if they are
+    known. `size` is its height and width, where it is encoded and has no pixels yet."""
+
+    data: bytes | None = None
+    format: str = ""
+    pixels: np.ndarray | None = None
+    size: tuple[int, int] = (0, 0)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.size if self.pixels is None else (self.pixels.shape[0], self.pixels.shape[1])
+
+    def decoded(self) -> np.ndarray:
+        if self.pixels is not None:
+            return self.pixels
+        assert self.data is not None
+        if self.format == "jpeg":
+            pixels: Any = cv2.imdecode(np.frombuffer(self.data, np.uint8), cv2.IMREAD_COLOR_RGB)
+            return pixels
+        return decode(self.data, "a picture on its way")
+
+    def encoded(self) -> tuple[bytes, str]:
+        """Its bytes and their format; PNG, without loss, where nothing has compressed it."""
+        if self.data is None:
+            return encode_stored(self.decoded(), Codec()), "png"
+        return self.data, self.format
+
+
+def run(steps: tuple[Step, ...], picture: Carried, seed: int, path: str = "") -> tuple[Carried, list[Fact]]:
+    """The picture after all steps, and what was drawn for each that was done. A step's draws depend on `seed` and on its place alone."""
+    facts: list[Fact] = []
+    for place, step in enumerate(steps):
+        at = f"{path}{place}"
+        rng = numpy_rng(seed, f"delivery {at}")
+        if rng.random() >= step.chance:
+            continue
+        if step.one_of is not None:
+            branch = int(rng.integers(len(step.one_of)))
+            picture, taken = run(step.one_of[branch], picture, seed, f"{at}.{branch}.")
+            facts += taken
+            continue
+        picture, fact = _do(step, picture, rng)
+        facts.append(fact)
+    return picture, facts
+
+
+def _do(step: Step, picture: Carried, rng: np.random.Generator) -> tuple[Carried, Fact]:
+    if step.resize is not None:
+        return _resize(step.resize, picture, rng)
+    if step.crop is not None:
+        return _crop(step.crop, picture, rng)
+    if step.encode is not None:
+        return _encode(step.encode, picture, rng)
+    if step.screenshot is not None:
+        return _screenshot(step.screenshot, picture, rng)
+    return _strip(picture), {"strip": True}
+
+
+def _resize(asked: Resize, picture: Carried, rng: np.random.Generator) -> tuple[Carried, Fact]:
+    pixels, kind = picture.decoded(), str(_drawn(asked.filter, rng))
+    height, width = pixels.shape[:2]
+    factor = min(1.0, _drawn(asked.longest, rng) / max(height, width)) if asked.longest is not None else _drawn(asked.factor, rng)
+    size = _scaled((height, width), factor)
+    if size == (height, width):
+        return picture, {"resize": [width, height]}
+    return Carried(pixels=_resampled(pixels, size, kind)), {"resize": [size[1], size[0]], "filter": kind}
+
+
+def _crop(asked: Crop, picture: Carried, rng: np.random.Generator) -> tuple[Carried, Fact]:
+    pixels = picture.decoded()
+    lengths = [max(min(side, SMALLEST), round(side * _drawn(asked.share, rng))) for side in pixels.shape[:2]]
+    top, left = (int(rng.integers(side - length + 1)) for side, length in zip(pixels.shape[:2], lengths, strict=True))
+    part = np.ascontiguousarray(pixels[top : top + lengths[0], left : left + lengths[1]])
+    return Carried(pixels=part), {"crop": [left, top, lengths[1], lengths[0]]}
+
+
+def _screenshot(asked: Screenshot, picture: Carried, rng: np.random.Generator) -> tuple[Carried, Fact]:
+    pixels, kind = picture.decoded(), str(_drawn(asked.filter, rng))
+    scale = float(_drawn(asked.scale, rng))
+    height, width = _scaled(pixels.shape[:2], scale)
+    margins = [round(side * _drawn(asked.margin, rng)) for side in (height, height, width, width)]
+    margins = [min(margin, (LARGEST - side) // 2) for margin, side in zip(margins, (height, height, width, width), strict=True)]
+    top, bottom, left, right = margins
+    page = np.full((top + height + bottom, left + width + right, 3), int(_drawn(asked.grey, rng)), np.uint8)
+    page[top : top + height, left : left + width] = _resampled(pixels, (height, width), kind)
+    return Carried(pixels=page), {"screenshot": round(scale, 4), "filter": kind, "margins": margins}
+
+
+def _encode(asked: Encode, picture: Carried, rng: np.random.Generator) -> tuple[Carried, Fact]:
+    pixels, stream = picture.decoded(), io.BytesIO()
+    image, size = Image.fromarray(pixels), (pixels.shape[0], pixels.shape[1])
+    chroma, progressive = str(_drawn(asked.chroma, rng)), bool(rng.random() < asked.progressive)
+    if asked.jpeg is not None:
+        quality = int(_drawn(asked.jpeg, rng))
+        image.save(stream, "JPEG", quality=quality, subsampling=SUBSAMPLING[chroma], progressive=progressive)
+        return Carried(stream.getvalue(), "jpeg", size=size), {"jpeg": quality, "chroma": chroma, "progressive": progressive}
+    if asked.webp is not None:
+        quality = int(_drawn(asked.webp, rng))
+        image.save(stream, "WEBP", quality=quality, method=asked.effort)
+        return Carried(stream.getvalue(), "webp", size=size), {"webp": quality}
+    quality = int(_drawn(asked.avif, rng))
+    image.save(stream, "AVIF", quality=quality, speed=AVIF_SPEED, max_threads=1, subsampling="4:2:0")
+    return Carried(stream.getvalue(), "avif", size=size), {"avif": quality}
+
+
+def _strip(picture: Carried) -> Carried:
+    """Without metadata. A JPEG that lies upright and has no colour profile keeps its compressed data; another picture keeps its pixels."""
+    if picture.data is None:
+        return picture
+    if picture.data.startswith(JPEG):
+        with opened(picture.data, "a picture on its way") as image:
+            is_plain = orientation_of(image) == 1 and "icc_profile" not in image.info
+        if is_plain:
+            return Carried(without_metadata(picture.data) or picture.data, "jpeg", picture.pixels)
+    return Carried(pixels=picture.decoded())
+
+
+def _drawn(asked: Any, rng: np.random.Generator) -> Any:
+    """A value as a step asks for it: itself, evenly between two bounds (both included), or one of several."""
+    if isinstance(asked, AnyOf):
+        return asked.any[int(rng.integers(len(asked.any)))]
+    if isinstance(asked, tuple):
+        low, high = asked
+        return int(rng.integers(low, high + 1)) if isinstance(low, int) and isinstance(high, int) else float(rng.uniform(low, high))
+    return asked
+
+
+def _scaled(shape: tuple[int, ...], factor: float) -> tuple[int, int]:
+    """Height and width times `factor`, within what a picture may have; proportions stay. A smaller picture is not enlarged to fit."""
+    height, width = shape[:2]
+    least = min(1.0, SMALLEST / min(height, width))
+    factor = max(least, min(factor, LARGEST / max(height, width)))
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def _resampled(pixels: np.ndarray, size: tuple[int, int], kind: str) -> np.ndarray:
+    if pixels.shape[:2] == size:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), FILTERS[kind]))
