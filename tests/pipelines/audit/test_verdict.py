@@ -50,7 +50,7 @@ def test_a_build_is_audited_and_the_result_kept_beside_the_version(
     audit = read_audit(store)
     assert audit is not None
     assert (audit["version"], audit["rows"], audit["gate"]["passed"]) == (1, 60, True)
-    assert set(audit) == {"version", "rows", "groups", "container", "traces", "gate", "seconds"}
+    assert set(audit) == {"version", "rows", "groups", "container", "traces", "gate", "seconds", "delivery"}
     assert set(audit["traces"][0]) == {"name", "auc", "low", "high", "passed", "remedy"}
     require_gate(plan, store)
     again = audit_version(store, 1).as_data()
