@@ -16,6 +16,7 @@ from generators.checkpoints import Checkpoint, Contents
 from generators.errors import InputError
 from generators.faces.parsing import RestorationParser
 from generators.faces.restoring import FACEXLIB, PasteStyle, cut_face, face_matrix, paste_faces, prepared
+from generators.images import require_size, to_float
 
 Region = Literal["face", "picture"]
 Mask = Literal["parsing", "square"]
@@ -77,6 +78,24 @@ class Restorer(Generator):
         """The picture with the restored `faces` `[K, S, S, 3]` in it, and the mask float32 `[H, W]` of what they cover."""
         labels = list(self.parser.labels(faces)) if settings.mask == "parsing" and len(faces) else None
         return paste_faces(picture, list(faces), matrices, upscale=settings.upscale, labels=labels, style=self.paste_style)
+
+
+class FaceRestorer(Restorer):
+    """A restorer whose network takes faces of one size, `network.size`, in [-1, 1]."""
+
+    def __init__(self, network: Any, checkpoint: Checkpoint, device: str | torch.device, dtype: torch.dtype):
+        self.network = network.eval().requires_grad_(False).to(device, dtype)
+        self.checkpoint = checkpoint
+        self.device, self.dtype = torch.device(device), dtype
+
+    @property
+    def resolution(self) -> int:
+        return self.network.size
+
+    def _network_input(self, images: np.ndarray) -> torch.Tensor:
+        """`uint8` `[N, S, S, 3]` as the network takes them. InputError if they have another size."""
+        require_size(images, self.resolution, self.name)
+        return to_float(images, device=self.device).to(self.dtype)
 
 
 def released_state(contents: Contents) -> Mapping[str, torch.Tensor]:

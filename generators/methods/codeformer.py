@@ -13,14 +13,14 @@ from pydantic import Field
 from generators import base
 from generators.checkpoints import Checkpoint, read_weights
 from generators.faces.restoring import CODEFORMER
-from generators.images import require_size, to_float, to_uint8
+from generators.images import to_uint8
 from generators.networks.restoration import codeformer
 from generators.registry import register
-from generators.restorer import RestorationParameters, Restorer, released_state
+from generators.restorer import FaceRestorer, RestorationParameters, released_state
 
 
 @register("codeformer")
-class CodeFormer(Restorer):
+class CodeFormer(FaceRestorer):
     """Nothing in it is random: the seeds of an edit change nothing."""
 
     title = "CodeFormer"
@@ -35,22 +35,11 @@ class CodeFormer(Restorer):
         fidelity_weight: float = Field(0.5, ge=0, le=1, description="w of the paper: 0 is the best face, 1 the most faithful one")
         adain: bool = True  # the colours of the damaged face, as the official tool has it
 
-    def __init__(self, network: codeformer.CodeFormer, checkpoint: Checkpoint, device: str | torch.device, dtype: torch.dtype):
-        self.network = network.eval().requires_grad_(False).to(device, dtype)
-        self.checkpoint = checkpoint
-        self.device, self.dtype = torch.device(device), dtype
-
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> CodeFormer:
         n_head = int(checkpoint.option("n_head", 8))
         network = codeformer.CodeFormer.from_state(released_state(read_weights(checkpoint.path)), checkpoint.path.name, n_head)
         return cls(network, checkpoint, device, dtype)
 
-    @property
-    def resolution(self) -> int:
-        return self.network.size
-
     def _edit(self, images: np.ndarray, seeds: list[int], settings: Parameters) -> np.ndarray:
-        require_size(images, self.resolution, self.name)
-        pixels = to_float(images, device=self.device).to(self.dtype)
-        return to_uint8(self.network(pixels, settings.fidelity_weight, settings.adain))
+        return to_uint8(self.network(self._network_input(images), settings.fidelity_weight, settings.adain))

@@ -13,15 +13,15 @@ import torch
 
 from generators import base
 from generators.checkpoints import Checkpoint, read_weights
-from generators.images import require_size, to_float, to_uint8
+from generators.images import to_uint8
 from generators.networks.restoration import gfpgan
 from generators.registry import register
-from generators.restorer import RestorationParameters, Restorer, released_state
+from generators.restorer import FaceRestorer, RestorationParameters, released_state
 from generators.seeding import randn
 
 
 @register("gfpgan")
-class GFPGAN(Restorer):
+class GFPGAN(FaceRestorer):
     title = "GFPGAN"
     licence = "Apache-2.0, with StyleGAN2 (NVIDIA, non-commercial) and DFDNet (CC-BY-NC-SA-4.0) parts"
 
@@ -31,25 +31,14 @@ class GFPGAN(Restorer):
     class Parameters(RestorationParameters):
         noise_mode: Literal["random", "const"] = "random"  # fresh noise from the image's seed, as in the official tool, or the stored noise
 
-    def __init__(self, network: gfpgan.GFPGAN, checkpoint: Checkpoint, device: str | torch.device, dtype: torch.dtype):
-        self.network = network.eval().requires_grad_(False).to(device, dtype)
-        self.checkpoint = checkpoint
-        self.device, self.dtype = torch.device(device), dtype
-
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> GFPGAN:
         latent = bool(checkpoint.option("input_is_latent", True))
         network = gfpgan.GFPGAN.from_state(released_state(read_weights(checkpoint.path)), checkpoint.path.name, latent)
         return cls(network, checkpoint, device, dtype)
 
-    @property
-    def resolution(self) -> int:
-        return self.network.size
-
     def _edit(self, images: np.ndarray, seeds: list[int], settings: Parameters) -> np.ndarray:
-        require_size(images, self.resolution, self.name)
-        pixels = to_float(images, device=self.device).to(self.dtype)
-        return to_uint8(self.network(pixels, self._noise(seeds) if settings.noise_mode == "random" else None))
+        return to_uint8(self.network(self._network_input(images), self._noise(seeds) if settings.noise_mode == "random" else None))
 
     def _noise(self, seeds: list[int]) -> list[torch.Tensor]:
         shapes = self.network.stylegan_decoder.noise_shapes()
