@@ -41,7 +41,8 @@ def usable(dataset: lance.LanceDataset, delivery: str = "") -> str:
 
 
 class StoredItem(NamedTuple):
-    """`image` is `uint8` RGB `[H, W, 3]`; `label` 1 for a fake; `subset` names the subset of a fake, or the real source of a real."""
+    """`image` is `uint8` RGB `[H, W, 3]`; `label` 1 for a fake; `subset` names the subset of a fake, the real source of a
+    real, or the subset of a real that was retouched."""
 
     image: np.ndarray
     label: int
@@ -104,9 +105,11 @@ def read_table(
         splits[split] = SplitTable(data["id"][rows], data["label"][rows], data["subset"][rows], data["_rowid"][rows], digest)
     fakes = data["label"] == 1
     pairs = sorted(set(zip(data["subset"][fakes].tolist(), data["real"][fakes].tolist(), strict=True)))
+    on_real_side = sorted(set(zip(data["real"][~fakes].tolist(), data["subset"][~fakes].tolist(), strict=True)))  # retouched ones too
     reals_of: dict[str, tuple[str, ...]] = {}
     for subset, real in pairs:
-        reals_of[subset] = (*reals_of.get(subset, ()), real)
+        retouched = [name for source, name in on_real_side if source == real and name != real]
+        reals_of[subset] = (*reals_of.get(subset, ()), real, *retouched)
     families = dict(zip(data["subset"][fakes].tolist(), data["family"][fakes].tolist(), strict=True))
     return VersionTable(splits, reals_of, families)
 
@@ -178,5 +181,14 @@ class MaskDataset(StoreDataset):
 
     def _masked(self, item: StoredItem, mask: bytes | None) -> MaskedItem:
         everywhere = np.full(item.image.shape[:2], bool(item.label))
-        pixels = everywhere if mask is None else decode(mask, f"the mask of {item.id}")[..., 0] > 127
+        pixels = everywhere if mask is None or not item.label else decode(mask, f"the mask of {item.id}")[..., 0] > 127
         return MaskedItem(item.image, pixels, mask is not None or not item.label, item.label, item.subset, item.id)
+
+
+def open_splits(
+    store: Store, version: int | str | None = None, where: str | None = None, masks: bool = False
+) -> dict[Split, StoreDataset] | dict[Split, MaskDataset]:
+    """The splits of a version as datasets for torch's DataLoader; with `masks` their items are `MaskedItem`s. Errors as `read_table`."""
+    number = store.version(version).number
+    tables = read_table(store, number, where).splits
+    return {split: (MaskDataset if masks else StoreDataset)(store, number, table) for split, table in tables.items()}

@@ -126,10 +126,8 @@ def ledger(
 
     from pipelines.store import Store
 
-    rows = Store(store, dataset).rows("label = 1", version)
-    counts = Counter(
-        (row.subset, "written" if row.role == "final" else row.reason or "") for row in rows if row.role in ("final", "rejected")
-    )
+    rows = Store(store, dataset).rows("role IN ('final', 'rejected')", version)
+    counts = Counter((row.subset, "written" if row.role == "final" else row.reason or "") for row in rows)
     if as_json:
         facts = [{"subset": subset, "outcome": outcome, "images": count} for (subset, outcome), count in sorted(counts.items())]
         console.out.print_json(json.dumps(facts))

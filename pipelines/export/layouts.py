@@ -27,13 +27,13 @@ Written = Iterator[tuple[dict[str, Any], str]]
 
 def folders(selection: Selection, output: Path, marked: Marked) -> Written:
     """`SPLIT/SUBSET/{real,fake}/FILE`, or `SUBSET/{real,fake}/FILE` for a selection of one split. A subset's reals are those of its real
-    sources; where several subsets share them, the files are hard links to one. `mask/` beside them shows, under the same name, where each
-    fake was reworked, if that is known."""
+    sources, retouched ones too; where several subsets share them, the files are hard links to one. `mask/` beside them shows, under the
+    same name, where each fake was reworked, if that is known."""
     for split in selection.splits:
         sources = _real_sources(selection, split)
         base = output / split if len(selection.splits) > 1 else output
         for row, image, mask in selection.rows(split):
-            homes = [row["subset"]] if row["label"] else sources.get(row["subset"], [row["subset"]])
+            homes = [row["subset"]] if row["label"] else sources.get(row["real"], [row["subset"]])
             kind = "fake" if row["label"] else "real"
             files = [base / home / kind / f"{_plain(row['id'])}.{_suffix(row)}" for home in homes]
             _write(files[0], marked(image, row))
@@ -131,7 +131,7 @@ def _packed(row: dict[str, Any], image: bytes, mask: bytes | None) -> dict[str, 
 def _real_sources(selection: Selection, split: Split) -> dict[str, list[str]]:
     """For each real source, the subsets of fakes of a split that are compared with it."""
     pairs: set[tuple[str, str]] = set()
-    for batch in selection.store.scan(["real", "subset"], "role = 'final'", selection.version):
+    for batch in selection.store.scan(["real", "subset"], "role = 'final' AND label = 1", selection.version):
         pairs.update(zip(batch.column("real").to_pylist(), batch.column("subset").to_pylist(), strict=True))
     subsets_of: dict[str, list[str]] = {}
     for real, subset in sorted(pairs):

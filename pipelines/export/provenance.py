@@ -21,7 +21,7 @@ _JPEG_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 
 def digital_source_type(row: dict[str, Any]) -> str:
     """The IPTC term for an image: a capture, wholly made by a trained model, or made by one out of a capture."""
-    if row["label"] == 0:
+    if row["label"] == 0 and not row["chain"]:  # a retouched one was made out of a capture
         return SOURCE_TYPES + "digitalCapture"
     from_reals = any("source" in link or "target" in link for link in row["chain"])
     return SOURCE_TYPES + ("compositeWithTrainedAlgorithmicMedia" if from_reals else "trainedAlgorithmicMedia")

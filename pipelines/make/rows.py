@@ -23,6 +23,7 @@ from pipelines.plan.plan import Plan
 from pipelines.plan.shards import INTERMEDIATE_CODEC, Shard, image_group, image_id, image_seed, image_split, part_seed
 from pipelines.store import Row
 
+RETOUCHED = "retouched"  # the mode of real images that a chain edited
 ENCODERS = 4  # threads that encode a shard
 
 
@@ -162,7 +163,9 @@ def real_row(plan: Plan, shard: Shard, index: int, measures: dict[str, Any]) -> 
 
 
 def fake_row(plan: Plan, shard: Shard, job: Job, measures: dict[str, Any]) -> Row:
-    """The row of a fake. Its chain is the chain of what it was made from, and one link more."""
+    """The row of a fake, or of a real image that was retouched (`label: real`). Its chain is the chain of what it was made from, and one
+    link more."""
+    retouched = plan.part(shard).label == "real"
     subset, drawn = plan.manifest.subsets[shard.subset], job.drawn
     planned = image_id(shard.subset, shard.real, shard.part, job.index)
     above = job.above.row if job.above else None
@@ -171,12 +174,12 @@ def fake_row(plan: Plan, shard: Shard, job: Job, measures: dict[str, Any]) -> Ro
     return Row(
         id=f"{planned}/{shard.step}" + (f".{job.attempt}" if job.attempt else ""),
         role=shard.role,
-        label=1,
+        label=0 if retouched else 1,
         subset=shard.subset,
         real=shard.real,
         part=shard.part,
-        family=subset.family,
-        mode=subset.mode,
+        family="real" if retouched else subset.family,
+        mode=RETOUCHED if retouched else subset.mode,
         index=job.index,
         step=shard.step,
         attempt=job.attempt,

@@ -73,10 +73,14 @@ class Part(Strict):
 
     `chain: [{from: SUBSET}, ...]` begins at the final images of another subset (`pipelines.manifest.origins`). Then `origin` names it, and
     the first `inherited` steps of `chain` are those that its images went through.
+
+    `label: real` puts what the chain makes on the real side: photographs that were only restored or retouched. Their rows have the label 0
+    and the subset's own name, and fakes of the same real source are compared with them too.
     """
 
     count: int = Field(ge=1)
     real: str
+    label: Literal["fake", "real"] = "fake"
     chain: tuple[ChainStep, ...] = Field(min_length=1)
     origin: str | None = None
     inherited: int = Field(0, ge=0)
@@ -93,6 +97,13 @@ class Part(Strict):
         if len(chain) == 1:
             raise ValueError("`from` alone makes nothing: a step must follow it")
         return {**data, "origin": first["from"], "chain": chain[1:]}
+
+    @model_validator(mode="after")
+    def _only_edited(self) -> Part:
+        edited = self.origin is None and self.chain[0].target is not None and all(step.kind == "edit" for step in self.chain)
+        if self.label == "real" and not edited:
+            raise ValueError("`label: real` is for real images that were only edited: the first step needs a `target`, and all are `edit`")
+        return self
 
     @property
     def all_reals(self) -> tuple[str, ...]:

@@ -64,7 +64,8 @@ def key_of_step(
     past = _past(shard, manifest, part, pools) if shard.role == "final" and part.real in pools else {}
     # Subsets that begin at the same images have the same seeds; their rows are their own.
     subset = {"subset": shard.subset} if part.origin is not None else {}
-    return key_of(common | _shard_ingredients(shard, manifest, part.chain[shard.step], pairings) | past | subset)
+    side = {"label": part.label} if part.label == "real" else {}  # no pixels, but what every row says
+    return key_of(common | _shard_ingredients(shard, manifest, part.chain[shard.step], pairings) | past | subset | side)
 
 
 def step_ingredients(step: ChainStep, manifest: Manifest, catalogue: Catalogue) -> dict[str, Any]:

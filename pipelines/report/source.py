@@ -47,7 +47,7 @@ class Source:
 
     @cached_property
     def finals(self) -> dict[str, list[Row]]:
-        """The finished fakes of each subset of the manifest."""
+        """The finished images of each subset of the manifest: fakes, but for subsets of retouched real images."""
         return self._rows_of("final", self.manifest.subsets)
 
     @cached_property

@@ -64,7 +64,7 @@ def numbers(row: Row) -> tuple[str, ...]:
     if "pose_distance" in measures:
         lines.append(f"pose {measures['pose_distance']:.2f}, mouth {measures['expression_distance']:.2f}")
     if "mask_share" in measures:
-        lines.append(f"crop {measures['mask_share']:.0%} of picture")
+        lines.append(f"{'crop' if 'crop' in measures else 'reworked'} {measures['mask_share']:.0%} of picture")
     return (*lines, *_sharpness(row))
 
 

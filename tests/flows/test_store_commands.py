@@ -45,6 +45,19 @@ def test_diff_and_checkout(ntf: Run) -> None:
     assert "no difference" in ntf("store", "diff", "fake", "first", "3")[1]
 
 
+def test_pairs_lists_pictures_of_more_than_one_image(ntf: Run, store: Store) -> None:
+    code, text = ntf("store", "pairs", "fake", "--json")
+    listed = json.loads(text)
+    swapped = {row.id: row for row in store.rows("role = 'final' AND subset = 'Swapped'", 2)}
+    assert code == 0
+    assert {pair["images"]["Swapped"]: (pair["real"], pair["split"]) for pair in listed if "Swapped" in pair["images"]} == {
+        name: (row.target_id, row.split) for name, row in swapped.items()
+    }
+    code, text = ntf("store", "pairs", "fake")
+    assert code == 0 and f"{len(listed)} pictures with more than one image" in text
+    assert ntf("store", "pairs", "nobody")[0] == 2
+
+
 def test_plan_says_why(ntf: Run, manifest: Path) -> None:
     chain = [{"sample": "fake_sampler", "checkpoint": "sampler", "brightness": 3}]
     edited(manifest, Sampled={"count": 8, "real": "people", "chain": chain})

@@ -33,8 +33,6 @@ from pipelines.manifest.schema import CASCADE, Faces
 CHUNK = 32  # pairs whose pictures are held in memory at once; a multiple of the swappers' batch sizes
 BYSTANDER = 0.25  # a face smaller than this part of the largest one's area does not make a picture one of several faces
 
-LEAST_WEIGHT = 1e-4  # of a crop in a picture: below it no pixel changes
-
 Open = Callable[[], np.ndarray]
 
 
@@ -235,7 +233,8 @@ class FaceSwaps:
 def _changed(target: _Aligned, mask: np.ndarray | None, size: int, erode: int, blur: int) -> np.ndarray:
     """Bool `[H, W]` of the picture: where a crop was pasted back, and the soft `mask` of the crop, if there is one, let it through."""
     assert target.matrix is not None
-    weight = crop_mask(target.matrix, size, target.picture.shape, erode=erode, blur=blur) > LEAST_WEIGHT
+    # Pasting cuts values down to whole ones, so that the least weight can change a pixel.
+    weight = crop_mask(target.matrix, size, target.picture.shape, erode=erode, blur=blur) > 0
     if mask is None:
         return weight
     return weight & (unwarp(mask.astype(np.float32), target.matrix, target.picture.shape) > 0)

@@ -20,16 +20,19 @@ def view(source: Source) -> dict[str, Any]:
 def _dataset(source: Source) -> str:
     """What this is, in three sentences."""
     manifest = source.manifest
-    families = Counter(rows[0].family for rows in source.finals.values() if rows)
+    families = Counter(rows[0].family for rows in source.finals.values() if rows and rows[0].label)
     steps = [step for _, _, part in manifest.walk() for step in part.chain]
-    fakes = sum(len(rows) for rows in source.finals.values())
+    fakes = sum(len(rows) for rows in source.finals.values() if rows and rows[0].label)
     reals = [f"{len(rows):,} of {name}" for name, rows in source.reals.items()]
+    retouched = {name: rows for name, rows in source.finals.items() if rows and not rows[0].label}
+    reals += [f"{len(rows):,} retouched ones ({name})" for name, rows in retouched.items()]
+    subsets = count(len(manifest.subsets) - len(retouched), "subset")
     kinds = listed([f"{number} {family}" for family, number in families.items()])
     generators = count(len({step.generator for step in steps}), "generator")
     checkpoints = count(len({step.checkpoint for step in steps}), "checkpoint")
     return (
         f"{source.dataset} is a dataset of {count(fakes, 'fake image')} at {said(manifest.size)} in "
-        f"{count(len(manifest.subsets), 'subset')} ({kinds}), made by {generators} from {checkpoints}, and of the real images that they "
+        f"{subsets} ({kinds}), made by {generators} from {checkpoints}, and of the real images that they "
         f"are compared with: {listed(reals)}. Fakes and reals went through the same decoder, framing and encoder "
         f"({preparation(manifest.size).lower()}; {manifest.codec.format.upper()})."
     )

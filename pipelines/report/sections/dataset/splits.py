@@ -24,7 +24,9 @@ def view(source: Source) -> dict[str, Any]:
     except InputError as error:
         pairs, too_many = [], str(error)
     counts = [(name, "real", Counter(row.split for row in rows)) for name, rows in source.reals.items()]
-    counts += [(name, "fake", Counter(row.split for row in rows)) for name, rows in source.finals.items()]
+    for name, rows in source.finals.items():
+        side = "real, retouched" if rows and not rows[0].label else "fake"
+        counts.append((name, side, Counter(row.split for row in rows)))
     return {
         "splits": SPLITS,
         "counts": counts,

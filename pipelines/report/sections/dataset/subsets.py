@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry
+from pipelines.manifest.chains import Part
 from pipelines.report import charts
 from pipelines.report.album import Picture
 from pipelines.report.quality import Quality
@@ -35,6 +36,7 @@ class SubsetView:
     name: str
     anchor: str
     mode: str
+    side: str
     chains: list[str]
     reals: list[str]
     images: int
@@ -54,6 +56,11 @@ def view(source: Source) -> dict[str, Any]:
     return {"subsets": [_subset(source, name, entries) for name in source.manifest.subsets], "judged": bool(source.inputs.runs)}
 
 
+def _described(part: Part) -> str:
+    chain = describe_chain(part.chain)
+    return f"{chain}, beginning at the images of {part.origin}" if part.origin else chain
+
+
 def _subset(source: Source, name: str, entries: Mapping[str, CheckpointEntry]) -> SubsetView:
     subset, rows, groups = source.manifest.subsets[name], source.finals[name], len(source.manifest.subsets)
     shown = spread(rows, source.thumbnails(groups))
@@ -64,7 +71,8 @@ def _subset(source: Source, name: str, entries: Mapping[str, CheckpointEntry]) -
         name,
         f"subset-{anchor(name)}",
         rows[0].mode if rows else "–",
-        list(dict.fromkeys(describe_chain(part.chain) for part in subset.parts)),
+        "retouched reals" if rows and not rows[0].label else "fakes",
+        list(dict.fromkeys(_described(part) for part in subset.parts)),
         list(subset.reals),
         len(rows),
         Counter(row.split for row in rows),

@@ -74,6 +74,7 @@ def test_a_face_in_a_photograph_is_restored_and_the_rest_stays(gfpgan: GFPGAN, a
     assert changed[top:bottom, left:right].mean() > 0.9
     assert not changed[:5].any() and not changed[-40:, :20].any()
     assert 0.05 < output.measures["mask_share"] < 0.8
+    assert not changed[~output.mask].any() and changed[output.mask].mean() > 0.9
 
 
 def test_every_face_is_restored_with_a_seed_of_its_own(gfpgan: GFPGAN) -> None:

@@ -97,6 +97,9 @@ def test_a_face_is_swapped_in_its_place_and_the_rest_of_the_picture_stays(astron
     assert np.abs(output.picture[middle].astype(int) - (255 - astronaut[middle])).mean() < 20
     assert 0 < (changed > 0).mean() <= output.measures["mask_share"] + 0.01 < 0.2
     assert changed[:20].max() == changed[-100:].max() == 0
+    assert output.mask is not None and output.mask.shape == changed.shape
+    assert not (changed > 0)[~output.mask].any(), "nothing changes outside the mask"
+    assert (changed > 0)[output.mask].mean() > 0.9, "and nearly everything inside it"
 
 
 def test_the_recorded_matrix_makes_the_crop_again(astronaut: np.ndarray, admiral: np.ndarray) -> None:
@@ -198,6 +201,10 @@ def test_face_parsing_keeps_the_swap_inside_the_face(astronaut: np.ndarray, admi
     (output,) = swap(Painter(inverted), [(admiral, astronaut)], faces=faces)
     assert output.picture is not None
     assert 0.2 < output.measures["face_share"] < 0.5
+    (whole,) = swap(Painter(inverted), [(admiral, astronaut)])
+    assert output.mask is not None and whole.mask is not None
+    assert 0.2 < output.mask.sum() / whole.mask.sum() < 0.8 and not (output.mask & ~whole.mask).any()
+    assert not (output.picture != astronaut).any(-1)[~whole.mask].any()
     left, top, right, bottom = (round(value) for value in output.measures["target_face"]["box"])
     middle, columns = (top + bottom) // 2, slice(left + 20, right - 20)
     change = np.abs(output.picture.astype(int) - astronaut).mean(-1)
