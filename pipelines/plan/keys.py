@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from foreign.folders import list_pictures
 from foreign.lists import read_lines
 from generators import registry
-from generators.checkpoints import sha256_of
+from generators.checkpoints import sha256_of_listing
 from generators.errors import InputError
 from generators.seeding import derive_seed
 from pipelines.catalogue.catalogue import Catalogue
+from pipelines.catalogue.identity import cached_sha256s
 from pipelines.manifest.chains import ChainStep, Part
 from pipelines.manifest.deliveries import as_data as as_steps
 from pipelines.manifest.deliveries import expanded
@@ -100,7 +102,14 @@ def _mask(step: ChainStep) -> dict[str, Any]:
     spec, folder = step.mask.model_dump(mode="json", exclude={"folder"}), step.mask.folder
     if folder is not None and not folder.is_dir():
         raise InputError(f"there is no folder of masks {folder}", "Put the masks there, or change `mask`")
-    return {"mask": {**spec, "folder": sha256_of(folder) if folder is not None else None}, "keep": step.keep, "masks": MASKS_VERSION}
+    return {"mask": {**spec, "folder": _pictures_of(folder) if folder is not None else None}, "keep": step.keep, "masks": MASKS_VERSION}
+
+
+def _pictures_of(folder: Path) -> str:
+    """The sha256 of the names and the contents of the pictures in a folder."""
+    files = sorted(list_pictures(folder).files)
+    names = [file.relative_to(folder).as_posix() for file in files]
+    return sha256_of_listing(dict(zip(names, cached_sha256s(files), strict=True)))
 
 
 def prompts_of(step: ChainStep) -> list[str]:
