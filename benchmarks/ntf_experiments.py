@@ -1,13 +1,15 @@
 """What NTF gains over cross-entropy alone on subsets that it has not seen, and which setting decides it, as Markdown tables.
 
     python benchmarks/ntf_experiments.py sources faces --store store --train-on StyleGAN2,LDM --seeds 3
+    python benchmarks/ntf_experiments.py sources FOLDER --preset default --kinds ntf,cross-entropy,probe --seeds 3
     python benchmarks/ntf_experiments.py sweep faces --store store --train-on StyleGAN2 --seeds 2 --only tau,gamma
 
-`sources` trains NTF, cross-entropy alone, and cross-entropy after stage 1 on each subset by itself, tests them on all the others, and
-prints the mean AP over the unseen subsets of the test split. `sweep` changes one setting of the preset at a time and evaluates on the
-unseen subsets of the **validation** split, so that a preset can be chosen by it and the test split is left for `sources`. Data are a
-dataset of the store, built with `ntf build MANIFEST`, or folders. Runs that are in `--output` already are taken over: an interrupted call
-goes on.
+`sources` trains NTF, cross-entropy alone, and cross-entropy after stage 1 (or `--kinds`) on each subset by itself, tests them on all the
+others, and prints the mean AP over the unseen subsets of the test split. A second table has the means over all that were trained on, with
+the gains over the others, and the test reals that are flagged at the threshold that 1 % of all validation reals exceed. `sweep` changes one
+setting of the preset at a time and evaluates on the unseen subsets of the **validation** split, so that a preset can be chosen by it and
+the test split is left for `sources`. Data are a dataset of the store, built with `ntf build MANIFEST`, or folders. Runs that are in
+`--output` already are taken over: an interrupted call goes on.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,9 +31,13 @@ import numpy as np  # noqa: E402
 from flows.commands.options import settings_of  # noqa: E402
 from flows.data import splits_of  # noqa: E402
 from flows.judging import configuration  # noqa: E402
+from ntf_model.data.data import REAL, DetectionSplits  # noqa: E402
 from ntf_model.errors import counted  # noqa: E402
+from ntf_model.judging.evaluate import Evaluation, score_data  # noqa: E402
 from ntf_model.judging.tables import percent  # noqa: E402
-from ntf_model.ntf.ablation import BASE, LINE_TO_BEAT, VARIANTS, Result, Variant, ablate  # noqa: E402
+from ntf_model.ntf.ablation import BASE, LINE_TO_BEAT, VARIANTS, Result, Variant, ablate, chosen_variants  # noqa: E402
+from ntf_model.ntf.sources import across_sources, share_above, sources_table  # noqa: E402
+from ntf_model.registry import load_detector  # noqa: E402
 from ntf_model.runs import EVALUATION_FILE, METRICS_FILE  # noqa: E402
 
 AFTER_STAGE1 = "cross-entropy-stage1"
@@ -81,13 +87,14 @@ def main() -> None:
     parser.add_argument(
         "--only", default=None, help="beginnings of variants' names, by commas: of the sweep's, or further ones for `sources`"
     )
+    parser.add_argument("--kinds", default=f"{BASE},{LINE_TO_BEAT},{AFTER_STAGE1}", help="what is trained on each subset, by commas")
     parser.add_argument("--output", type=Path, default=Path("runs/experiments"))
     options = parser.parse_args()
     splits = splits_of(options.data, options.store)
     settings = {"preset": options.preset, **settings_of(options.set)}
     names = options.train_on.split(",") if options.train_on else splits.train.fake_subsets
     chosen = tuple(options.only.split(",")) if options.only else ("",)
-    kinds, split, evaluated = {key: VARIANTS[key] for key in (BASE, LINE_TO_BEAT, AFTER_STAGE1)}, "test", splits
+    kinds, split, evaluated = chosen_variants(splits, options.kinds.split(",")), "test", splits
     if options.experiment == "sources" and options.only:
         kinds |= {key: variant for key, variant in VARIANTS.items() if key.startswith(chosen)}
     if options.experiment == "sweep":
@@ -104,6 +111,31 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for result in ablation.results:
         print(row_of(result, [folder / result.variant.replace(":", "-") / str(seed) for seed in result.seeds]))
+    if options.experiment == "sources" and len(splits.test.fake_subsets) > 1:
+        print(f"\n{means_over_sources(splits, folder, kinds, names, options.seeds)}")
+
+
+def means_over_sources(splits: DetectionSplits, folder: Path, kinds: Mapping[str, Variant], names: Sequence[str], seeds: int) -> str:
+    """The table of all sources together, with the test reals that are flagged where 1 % of all validation reals are."""
+    runs = {kind: {name: [folder / f"{kind}-{name}" / str(seed) for seed in range(seeds)] for name in names} for kind in kinds}
+    evaluations = {
+        kind: {name: [Evaluation.load(run / EVALUATION_FILE) for run in of_name] for name, of_name in by_name.items()}
+        for kind, by_name in runs.items()
+    }
+    titles = {kind: variant.title for kind, variant in kinds.items()}
+    lines = [kind for kind in kinds if kind != BASE]
+    table = sources_table(across_sources(splits.test, evaluations), titles, lines, len(names), seeds)
+    reals = splits.validation.take(np.flatnonzero(splits.validation.labels == REAL))
+    is_real = splits.test.labels == REAL
+    table.header.append("FPR at the 1 % threshold")
+    for kind, row in zip(runs, table.rows, strict=True):
+        shares = [
+            share_above(score_data(load_detector(run, "cpu"), reals).scores, np.array(evaluation.scores.score)[is_real])
+            for name in names
+            for run, evaluation in zip(runs[kind][name], evaluations[kind][name], strict=True)
+        ]
+        row.append(f"{100 * np.mean(shares):.1f} ({100 * min(shares):.1f} to {100 * max(shares):.1f})")
+    return table.render("markdown")
 
 
 def row_of(result: Result, runs: Sequence[Path]) -> str:
@@ -124,7 +156,7 @@ def by_subset(run: Path) -> dict[str, float]:
 
 def spread_of(runs: Sequence[Path]) -> str:
     """The standard deviation of z_hom at the first and the last epoch of stage 1, of the runs that trained one themselves."""
-    histories = [json.loads((run / METRICS_FILE).read_text(encoding="utf-8"))["stage1"] for run in runs]
+    histories = [json.loads((run / METRICS_FILE).read_text(encoding="utf-8")).get("stage1", []) for run in runs]
     ends = [(history[0]["hom_std"], history[-1]["hom_std"]) for history in histories if history]
     return "{:.4f} to {:.4f}".format(*np.mean(ends, axis=0)) if ends else ""
 

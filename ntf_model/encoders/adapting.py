@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, TypeVar
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
+from ntf_model.encoders.encoder import Encoder
 from ntf_model.errors import InputError
 
 Adaptation = Literal["whole", "lora", "frozen"]
@@ -39,6 +41,21 @@ def adapt(encoder: Network, adaptation: Adaptation, lora: LoRA) -> Network:
         for name, parameter in encoder.named_parameters():
             parameter.requires_grad_("lora_" in name)
     return encoder
+
+
+def freeze_unreached(network: nn.Module) -> None:
+    """What cannot change the embedding of an encoder in `network` does not learn any more: DINOv2's mask token, layers behind the one that
+    is read, a pooler that is not. Several processes wait for a gradient of everything that learns, and these would never get one."""
+    for encoder in [module for module in network.modules() if isinstance(module, Encoder)]:
+        learning = [value for value in encoder.parameters() if value.requires_grad]
+        if not learning:
+            continue
+        was_training = encoder.training
+        with torch.enable_grad():
+            total = encoder.eval()(torch.zeros(1, 3, encoder.crop, encoder.crop, device=learning[0].device)).sum()
+            for value, gradient in zip(learning, torch.autograd.grad(total, learning, allow_unused=True), strict=True):
+                value.requires_grad_(gradient is not None)
+        encoder.train(was_training)
 
 
 def target_names(encoder: nn.Module, targets: tuple[str, ...] = ()) -> list[str]:

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from ntf_model.data.data import REAL, DetectionData, DetectionSplits
-from ntf_model.detector import Progress, TrainingRun, silent
+from ntf_model.detector import Detector, DetectorConfig, Progress, TrainingRun, silent
 from ntf_model.errors import InputError, counted
 from ntf_model.judging.bootstrap import Measure, bootstrap_counts, difference_with_interval, resample
 from ntf_model.judging.evaluate import Evaluation, evaluate
@@ -25,6 +25,7 @@ from ntf_model.judging.metrics import MEASURES
 from ntf_model.judging.tables import LABELS, Cell, Figure, Table
 from ntf_model.ntf.config import NTFConfig, merge
 from ntf_model.ntf.ntf import NTFDetector
+from ntf_model.registry import get_detector, load_detector
 from ntf_model.runs import EVALUATION_FILE, RUN_FILE, STAGE1_FOLDER, read_config
 
 SHOWN = ("ap", "auroc", "acc_fixed", "tpr_at_fpr_5")
@@ -33,11 +34,13 @@ BASE, LINE_TO_BEAT = "ntf", "cross-entropy"
 
 @dataclass(frozen=True)
 class Variant:
-    """Changes to the configuration, and the subsets of fakes that are trained on (all, if None)."""
+    """Changes to the configuration, and the subsets of fakes that are trained on (all, if None). Another `detector` than NTF gets those
+    settings of NTF's configuration that it has too, such as the encoder, and no changes."""
 
     title: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     subsets: tuple[str, ...] | None = None
+    detector: str = "ntf"
 
 
 VARIANTS: dict[str, Variant] = {
@@ -61,6 +64,10 @@ VARIANTS: dict[str, Variant] = {
     "patch-32": Variant("32 px patches in Eq. 5", {"stage2": {"patch": 32}}),
     "frozen": Variant("frozen encoder", {"stage2": {"freeze_encoder": True}}),
 }
+
+
+PROBE = "probe"
+ON_REQUEST: dict[str, Variant] = {PROBE: Variant("frozen probe of the same encoder", detector=PROBE)}
 
 
 class Result(BaseModel):
@@ -108,15 +115,16 @@ def breadth_variants(splits: DetectionSplits, counts: Sequence[int]) -> dict[str
 def chosen_variants(
     splits: DetectionSplits, names: Sequence[str] | None = None, sources: bool = False, breadth: Sequence[int] = ()
 ) -> dict[str, Variant]:
-    """The variants `names` (of VARIANTS), each subset as the only training source, and growing numbers of subsets, as one table's.
+    """The variants `names` (of VARIANTS and ON_REQUEST), each subset as the only training source, and growing numbers of subsets.
 
     Without `names` all of VARIANTS, or NTF and the line to beat where sources or breadth are asked for. InputError for an unknown name.
     """
     names = names or ((BASE, LINE_TO_BEAT) if sources or breadth else tuple(VARIANTS))
-    unknown = [name for name in names if name not in VARIANTS]
+    known = VARIANTS | ON_REQUEST
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise InputError(f"there is no variant {unknown[0]!r}", f"Known: {', '.join(VARIANTS)}")
-    return {name: VARIANTS[name] for name in names} | (source_variants(splits) if sources else {}) | breadth_variants(splits, breadth)
+        raise InputError(f"there is no variant {unknown[0]!r}", f"Known: {', '.join(known)}")
+    return {name: known[name] for name in names} | (source_variants(splits) if sources else {}) | breadth_variants(splits, breadth)
 
 
 def ablate(
@@ -145,16 +153,22 @@ def ablate(
         subsets = variant.subsets or train_on
         part = splits.only(list(subsets)) if subsets else splits
         trained_on[name] = part.train.fake_subsets
-        settings = merge(config, {"seed": seed, **_plain(variant.changes)})
+        settings: DetectorConfig = merge(config, {"seed": seed, **_plain(variant.changes)})
+        kind = get_detector(variant.detector)
+        if kind is not NTFDetector:
+            settings = _shared(settings, kind)
         folder = Path(output) / name.replace(":", "-") / str(seed)
-        key = _stage1_key(settings, splits.train, part.train)
+        key = _stage1_key(settings, splits.train, part.train) if isinstance(settings, NTFConfig) else ""
         if (folder / EVALUATION_FILE).is_file():
             evaluation = Evaluation.load(folder / EVALUATION_FILE)
             _check_same(evaluation, splits, settings, folder)
         else:
-            detector = _trained(part, settings, folder, device)
+            run = TrainingRun(folder, resume=True, device=device)
+            detector: Detector | None = _trained(part, settings, folder, device)
+            if detector is None and isinstance(settings, NTFConfig):
+                detector = NTFDetector.train(part, settings, run, stage1.get(key))
             if detector is None:
-                detector = NTFDetector.train(part, settings, TrainingRun(folder, resume=True, device=device), stage1.get(key))
+                detector = kind.train(part, settings, run)
             evaluation = evaluate(detector, splits.test, part.validation, bootstrap=0)
             evaluation.save(folder / EVALUATION_FILE)
         if (folder / STAGE1_FOLDER).is_dir():
@@ -174,7 +188,7 @@ def summarise_ablation(
     bootstrap: int = 1000,
 ) -> Ablation:
     """The table's rows from evaluations that are there already, one for each variant and seed."""
-    drawn = {name: [_replicates(test, run, bootstrap) for run in runs] for name, runs in evaluations.items()}
+    drawn = {name: [replicates_of(test, run, bootstrap) for run in runs] for name, runs in evaluations.items()}
     first = next(iter(evaluations.values()))[0]
     measured = [subset for subset in test.fake_subsets if first.row(subset).is_measured]  # one without reals has no AP
     results = []
@@ -222,7 +236,7 @@ def ablation_table(ablation: Ablation) -> Table:
     return Table("Ablations", header, rows, note=note, rehearsal=ablation.rehearsal)
 
 
-def _replicates(test: DetectionData, evaluation: Evaluation, bootstrap: int) -> dict[str, dict[str, np.ndarray]]:
+def replicates_of(test: DetectionData, evaluation: Evaluation, bootstrap: int) -> dict[str, dict[str, np.ndarray]]:
     """Bootstrap replicates of every subset's measures; all runs draw the same pictures."""
     scores = np.array(evaluation.scores.score)
     replicates = {}
@@ -233,7 +247,7 @@ def _replicates(test: DetectionData, evaluation: Evaluation, bootstrap: int) -> 
     return replicates
 
 
-def _seed_draws(seeds: int, replicates: int) -> np.ndarray:
+def seed_draws(seeds: int, replicates: int) -> np.ndarray:
     """How often each seed counts in each replicate: float `[replicates, seeds]`, rows sum to 1."""
     rng = np.random.default_rng(seeds)
     return rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=replicates) / seeds
@@ -247,7 +261,7 @@ def _point(runs: Sequence[Evaluation], subsets: Sequence[str], key: str) -> floa
 def _drawn(drawn: Sequence[Mapping[str, Mapping[str, np.ndarray]]], subsets: Sequence[str], key: str) -> np.ndarray:
     """The mean over subsets and drawn seeds in each replicate."""
     by_seed = np.stack([np.mean([replicates[subset][key] for subset in subsets], axis=0) for replicates in drawn], axis=1)
-    return (by_seed * _seed_draws(by_seed.shape[1], len(by_seed))).sum(1)
+    return (by_seed * seed_draws(by_seed.shape[1], len(by_seed))).sum(1)
 
 
 def _mean(runs: Sequence[Evaluation], drawn: Sequence[Any], subsets: Sequence[str], key: str) -> Measure:
@@ -273,16 +287,22 @@ def _stage1_key(config: NTFConfig, whole: DetectionData, part: DetectionData) ->
     return hashlib.sha256(json.dumps([values, whole.digest, np.flatnonzero(real).tolist()], sort_keys=True).encode()).hexdigest()
 
 
-def _trained(splits: DetectionSplits, config: NTFConfig, folder: Path, device: str | None) -> NTFDetector | None:
+def _shared(config: DetectorConfig, kind: type[Detector]) -> DetectorConfig:
+    """What another detector shares with NTF's configuration: its seed and, if it stands on one, its encoder (as it is for a probe)."""
+    values = {key: value for key, value in config.model_dump().items() if key in kind.Config.model_fields and key != "adaptation"}
+    return kind.parse_config(values)
+
+
+def _trained(splits: DetectionSplits, config: DetectorConfig, folder: Path, device: str | None) -> Detector | None:
     """The detector in `folder`, if one was trained there on the same data with the same settings, and only its evaluation is missing."""
     if not (folder / RUN_FILE).is_file():
         return None
     run = json.loads((folder / RUN_FILE).read_text())
     same = all(run["dataset"][split]["digest"] == getattr(splits, split).digest for split in ("train", "validation"))
-    return NTFDetector.from_pretrained(folder, device) if same and run["config"] == config.model_dump(mode="json") else None
+    return load_detector(folder, device) if same and run["config"] == config.model_dump(mode="json") else None
 
 
-def _check_same(evaluation: Evaluation, splits: DetectionSplits, config: NTFConfig, folder: Path) -> None:
+def _check_same(evaluation: Evaluation, splits: DetectionSplits, config: DetectorConfig, folder: Path) -> None:
     kept = read_config(folder).get("config")
     if evaluation.data_digest != splits.test.digest or kept != config.model_dump(mode="json"):
         raise InputError(f"{folder} holds a run on other data or with other settings", "Choose another output folder")

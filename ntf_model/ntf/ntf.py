@@ -13,6 +13,7 @@ from torch import nn
 from ntf_model.data.data import DetectionSplits
 from ntf_model.data.loader import keep_decoded
 from ntf_model.detector import Detection, Detector, TrainingRun, best_device, parse_settings
+from ntf_model.encoders.adapting import freeze_unreached
 from ntf_model.encoders.build import encoder_config, encoder_note, encoder_of
 from ntf_model.judging.metrics import best_threshold
 from ntf_model.networks.weights import load_into, without_prefix
@@ -67,6 +68,8 @@ class NTFDetector(Detector):
             torch.manual_seed(config.seed + 1)  # the same stage 2 whether stage 1 was trained, resumed or taken over
             for head in (network.aux, network.classifier):
                 head.apply(lambda layer: layer.reset_parameters() if isinstance(layer, nn.Linear) else None)
+            if accelerator.num_processes > 1:
+                freeze_unreached(network)
             if config.stage2.start_as_probe:
                 embeddings = predict_data(network.to(accelerator.device), splits.train, config, accelerator.device).embedding
                 start_as_probe(network.classifier, embeddings, splits.train.labels)
@@ -158,6 +161,8 @@ def _teacher(
     if stage1 is not None:
         return load_teacher(stage1), []
     teacher = TraceNetwork(new_encoder(config, splits.train), config.projection_dim)
+    if accelerator.num_processes > 1:
+        freeze_unreached(teacher)
     history = learn_trace(teacher, splits.train, config, accelerator, output, **options)
     if output and accelerator.is_main_process:
         save_teacher(teacher, config, output / STAGE1_FOLDER)

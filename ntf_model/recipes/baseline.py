@@ -20,6 +20,7 @@ from ntf_model.data.data import DetectionData, DetectionSplits, Item, ItemDatase
 from ntf_model.data.loader import read_batches
 from ntf_model.data.sampling import BalancedBatches, Draw
 from ntf_model.detector import DetectorConfig, TrainingRun
+from ntf_model.encoders.adapting import freeze_unreached
 from ntf_model.judging.evaluate import score_data
 from ntf_model.recipes.network import NetworkDetector
 from ntf_model.runs import CHECKPOINT_FOLDER, write_run
@@ -92,6 +93,8 @@ class Baseline(NetworkDetector):
         accelerator = make_accelerator(config.mixed_precision, run.device)
         with own_random_numbers(accelerator, config.seed), Meter() as meter:
             detector = cls(config, cls.build(config), accelerator.device)
+            if accelerator.num_processes > 1:
+                freeze_unreached(detector.network)
             detector.begin(splits.train)
             stage = detector._stage(splits, accelerator)
             state, best = run_stage(stage, accelerator, run.output, resume=run.resume, on_progress=run.on_progress)

@@ -7,13 +7,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
+from transformers import Dinov2Config, Dinov2Model, SiglipVisionConfig, SiglipVisionModel
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
+import json
 import sys
 from pathlib import Path
 import torch
@@ -21,54 +25,123 @@ from ntf_model.data.data import from_folders
 from ntf_model.registry import get_detector
 from ntf_model.training import processes
 torch.set_num_threads(1)
-detector, folders, output, wanted = sys.argv[1:]
+detector, folders, output, wanted, changes, stop_at, resume = sys.argv[1:]
 accelerator = processes.make_accelerator("no", "cpu")
 assert accelerator.num_processes == int(wanted), accelerator.num_processes
 stage = {"epochs": 2, "batch_size": 16, "optimizer": "sgd", "lr": 0.01}
+changes = json.loads(changes)
 kind = get_detector(detector)
 if detector == "ntf":
-    config = kind.preset("demo", image_size=16, stage1=stage, stage2=stage, threads=1)
+    stages = {name: {**stage, **changes.pop(name, {})} for name in ("stage1", "stage2")}
+    config = kind.preset("demo", **{"image_size": 16, "threads": 1, "checkpoint_every": 1, **stages, **changes})
 else:
     config = kind.preset("demo", epochs=2, batch_size=16, threads=1)
-kind.fit(from_folders(folders), config, Path(output), device="cpu")
+steps = []
+
+def stop(done, total, message):
+    steps.append(message)
+    if stop_at and sum("stage2" in step for step in steps) == int(stop_at):
+        raise SystemExit(f"stopped at {message}")
+
+kind.fit(from_folders(folders), config, Path(output), device="cpu", resume=bool(resume), on_progress=stop)
 """
+LAUNCHER = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0")
+LAYERS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
+MEMORY = {"trace": "memory", "prototypes": 3, "start_as_probe": True, "contrastive": "reals", "encoder_rate": 0.5}
+LORA = {"adaptation": "lora", "lora": {"rank": 2, "alpha": 4}}
+
+
+def run(
+    program: Path, processes: int, detector: str, folders: Path, output: Path, changes: dict[str, Any], stop_at: str = "", resume: str = ""
+) -> str:
+    """Trains in that many processes; the standard error of a training that is stopped on purpose."""
+    command = [sys.executable, *(LAUNCHER if processes > 1 else ()), str(program), detector, str(folders), str(output)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(
+        [*command, str(processes), json.dumps(changes), stop_at, resume],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=program.parent,
+        timeout=420,
+    )
+    assert (done.returncode == 0) is not bool(stop_at), done.stderr[-3000:]
+    return done.stderr
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    return path
+
+
+def small_model(folder: Path, kind: str) -> str:
+    """A random vision transformer on disk."""
+    torch.manual_seed(0)
+    model = (
+        Dinov2Model(Dinov2Config(**LAYERS)) if kind == "dinov2" else SiglipVisionModel(SiglipVisionConfig(**LAYERS, intermediate_size=64))
+    )
+    model.save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("detector", ["ntf", "ojha2023"])
-def test_two_processes_agree_with_one(folders: Path, tmp_path: Path, detector: str) -> None:
-    """GroupNorm and losses over the gathered batch leave only the order of sums to differ. A baseline without BatchNorm has the mean of its
-    processes' gradients; the loss that it logs is that of the first process."""
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    launcher = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        "2",
-        "--rdzv_backend",
-        "c10d",
-        "--rdzv_endpoint",
-        "localhost:0",
-    ]
-    for name, command, count in (("one", [sys.executable], "1"), ("two", launcher, "2")):
-        arguments = [*command, str(program), detector, str(folders), str(tmp_path / name), count]
-        done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path, timeout=420)
-        assert done.returncode == 0, done.stderr[-3000:]
+@pytest.mark.parametrize(
+    ("detector", "model", "changes"),
+    [
+        ("ntf", "", {}),
+        ("ntf", "dinov2", {**LORA, "stage2": MEMORY}),
+        ("ntf", "siglip", {**LORA, "encoder_layer": 1, "pooling": "mean_std"}),
+        ("ntf", "dinov2", {"stage1": {"freeze_encoder": True}, "stage2": MEMORY}),
+        ("ntf", "dinov2", {"adaptation": "frozen", "stage2": MEMORY}),
+        ("ojha2023", "", {}),
+    ],
+    ids=["ntf", "lora", "lora-inner-layer", "whole", "frozen", "ojha2023"],
+)
+def test_two_processes_agree_with_one(
+    folders: Path, tmp_path: Path, program: Path, detector: str, model: str, changes: dict[str, Any]
+) -> None:
+    """GroupNorm, LayerNorm and losses over the gathered batch leave only the order of sums to differ. A baseline without BatchNorm has the
+    mean of its processes' gradients; the loss that it logs is that of the first process.
+
+    Networks of transformers have parameters that no picture reaches (a mask token, layers behind the one that is read): they must not stop
+    several processes, which wait for a gradient of everything that learns."""
+    if model:
+        changes = {**changes, "encoder": small_model(tmp_path / "model", model)}
+    run(program, 1, detector, folders, tmp_path / "one", changes)
+    run(program, 2, detector, folders, tmp_path / "two", changes)
     alone, shared = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert first.keys() == second.keys()
     if detector != "ntf":
         measured = [[(epoch["validation_ap"], epoch["validation_accuracy"]) for epoch in of["epochs"]] for of in (alone, shared)]
         assert np.allclose(*measured)
-        first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
         assert all(value.allclose(second[name], atol=1e-6) for name, value in first.items())
         return
     for stage in ("stage1", "stage2"):
-        for first, second in zip(alone[stage], shared[stage], strict=True):
-            assert first.keys() == second.keys()
-            for key in first:
-                assert second[key] == pytest.approx(first[key], rel=2e-3, abs=2e-3), (stage, first["epoch"], key)
-    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+        for before, after in zip(alone[stage], shared[stage], strict=True):
+            assert before.keys() == after.keys()
+            for key in before:
+                assert after[key] == pytest.approx(before[key], rel=2e-3, abs=2e-3), (stage, before["epoch"], key)
     assert all(value.allclose(second[name], atol=1e-3) for name, value in first.items())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_processes_that_stopped_go_on_with_lora(folders: Path, tmp_path: Path, program: Path) -> None:
+    """The training that goes on is the one that was not stopped, to the bit; it had learnt before the stop and after it."""
+    changes = {**LORA, "encoder": small_model(tmp_path / "model", "dinov2"), "stage2": MEMORY}
+    run(program, 2, "ntf", folders, tmp_path / "whole", changes)
+    assert "stopped at stage2" in run(program, 2, "ntf", folders, tmp_path / "parts", changes, stop_at="3")
+    assert not (tmp_path / "parts" / "model.safetensors").exists()
+    at_stop = load_file(next((tmp_path / "parts" / "checkpoint" / "stage2").glob("?????-??????.safetensors")))
+    run(program, 2, "ntf", folders, tmp_path / "parts", changes, resume="yes")
+    whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+    matrices = [name for name in whole if "lora_B" in name]
+    assert matrices
+    assert all(whole[name].abs().sum() > 0 for name in matrices)  # they begin at zero
+    assert any(not torch.equal(whole[name], at_stop[name.replace("network.", "model.", 1)]) for name in matrices)

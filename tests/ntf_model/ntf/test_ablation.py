@@ -25,6 +25,7 @@ from ntf_model.ntf.ablation import (
 )
 from ntf_model.ntf.config import NTFConfig, merge
 from ntf_model.ntf.ntf import NTFDetector
+from ntf_model.registry import load_detector
 
 
 def test_variants_are_trained_once_compared_and_kept(
@@ -79,6 +80,24 @@ def test_sources_with_the_same_reals_share_their_stage_1(tiny: NTFConfig, tmp_pa
     NTFDetector.fit(splits.only(["b"]), merge(config, {"seed": 0}), tmp_path / "alone", device="cpu")
     weights = [load_file(folder / "stage1" / "model.safetensors") for folder in (tmp_path / "ntf-a" / "0", tmp_path / "alone")]
     assert all(weights[0][name].equal(value) for name, value in weights[1].items())
+
+
+def test_a_probe_stands_beside_ntf_on_the_same_encoder(splits: DetectionSplits, tiny: NTFConfig, tmp_path: Path) -> None:
+    changes = {"image_size": 16, "seed": 7, "adaptation": "lora"}
+    config = merge(tiny, {**changes, "encoder": "efficientnet-lite0", "encoder_layer": 3, "pooling": "mean_std", "test_crops": 2})
+    variants = chosen_variants(splits, ["probe"])
+    options = {"variants": variants, "train_on": ["smooth"], "seeds": (4,), "bootstrap": 5, "device": "cpu"}
+    ablation = ablate(splits, tmp_path, config, **options)
+    assert ablation.results[0].trained_on == ["smooth"]
+    probe = load_detector(tmp_path / "probe" / "4")
+    assert probe.name == "probe"
+    asked = (probe.config.encoder, probe.config.encoder_layer, probe.config.image_size, probe.config.test_crops, probe.config.seed)
+    assert asked == ("efficientnet-lite0", 3, 16, 2, 4)
+    assert probe.config.adaptation == "frozen"
+    (tmp_path / "probe" / "4" / EVALUATION_FILE).unlink()
+    weights = (tmp_path / "probe" / "4" / "model.safetensors").stat().st_mtime_ns
+    assert ablate(splits, tmp_path, config, **options) == ablation
+    assert (tmp_path / "probe" / "4" / "model.safetensors").stat().st_mtime_ns == weights  # it was not trained again
 
 
 def test_sources_and_breadths(splits: DetectionSplits) -> None:
