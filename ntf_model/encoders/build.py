@@ -11,7 +11,16 @@ from torch import nn
 
 from ntf_model.detector import DetectorConfig
 from ntf_model.encoders.adapting import Adaptation, LoRA, adapt
-from ntf_model.encoders.backbones import LITE0, LITE0_TRACES, Lite0Encoder, OwnEncoder, Pooling, TransformersEncoder, lite0_file
+from ntf_model.encoders.backbones import (
+    LITE0,
+    LITE0_TRACES,
+    LITE0_TRACES_SIZE,
+    Lite0Encoder,
+    OwnEncoder,
+    Pooling,
+    TransformersEncoder,
+    lite0_file,
+)
 from ntf_model.encoders.encoder import Encoder, SmallEncoder
 from ntf_model.encoders.own import build_own, is_own
 from ntf_model.encoders.preprocessor import read_preprocessor
@@ -30,7 +39,7 @@ class EncoderSettings(BaseModel):
     be, and otherwise EfficientNet-Lite0. `encoder_weights` is the id or folder of pretrained weights for "resnet50".
 
     `pooling` and `encoder_layer` say what is read: see `pool` and the encoders in `ntf_model.encoders.backbones`; pooling "traces" is
-    EfficientNet-Lite0 after 11 blocks, as "mean_std", and "auto" for every other encoder. `image_size` is the crop
+    EfficientNet-Lite0 after 11 blocks, as "mean_std", on crops of 64 px, and "auto" for every other encoder. `image_size` is the crop
     in pixels, and `upscale` how many times it is enlarged for the encoder; if they are not given, `ntf_model.encoders.crop` chooses them.
     `adaptation` is what learns: the "whole" encoder, "lora" (low-rank matrices beside its frozen weights), or nothing of it ("frozen").
     `frozen_statistics` keeps the statistics of BatchNorm.
@@ -79,8 +88,9 @@ def build_encoder(
         name = resolve_auto()
     if weights and name != "resnet50" and (name in ("small", LITE0) or is_own(name)):
         raise InputError(f"there are no pretrained weights for the encoder {name!r} to choose from", "Leave `encoder_weights` out")
+    traces = pooling == "traces" and name == LITE0 and layer is None
     if pooling == "traces":
-        pooling, layer = ("mean_std", LITE0_TRACES) if name == LITE0 and layer is None else ("auto", layer)
+        pooling, layer = ("mean_std", LITE0_TRACES) if traces else ("auto", layer)
     if (layer is not None or pooling != "auto") and (name == "small" or is_own(name)):
         raise InputError(f"the encoder {name!r} pools its features itself", "Leave `pooling` and `encoder_layer` out")
     encoder: Encoder
@@ -88,6 +98,8 @@ def build_encoder(
         encoder = SmallEncoder()
     elif name == LITE0:
         encoder = Lite0Encoder(pooling, layer)
+        if traces:
+            encoder.input_size = LITE0_TRACES_SIZE
         if not saved:
             encoder.load_imagenet()
     elif is_own(name):

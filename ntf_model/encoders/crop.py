@@ -16,12 +16,12 @@ def fit_to_pictures(encoder: Encoder, data: DetectionData, image_size: int | Non
     """Sets the encoder's `crop` and `upscale` for the pictures of `data`, in place, and returns it.
 
     Without `image_size` the crop is what the encoder was made for, but no larger than the pictures: their median shorter side. Without
-    `upscale`, crops below 64 px are enlarged for an encoder that was made for a larger size. A transformer's crop is a multiple of its
+    `upscale`, crops below 64 px are enlarged for an encoder that was made for 64 px or more. A transformer's crop is a multiple of its
     patches.
     """
     crop = image_size or min(encoder.input_size or ANY_SIZE, _shorter_side(data))
     if upscale is None:
-        upscale = max(1, SMALLEST // crop) if encoder.input_size and encoder.input_size > SMALLEST else 1
+        upscale = max(1, SMALLEST // crop) if encoder.input_size and encoder.input_size >= SMALLEST else 1
     if image_size is None and upscale == 1:
         crop = max(encoder.patch, crop // encoder.patch * encoder.patch)
     encoder.crop, encoder.upscale = crop, upscale

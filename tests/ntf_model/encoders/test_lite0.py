@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from ntf_model.data.sources import from_rows
 from ntf_model.encoders import backbones, build
 from ntf_model.encoders.backbones import Lite0Encoder, lite0_file
 from ntf_model.encoders.build import build_encoder, encoder_config, encoder_note, encoder_of, last_feature_map
+from ntf_model.encoders.crop import fit_to_pictures
 from ntf_model.errors import InputError
 from ntf_model.networks.efficientnet import EfficientNet
 from ntf_model.networks.weights import count_parameters, load_into, read_state
@@ -61,6 +63,15 @@ def test_fewer_blocks_and_the_spread_over_places(layer: int, channels: int) -> N
     again = encoder_of(settings, encoder_config(encoder))
     again.load_state_dict(encoder.state_dict())
     assert last_feature_map(encoder) is encoder.backbone._blocks[-1]
+
+
+@pytest.mark.parametrize(("side", "asked", "crop", "upscale"), [(300, None, 64, 1), (48, None, 48, 1), (32, None, 32, 2), (300, 96, 96, 1)])
+def test_traces_are_read_after_11_blocks_from_crops_of_64_pixels(side: int, asked: int | None, crop: int, upscale: int) -> None:
+    rows = [{"image": np.full((side, side, 3), label, np.uint8), "label": label, "subset": "a"} for label in (0, 1)]
+    data = from_rows({"train": rows, "validation": rows, "test": rows}).train
+    encoder = fit_to_pictures(build_encoder("efficientnet-lite0", pooling="traces"), data, asked)
+    assert (encoder.crop, encoder.upscale, encoder.dim, len(encoder.backbone._blocks)) == (crop, upscale, 224, 11)
+    assert build_encoder("efficientnet-lite0", pooling="traces", layer=3).input_size == 224  # another layer is read as its pooling says
 
 
 def test_a_layer_that_it_does_not_have_is_refused() -> None:
