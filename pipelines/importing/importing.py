@@ -20,6 +20,7 @@ from foreign.pictures import decoded
 from foreign.text import as_csv_cell, visible
 from generators.files import whole_folder, write_json, write_text
 from pipelines.images import encode, encode_uncompressed
+from pipelines.importing.budget import Budget, length_of
 from pipelines.importing.celebahq import CelebaHQ
 from pipelines.importing.packages import Packed, open_package
 from pipelines.importing.packed import LeftOut, PackedImage
@@ -99,7 +100,7 @@ def import_images(
         who = people.get
     try:
         with whole_folder(target) as folder:
-            brought = _bring_in(packed, limit, folder, who, compress)
+            brought = _bring_in(packed, Budget(source, length_of(source)), limit, folder, who, compress)
             if not brought.rows:
                 raise _nothing_in(source, brought)
             named = _write_records(output, label, source, identities, brought)
@@ -134,7 +135,7 @@ def _nothing_in(source: Path, brought: _Brought) -> InputError:
     return InputError(f"{source} has no image that can be read ({name}: {problem})", "See the formats in the documentation")
 
 
-def _bring_in(packed: Packed, limit: int | None, folder: Path, who: Who, compress: bool) -> _Brought:
+def _bring_in(packed: Packed, budget: Budget, limit: int | None, folder: Path, who: Who, compress: bool) -> _Brought:
     """Writes at most `limit` images into `folder`."""
     rows: list[Record] = []
     refused: dict[str, str] = {}
@@ -147,7 +148,7 @@ def _bring_in(packed: Packed, limit: int | None, folder: Path, who: Who, compres
             else:
                 yield item
 
-    for image, part, answer in _converted(islice(images(), limit), folder, compress):
+    for image, part, answer in _converted(islice(images(), limit), budget, folder, compress):
         try:
             digest = answer.result()
         except InputError as error:
@@ -161,7 +162,9 @@ def _bring_in(packed: Packed, limit: int | None, folder: Path, who: Who, compres
     return _Brought(rows, refused, dict(sorted(left_out.items())))
 
 
-def _converted(packed: Iterator[PackedImage], folder: Path, compress: bool) -> Iterator[tuple[PackedImage, Path, Future[str]]]:
+def _converted(
+    packed: Iterator[PackedImage], budget: Budget, folder: Path, compress: bool
+) -> Iterator[tuple[PackedImage, Path, Future[str]]]:
     """Each image without its bytes, the file in `folder` that a thread writes its PNG to, and the answer of `_convert`.
 
     A bounded number of images and of their bytes is ahead. The pixels and the PNGs are in memory only while a thread works on them.
@@ -170,6 +173,7 @@ def _converted(packed: Iterator[PackedImage], folder: Path, compress: bool) -> I
     lengths: deque[int] = deque()
     with ThreadPoolExecutor(THREADS) as threads:
         for number, image in enumerate(packed):
+            budget.spend(image)
             part = folder / f"{number}.part"
             waiting.append((replace(image, data=None), part, threads.submit(_convert, image, part, compress)))
             lengths.append(len(image.data or b""))
