@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from foreign.json_files import read_json
 from foreign.text import visible
 from generators.errors import InputError
 from ntf_model.data.data import DetectionData, DetectionSplits
@@ -174,7 +174,7 @@ def evaluation_of(
 def _trained_on(run: Path) -> tuple[str, str] | None:
     """The folder that a detector was trained on and the digest of all its splits; None if that is not recorded."""
     try:
-        dataset = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))["dataset"]
+        dataset = read_json(run / RUN_FILE)["dataset"]
         return str(dataset["folder"]), str(dataset["folder_digest"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

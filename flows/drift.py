@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from foreign.json_files import read_json
 from generators.errors import InputError
 from generators.files import write_json
 from ntf_model.judging.evaluate import Evaluation
@@ -107,7 +107,7 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
     """All drifts that were noted in `folder`, oldest first, as plain data."""
     file = folder / HISTORY_FILE
     try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+        return read_json(file) if file.is_file() else []
     except ValueError:
         raise InputError(f"{file} is damaged", "Move it away: a new history begins") from None
 

@@ -6,7 +6,6 @@ It is started by the event of a new checkpoint and by a schedule, and does nothi
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from flows.building import build_version
 from flows.data import detector_settings, plan_of, splits_of_store
 from flows.orphans import end_with_worker
 from flows.remote import Source
+from foreign.json_files import read_json
 from generators.errors import InputError
 from generators.files import write_json
 from ntf_model import runs
@@ -97,7 +97,7 @@ def read_current(folder: Path) -> Current | None:
     if not file.is_file():
         return None
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = read_json(file)
         return Current(folder / data["run"], int(data["version"]))
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{file} is damaged", "Remove it: the next refresh trains a detector anew") from None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from foreign.json_files import read_json
 from generators.errors import InputError
 from ntf_model.comparing.comparison_data import ComparisonData
 from ntf_model.judging.evaluate import Evaluation
@@ -88,7 +88,7 @@ def _read_run(folder: Path) -> Run:
 
 def _model(kind: type[BaseModel], file: Path, command: str) -> dict[str, Any]:
     try:
-        return kind.model_validate_json(file.read_text(encoding="utf-8")).model_dump()
+        return kind.model_validate(read_json(file)).model_dump()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is damaged"
         raise InputError(f"cannot read {file}: {reason}", f"Make it again with `{command}`") from None
@@ -99,6 +99,6 @@ def _data(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_json(file)
     except (OSError, ValueError):
         raise InputError(f"{file} is damaged", "Remove it, or make it again") from None

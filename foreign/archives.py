@@ -35,11 +35,15 @@ END_MARK, HEADER_ERROR, DamagedTar = tarfile.EOFHeaderError, tarfile.HeaderError
 
 @dataclass(frozen=True)
 class Member:
-    """A file in an archive: its name there, its size as the archive has it, and its bytes, or None if it was larger than asked for."""
+    """A file in an archive: its name there, its size as the archive has it, and its bytes, or None if it was larger than asked for.
+
+    `offset` is where its bytes begin in the archive; None where the archive is packed.
+    """
 
     name: str
     size: int
     data: bytes | None
+    offset: int | None = None
 
 
 class Budget:
@@ -83,10 +87,11 @@ def zip_members(path: Path, wanted: Callable[[str], bool], most: int) -> Iterato
             yield Member(entry.filename, len(data), data)
 
 
-def tar_members(path: Path, wanted: Callable[[str], bool], most: int) -> Iterator[Member]:
+def tar_members(path: Path, wanted: Callable[[str], bool], most: int, odd: Callable[[str], object] | None = None) -> Iterator[Member]:
     """The plain files in a tar whose names are `wanted`, at most `most` bytes each; the tar may be packed by gzip, bzip2 or xz.
 
-    Links and devices are passed over. Raises InputError that names the archive, also for a sparse file, whose size is made up.
+    Links and devices are passed over, and `odd` is called with their names. Raises InputError that names the archive, also for a sparse
+    file, whose size is made up.
     """
     with open_plain(path) as stream, _one_line(path, "tar"):
         budget = Budget(path, os.fstat(stream.fileno()).st_size)
@@ -96,16 +101,19 @@ def tar_members(path: Path, wanted: Callable[[str], bool], most: int) -> Iterato
                 archive.members = []  # type: ignore[attr-defined]  # it would keep them all
                 if entry.issparse():
                     raise InputError(f"{visible(path)}: {visible(entry.name)} is a sparse file", "Make the archive without --sparse")
+                if odd is not None and not (entry.isreg() or entry.isdir()):
+                    odd(entry.name)
                 if not entry.isreg() or not wanted(entry.name):
                     continue
+                offset = None if unpacked.make else entry.offset_data
                 if entry.size > most:
-                    yield Member(entry.name, entry.size, None)
+                    yield Member(entry.name, entry.size, None, offset)
                     continue
                 member = archive.extractfile(entry)
                 data = member.read(entry.size) if member else b""
                 if len(data) != entry.size:
                     raise InputError(f"{visible(path)} is cut short at {visible(entry.name)}", "Fetch it again")
-                yield Member(entry.name, entry.size, data)
+                yield Member(entry.name, entry.size, data, offset)
         while unpacked.read(CHUNK):  # on to the end, where a packed tar has its checksum
             pass
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -12,9 +11,11 @@ import torch
 from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 
+from foreign.json_files import read_json
 from ntf_model.data.data import DetectionSplits
 from ntf_model.errors import InputError
 from ntf_model.files import write_json, write_tensors
+from ntf_model.own_code import require_allowed
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 RUN_FILE, METRICS_FILE, COST_FILE = "run.json", "metrics.json", "cost.json"
@@ -57,7 +58,7 @@ def write_run(output: Path, splits: DetectionSplits, config: BaseModel, metrics:
 def rehearsal_of(folder: Path) -> str:
     """How the detector in `folder` was only tried out; empty if it was not, or if nothing is recorded."""
     try:
-        return str(json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["dataset"].get("rehearsal", ""))
+        return str(read_json(folder / RUN_FILE)["dataset"].get("rehearsal", ""))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""
 
@@ -87,6 +88,7 @@ def load_weights(folder: Path | str, detector: str) -> tuple[dict[str, Any], dic
     saved = config.pop("detector", None)
     if saved != detector:
         raise InputError(f"{folder} holds the detector {saved!r}, not {detector!r}", "Load it by its own name, or with `load_detector`")
+    require_allowed(config, folder)
     file = Path(folder) / WEIGHTS_FILE
     try:
         return config, read_tensors(file)
@@ -98,7 +100,7 @@ def read_config(folder: Path | str) -> dict[str, Any]:
     """The `config.json` of a saved detector. Raises InputError if the folder has none or it is no JSON object."""
     file = Path(folder) / CONFIG_FILE
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = read_json(file)
     except OSError:
         raise InputError(
             f"{folder} holds no trained detector: {CONFIG_FILE} is missing", "Give the folder that `ntf train` wrote"

@@ -7,13 +7,13 @@ loading and fetching all ask here, so they mean the same files.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from foreign.json_files import read_json
 from generators.errors import CheckpointError
 
 INDEX = "model_index.json"
@@ -103,7 +103,7 @@ def read_object(file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > MAX_JSON:
             raise ValueError(f"longer than {MAX_JSON:,} bytes")
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = read_json(file)
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} cannot be read ({error})", "Fetch the checkpoint again") from None
     if not isinstance(value, dict):

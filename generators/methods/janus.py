@@ -6,7 +6,6 @@ A checkpoint is a folder as transformers saves a JanusForConditionalGeneration w
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from foreign.json_files import read_json
 from generators import base
 from generators.base import Generator
 from generators.checkpoints import Checkpoint
@@ -123,7 +123,7 @@ def _begin_of_image(folder: Path, tokenizer: Any) -> int:
     transformers drops what the file says of it, because it is not a setting that all models have.
     """
     file = folder / "generation_config.json"
-    stated = json.loads(file.read_text()).get("generation_kwargs", {}) if file.is_file() else {}
+    stated = read_json(file).get("generation_kwargs", {}) if file.is_file() else {}
     number = stated.get("boi_token_id", tokenizer.get_vocab().get(BEGIN_OF_IMAGE))
     if not isinstance(number, int):
         raise CheckpointError(f"{folder} does not name the token that begins a picture", f"Its tokenizer should have {BEGIN_OF_IMAGE}")

@@ -5,7 +5,6 @@ Without text (CelebA-HQ, FFHQ; a VQGAN's latent space) it samples; the text-guid
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from foreign.json_files import read_json
 from generators import base
 from generators.base import StepKind
 from generators.checkpoints import Checkpoint, read_weights
@@ -174,7 +174,7 @@ def require_latents(unet: Any, first_stage: Any, source: str) -> None:
 def _states(file: Path, key: str) -> bool:
     """Whether a configuration file has this key."""
     try:
-        return key in json.loads(file.read_text(encoding="utf-8"))
+        return key in read_json(file)
     except (OSError, ValueError):
         return False
 

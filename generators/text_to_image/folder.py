@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import torch
 
+from foreign.json_files import read_json
 from generators.checkpoints import Checkpoint
 from generators.errors import CheckpointError, InputError
 from generators.folder_weights import load_networks
@@ -60,7 +60,7 @@ def load_pipeline(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype) -> A
 def read_index(folder: Path) -> dict[str, Any]:
     """The contents of a pipeline's `model_index.json`. CheckpointError if it is not there or names no class."""
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = read_json(folder / INDEX)
     except OSError:
         raise CheckpointError(f"{folder} is no folder of a diffusers pipeline", f"It should hold a {INDEX}") from None
     except ValueError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
+from foreign.json_files import read_json
 from ntf_model.comparing.score_files import read_score_table
 from ntf_model.data.data import DetectionData, DetectionSplits
 from ntf_model.data.loader import batches_of
@@ -238,7 +238,7 @@ def read_cost(folder: Path | str) -> Cost:
     folder = Path(folder)
     for name, seconds, memory in ((COST_FILE, "training_seconds", "training_memory"), (METRICS_FILE, "seconds", "peak_memory")):
         try:
-            values = json.loads((folder / name).read_text())
+            values = read_json(folder / name)
         except (OSError, ValueError):
             continue
         if values.get(seconds) is not None:

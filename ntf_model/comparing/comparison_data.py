@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from foreign.json_files import read_json
 from ntf_model.comparing.compare import Comparison
 from ntf_model.errors import InputError
 from ntf_model.judging.bootstrap import Measure
@@ -70,7 +70,7 @@ class ComparisonData(BaseModel):
     def load(cls, file: Path) -> ComparisonData:
         """What `write_comparison` wrote. InputError, naming the file, if it is missing or no comparison."""
         try:
-            return cls.model_validate(json.loads(file.read_text(encoding="utf-8")))
+            return cls.model_validate(read_json(file))
         except (OSError, ValueError, ValidationError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{file} is no comparison ({reason})", "Make it again with `ntf compare`") from None

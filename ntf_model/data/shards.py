@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import tarfile
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from foreign.archives import tar_members
+from foreign.files import open_plain
 from foreign.folders import said
+from foreign.pictures import MAX_BYTES
+from foreign.text import reason, visible
 from ntf_model.data.data import DetectionData, DetectionSplits, Item
 from ntf_model.data.facts import Facts, described
 from ntf_model.data.images import IMAGE_SUFFIXES, read_image
@@ -22,7 +24,7 @@ from ntf_model.data.reading.labels import CLASSES, FAKE, LabelRule
 from ntf_model.data.reading.listing import is_foreign
 from ntf_model.errors import InputError
 
-Member = tuple[int, int, bytes]  # where its data begin in the shard, how many bytes, and these
+Placed = tuple[int, int, bytes]  # where a member's data begin in the shard, how many bytes, and the JSON, or a picture's sha256
 
 
 class TarDataset:
@@ -36,7 +38,7 @@ class TarDataset:
         shard, offset, size, label, subset, name = self.entries[index]
         streams = self.local.__dict__.setdefault("streams", {})
         if shard not in streams:
-            streams[shard] = shard.open("rb")
+            streams[shard] = open_plain(shard)
         streams[shard].seek(offset)
         return Item(read_image(streams[shard].read(size), name), label, subset, name)
 
@@ -90,9 +92,9 @@ def _read_shards(shards: list[Path], real_of: Mapping[str, str], families: Mappi
             subset = subset or CLASSES[label]
             if label == FAKE:
                 facts_of.note(info, subset)
-            offset, size, data = members[pictures[0]]
+            offset, size, digest = members[pictures[0]]
             entries.append((shard, offset, size, label, subset, name))
-            contents.append(hashlib.sha256(data).hexdigest())
+            contents.append(digest.hex())
     labels = np.array([entry[3] for entry in entries], dtype=np.int64)
     subsets = np.array([entry[4] for entry in entries], dtype=object).astype(str)
     where = ", ".join(map(str, shards[:1])) + (" and others" if len(shards) > 1 else "")
@@ -102,38 +104,45 @@ def _read_shards(shards: list[Path], real_of: Mapping[str, str], families: Mappi
     )
 
 
-def _samples(shard: Path, left_out: Counter[str]) -> dict[str, dict[str, Member]]:
+def _samples(shard: Path, left_out: Counter[str]) -> dict[str, dict[str, Placed]]:
     """For each key its members by field. Counts what is left out in `left_out`. InputError for a member that comes twice."""
-    samples: dict[str, dict[str, Member]] = {}
-    try:
-        with tarfile.open(shard, "r:") as tar:
-            for member in tar:
-                path = PurePosixPath(member.name)
-                if not member.isfile():
-                    left_out.update([] if member.isdir() else ["link or device"])
-                    continue
-                if is_foreign(member.name):
-                    left_out["hidden"] += 1
-                    continue
-                stem, point, field = path.name.partition(".")
-                key, field = str(path.with_name(stem)), (point + field).lower()
-                if field != ".json" and field not in IMAGE_SUFFIXES:
-                    left_out.update([field] if any(field.endswith(suffix) for suffix in IMAGE_SUFFIXES) else [])
-                    continue
-                stream = tar.extractfile(member)
-                if field in samples.setdefault(key, {}):
-                    raise InputError(f"{shard}: the member {member.name} comes a second time", "Give each sample a key of its own")
-                samples[key][field] = (member.offset_data, member.size, stream.read() if stream else b"")
-    except (OSError, tarfile.TarError) as error:
-        raise InputError(f"the shard {shard} cannot be read ({error})", "Check the path, or make the shard again") from None
+    samples: dict[str, dict[str, Placed]] = {}
+
+    def wanted(name: str) -> bool:
+        if is_foreign(name):
+            left_out["hidden"] += 1
+            return False
+        _, field = _key_of(name)
+        if field == ".json" or field in IMAGE_SUFFIXES:
+            return True
+        left_out.update([field] if any(field.endswith(suffix) for suffix in IMAGE_SUFFIXES) else [])
+        return False
+
+    for member in tar_members(shard, wanted, MAX_BYTES, lambda _: left_out.update(["link or device"])):
+        if member.offset is None:
+            raise InputError(f"the shard {shard} is packed, and its pictures are read in place", "Unpack it: gunzip, bunzip2 or unxz")
+        if member.data is None:
+            raise InputError(f"{shard}: {visible(member.name)} has {member.size:,} bytes", f"At most {MAX_BYTES:,} are read")
+        key, field = _key_of(member.name)
+        if field in samples.setdefault(key, {}):
+            raise InputError(f"{shard}: the member {visible(member.name)} comes a second time", "Give each sample a key of its own")
+        kept = member.data if field == ".json" else hashlib.sha256(member.data).digest()
+        samples[key][field] = (member.offset, member.size, kept)
     return samples
+
+
+def _key_of(name: str) -> tuple[str, str]:
+    """Key and field of a member: the key is its path up to the first point of its name."""
+    path = PurePosixPath(name)
+    stem, point, field = path.name.partition(".")
+    return str(path.with_name(stem)) if stem else name, (point + field).lower()
 
 
 def _json(data: bytes, where: str) -> dict[str, Any]:
     try:
-        facts = json.load(io.BytesIO(data))
-    except ValueError as error:
-        raise InputError(f"{where} is damaged ({error})", "Make the shard again") from None
+        facts = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where} is damaged ({reason(error)})", "Make the shard again") from None
     if not isinstance(facts, dict):
         raise InputError(f"{where} is no JSON object", "Make the shard again")
     return facts

@@ -22,9 +22,10 @@ from ntf_model.encoders.backbones import (
     lite0_file,
 )
 from ntf_model.encoders.encoder import Encoder, SmallEncoder
-from ntf_model.encoders.own import build_own, is_own
+from ntf_model.encoders.own import build_own
 from ntf_model.encoders.preprocessor import read_preprocessor
 from ntf_model.errors import InputError, counted
+from ntf_model.own_code import is_own
 
 AUTO = "auto"
 FROM_THE_HUB = "facebook/dinov2-base"  # what "auto" is where it was downloaded or can be

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import sys
 from typing import Any
 
 from torch import nn
 
 from ntf_model.errors import InputError
-
-NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-
-
-def is_own(name: str) -> bool:
-    """Whether `name` is of the form `package.module:function`."""
-    return NAME.fullmatch(name) is not None
+from ntf_model.own_code import allow
 
 
 def build_own(name: str) -> nn.Module:
@@ -25,8 +18,10 @@ def build_own(name: str) -> nn.Module:
     width of its embedding: its `forward` takes float `[N, 3, H, W]` and gives `[N, dim]`.
 
     The module is looked for among the installed packages first, and then in the folder where the command runs. Nothing is imported from
-    the folder of a run. Raises InputError if it is missing, fails, or gives something else.
+    the folder of a run, and no run is loaded that names a function which nobody has allowed (`ntf_model.own_code`); to build one by name
+    allows it. Raises InputError if it is missing, fails, or gives something else.
     """
+    allow(name)
     module_name, _, function_name = name.partition(":")
     module = _import(module_name, name)
     function = getattr(module, function_name, None)

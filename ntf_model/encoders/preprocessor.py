@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from foreign.json_files import read_json
 from ntf_model.errors import InputError
 
 
@@ -18,7 +18,7 @@ def read_preprocessor(source: str) -> dict[str, Any]:
     if not file:
         return {}
     try:
-        values = json.loads(Path(file).read_text(encoding="utf-8"))
+        values = read_json(Path(file))
         size = values.get("crop_size") or values.get("size") or {}
         side = size if isinstance(size, int) else size.get("height", size.get("shortest_edge"))
         facts = {key: values.get(f"image_{key}") for key in ("mean", "std")}

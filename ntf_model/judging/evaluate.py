@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import BaseModel
 
+from foreign.json_files import read_json
 from ntf_model.data.data import FAKE, DetectionData, Item
 from ntf_model.data.loader import batches_of
 from ntf_model.detector import Detector, Progress, silent
@@ -93,7 +94,7 @@ class Evaluation(BaseModel):
     def load(cls, file: Path) -> Evaluation:
         """Reads what `save` wrote. Raises InputError if it is missing or something else."""
         try:
-            return cls.model_validate_json(file.read_text(encoding="utf-8"))
+            return cls.model_validate(read_json(file))
         except OSError as error:
             raise InputError(f"cannot read the evaluation {file}: {error.strerror}", "Run `ntf evaluate` first") from None
         except ValueError:

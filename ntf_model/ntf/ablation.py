@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
+from foreign.json_files import read_json
 from ntf_model.data.data import REAL, DetectionData, DetectionSplits
 from ntf_model.detector import Detector, DetectorConfig, Progress, TrainingRun, silent
 from ntf_model.errors import InputError, counted
@@ -297,7 +298,7 @@ def _trained(splits: DetectionSplits, config: DetectorConfig, folder: Path, devi
     """The detector in `folder`, if one was trained there on the same data with the same settings, and only its evaluation is missing."""
     if not (folder / RUN_FILE).is_file():
         return None
-    run = json.loads((folder / RUN_FILE).read_text())
+    run = read_json(folder / RUN_FILE)
     same = all(run["dataset"][split]["digest"] == getattr(splits, split).digest for split in ("train", "validation"))
     return load_detector(folder, device) if same and run["config"] == config.model_dump(mode="json") else None
 

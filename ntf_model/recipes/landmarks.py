@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
+from foreign.json_files import read_json
 from ntf_model.data.data import Item
 from ntf_model.errors import InputError
 from ntf_model.recipes.faces import template_landmarks
@@ -29,7 +29,7 @@ class Landmarks:
 
 def _read(file: Path) -> dict[str, np.ndarray]:
     try:
-        known = {name: np.asarray(points, dtype=np.float64) for name, points in json.loads(file.read_text()).items()}
+        known = {name: np.asarray(points, dtype=np.float64) for name, points in read_json(file).items()}
     except OSError as error:
         raise InputError(f"cannot read the landmarks {file}: {error.strerror}", "Check the path") from None
     except (ValueError, AttributeError, TypeError) as error:

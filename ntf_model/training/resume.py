@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from foreign.json_files import read_json
 from ntf_model.data.data import DetectionSplits
 from ntf_model.errors import InputError
 from ntf_model.files import write_json
@@ -92,7 +92,7 @@ def differences(record: dict[str, Any], detector: str, splits: DetectionSplits, 
 def read_record(file: Path) -> dict[str, Any]:
     """A record as `describe_training` or `ntf_model.runs.write_run` has it. InputError if it is missing or damaged."""
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = read_json(file)
         if isinstance(record["dataset"]["digest"], str) and isinstance(record["config"], dict):
             return record
     except (OSError, ValueError, KeyError, TypeError):

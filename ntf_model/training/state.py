@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from foreign.json_files import read_json
 from ntf_model.errors import InputError, counted
 from ntf_model.files import write_json, write_tensors
 from ntf_model.runs import STATE_FILE, read_tensors
@@ -80,7 +80,7 @@ def load_checkpoint(
     if not (folder / STATE_FILE).is_file():
         return None
     try:
-        saved = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        saved = read_json(folder / STATE_FILE)
         tensors = read_tensors(folder / f"{saved['tensors']}.safetensors")
         if saved["processes"] != accelerator.num_processes:
             raise InputError(

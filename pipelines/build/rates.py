@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from foreign.json_files import read_json
 from pipelines.files import cache_folder, write_cache
 from pipelines.plan.shards import Shard
 
@@ -51,7 +51,7 @@ def _file() -> Path:
 
 def _read() -> dict[str, float]:
     try:
-        rates = json.loads(_file().read_text())
+        rates = read_json(_file())
         return {str(key): float(value) for key, value in rates.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from foreign.json_files import read_json
 from generators.checkpoints import sha256_of, sha256_of_listing
 from generators.checkpoints.folders import folder_files
 from generators.errors import CheckpointError
@@ -72,4 +72,4 @@ def _read_cache(file: Path) -> dict[str, list[Any]]:
 
 @lru_cache(maxsize=1)
 def _parsed_cache(file: Path, changed: int) -> dict[str, list[Any]]:
-    return json.loads(file.read_text())
+    return read_json(file)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import json
 import os
 import shutil
 import threading
@@ -20,6 +19,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
+from foreign.json_files import read_json
 from generators.checkpoints.files import describe_other
 from generators.errors import InputError
 from generators.files import write_json
@@ -145,7 +145,7 @@ def _attempt(url: str, partial: Path, note: Path, watch: Watch) -> str:
 def _resumable(url: str, partial: Path, note: Path) -> tuple[int, dict[str, str]]:
     """How many bytes are here, and the headers that ask for the rest of that very version; none if it cannot be told."""
     try:
-        known = json.loads(note.read_text())
+        known = read_json(note)
         have = partial.stat().st_size
         if known["url"] != url or not known["validator"] or not 0 < have <= (known["total"] or have):
             return 0, {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -229,3 +230,38 @@ def test_shards_beside_pictures_are_not_certain(tmp_path: Path) -> None:
     (folder / "real" / "a.png").write_bytes(png(1))
     with pytest.raises(InputError, match="tar files and pictures in class folders"):
         from_path(folder)
+
+
+@pytest.mark.parametrize("kind", ["w:gz", "w:bz2", "w:xz"])
+def test_a_packed_shard_is_refused_because_pictures_are_read_in_place(tmp_path: Path, kind: str) -> None:
+    with tarfile.open(tmp_path / "a.tar", kind) as tar:
+        for suffix, data in sample(1, label=0).items():
+            info = tarfile.TarInfo(f"0001{suffix}")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    with pytest.raises(InputError, match=r"a\.tar is packed"):
+        from_webdataset([tmp_path / "a.tar"], [], [])
+
+
+def test_hostile_shards_are_one_line(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "a.tar", {"0001": {".png": png(1), ".json": b"[" * 100_000}})
+    with pytest.raises(InputError, match=r"0001\.json is damaged") as caught:
+        from_webdataset([shard], [], [])
+    assert "\n" not in str(caught.value)
+    data = bytearray(write_shard(tmp_path / "b.tar", {"0001": sample(1, label=0)}).read_bytes())
+    data[124:136] = b"\x80" + (2**60).to_bytes(11, "big")
+    data[148:156] = b"%06o\0 " % (sum(data[:148]) + 256 + sum(data[156:512]))
+    (tmp_path / "b.tar").write_bytes(data)
+    with pytest.raises(InputError, match=r"b\.tar"):
+        from_webdataset([tmp_path / "b.tar"], [], [])
+    os.mkfifo(tmp_path / "c.tar")
+    with pytest.raises(InputError, match=r"c\.tar is a FIFO"):
+        from_webdataset([tmp_path / "c.tar"], [], [])
+    twice = write_shard(tmp_path / "d.tar", {"x\x1b[2J": sample(1, label=0)})
+    with tarfile.open(twice, "a") as tar:
+        info = tarfile.TarInfo("x\x1b[2J.png")
+        info.size = 1
+        tar.addfile(info, io.BytesIO(b"a"))
+    with pytest.raises(InputError, match="comes a second time") as caught:
+        from_webdataset([twice], [], [])
+    assert str(caught.value).isprintable()

@@ -19,6 +19,7 @@ from ntf_model.encoders.crop import fit_to_pictures
 from ntf_model.errors import InputError
 from ntf_model.ntf.config import NTFConfig, merge
 from ntf_model.ntf.ntf import NTFDetector
+from ntf_model.own_code import VARIABLE
 from ntf_model.registry import load_detector
 
 VISION = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 16, "patch_size": 8}
@@ -281,3 +282,28 @@ def test_statistics_that_are_frozen_stay_as_they_were() -> None:
         before = encoder.backbone._bn0.running_mean.clone()
         encoder(torch.randn(4, 3, 32, 32))
         assert torch.equal(before, encoder.backbone._bn0.running_mean) is frozen
+
+
+def test_a_run_imports_no_code_that_nobody_has_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither from the current folder nor from what is installed, wherever its settings name it."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs.py").write_text("from pathlib import Path\nPath('ran').touch()\ndef build(): pass\n")
+    for number, settings in enumerate(
+        [
+            {"config": {"encoder": "theirs:build"}},
+            {"config": {}, "backbone": {"name": "theirs:build"}},
+            {"config": {"stage1": {"encoder": "webbrowser:main"}}},
+            {"config": {"encoder": "posix:abort"}},
+        ]
+    ):
+        (tmp_path / f"run{number}").mkdir()
+        (tmp_path / f"run{number}" / "config.json").write_text(json.dumps({"detector": "ntf", **settings}))
+        with pytest.raises(InputError, match="which loading it would run") as caught:
+            load_detector(tmp_path / f"run{number}", "cpu")
+        assert f"{VARIABLE}=" in caught.value.fix
+    assert not (tmp_path / "ran").exists()
+    monkeypatch.setenv(VARIABLE, "theirs:build")
+    with pytest.raises(InputError) as caught:  # it goes on, to what the run lacks
+        load_detector(tmp_path / "run0", "cpu")
+    assert "would run" not in str(caught.value)
