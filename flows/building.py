@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import httpx
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.artifacts import create_image_artifact, create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
@@ -22,9 +22,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import console, tasks
 from flows.data import plan_of
+from flows.logs import run_logger
 from flows.orphans import end_with_worker
 from flows.remote import Source
 from flows.report import sample_sheet
+from foreign.text import visible
 from generators.errors import InputError
 from pipelines.build.build import Build, BuildReport, require_gate, status
 from pipelines.build.devices import parse_devices
@@ -56,7 +58,7 @@ def build_version(plan: Plan, source: Source, shares: int = 1) -> BuildReport:
     A flow with a cluster's task runner makes them on the cluster. With several `shares` that many runs of the deployment `make-shards`
     make them, wherever the workers of its pool are; what a lost worker left undone is then made here.
     """
-    logger = get_run_logger()
+    logger = run_logger()
     dataset = Store(source.store, plan.manifest.dataset)
     if shares > 1:
         with dataset.building():
@@ -88,7 +90,7 @@ def make_shards(
         shards = run_shards(missing, _runner(plan, dataset, Source(manifest, limit, store, device)), on_shard)
     if shards.failures:
         first = shards.failures[0]
-        get_run_logger().error("%d shards failed, such as %s: %s", len(shards.failures), first.shard.title, first.reason)
+        run_logger().error("%d shards failed, such as %s: %s", len(shards.failures), first.shard.title, first.reason)
     return len(shards.notes)
 
 
@@ -96,7 +98,7 @@ def make_shards(
 def _progress(dataset: str) -> Iterator[OnShard]:
     """Shows shards as they end: in the terminal, in the log, and as a bar in Prefect's page."""
     bar = create_progress_artifact(0.0, key="shards", description=f"Shards of {dataset}")
-    logger = get_run_logger()
+    logger = run_logger()
     updated = 0.0
     with console.shard_progress(lines=False) as show:  # Prefect logs them
 
@@ -169,7 +171,7 @@ class Cluster(Runner):
 
         for shard in shards:
             above = [futures[key] for key in shard.inputs if key in futures]
-            make = tasks.shard_on_cluster.with_options(task_run_name=shard.title)
+            make = tasks.shard_on_cluster.with_options(task_run_name=visible(shard.title))
             futures[shard.key] = make.submit(self._source, shard.key, wait_for=above)
             waiting.append(shard)
             if len(waiting) >= IN_FLIGHT:
@@ -210,7 +212,7 @@ def _share_out(source: Source, shares: int, dataset: Store) -> None:
         name = f"share {share + 1} of {shares}"
         run = run_deployment("make-shards/make-shards", parameters={**parameters, "share": share}, flow_run_name=name, timeout=0)
         waiting[run.id] = name
-    logger = get_run_logger()
+    logger = run_logger()
     pending = dataset.root.child(f"{dataset.name}.pending")
     written, since = -1, time.monotonic()
     with get_client(sync_client=True) as client:
@@ -230,5 +232,5 @@ def _share_out(source: Source, shares: int, dataset: Store) -> None:
 def _ledger(built: BuildReport) -> list[list[Any]]:
     rows: list[list[Any]] = [["what", "images"], ["written", built.images]]
     for subset, reasons in built.rejected.items():
-        rows += [[f"{subset}: {reason}", count] for reason, count in reasons.items()]
-    return rows + [[f"failed: {failure.shard.title}: {failure.reason}", failure.shard.count] for failure in built.failures]
+        rows += [[visible(f"{subset}: {reason}"), count] for reason, count in reasons.items()]
+    return rows + [[visible(f"failed: {failure.shard.title}: {failure.reason}"), failure.shard.count] for failure in built.failures]

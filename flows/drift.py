@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from foreign.json_files import read_json
+from foreign.text import markdown_text
 from generators.errors import InputError
 from generators.files import write_json
 from ntf_model.judging.evaluate import Evaluation
@@ -130,7 +131,7 @@ def as_markdown(drift: Drift) -> str:
             else ""
         )
         + (
-            f"AP below the gate of {drift.gate:.2f}: {', '.join(drift.fallen)}."
+            f"AP below the gate of {drift.gate:.2f}: {', '.join(map(markdown_text, drift.fallen))}."
             if drift.fallen
             else f"No subset has an AP below the gate of {drift.gate:.2f}."
         ),
@@ -146,7 +147,7 @@ def as_markdown(drift: Drift) -> str:
             _cell(subset.old, "acc"),
             _cell(subset.new, "acc"),
         ]
-        lines.append(f"| {subset.name} | {subset.replaced} | {subset.added} | {subset.removed} | {' | '.join(cells)} |")
+        lines.append(f"| {markdown_text(subset.name)} | {subset.replaced} | {subset.added} | {subset.removed} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows import console, drift, report, tasks
 from flows.building import build_version
 from flows.data import detector_settings, plan_of, splits_of_store
+from flows.logs import run_logger
 from flows.orphans import end_with_worker
 from flows.remote import Source
 from foreign.json_files import read_json
@@ -53,7 +54,7 @@ def refresh(
     Gives the version, the shards made, whether the detector was retrained, and the subsets that fell below the gate.
     """
     end_with_worker()
-    logger = get_run_logger()
+    logger = run_logger()
     if checkpoint:
         logger.info("started for the checkpoint %s", checkpoint)
     added, waiting = take_incoming(Catalogue.shipped())

@@ -55,6 +55,18 @@ def as_csv_cell(value: object) -> object:
         return f"'{value}"
 
 
+def markdown_text(text: object) -> str:
+    r"""`text` on one line of Markdown, where it begins no table cell, tag, link or code of its own.
+
+    >>> markdown_text("a|b<img src=x>"), markdown_text("[LDM](http://evil) [0.9, 1.0]")
+    ('a\\|b&lt;img src=x>', '[LDM]\\(http://evil) [0.9, 1.0]')
+    """
+    line = escape_controls(str(text)).replace("\n", " ").replace("\t", " ")
+    for mark, shown in (("|", "\\|"), ("<", "&lt;"), ("](", "]\\("), ("`", "\\`")):
+        line = line.replace(mark, shown)
+    return line
+
+
 def reason(error: BaseException) -> str:
     """What an exception of a library says, on one line of at most 200 characters; its type where it says nothing."""
     return visible(" ".join(str(error).split()), 200) or type(error).__name__

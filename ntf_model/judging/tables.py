@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from foreign.text import as_csv_cell
+from foreign.text import as_csv_cell, markdown_text
 from ntf_model.files import write_text
 from ntf_model.judging.bootstrap import Measure
 from ntf_model.judging.evaluate import Evaluation, Row
@@ -161,11 +161,11 @@ def _markdown(table: Table) -> str:
         header[place : place + width] = [f"{title} {name}".strip() for name in header[place : place + width]]
         place += width
     lines = [_pipe(header), _pipe(["---", *["---:"] * (len(header) - 1)]), *(_pipe(row) for row in table.rows)]
-    return f"### {table.title}\n\n" + "\n".join(lines) + "\n" + (f"\n{table.note}\n" if table.note else "")
+    return f"### {markdown_text(table.title)}\n\n" + "\n".join(lines) + "\n" + (f"\n{table.note}\n" if table.note else "")
 
 
 def _pipe(cells: Sequence[Cell]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(markdown_text, cells)) + " |"
 
 
 def _csv(table: Table) -> str:

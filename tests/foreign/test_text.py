@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 
 import pytest
 
 from flows.console import SafeConsole, cell
+from flows.logs import EscapedLogger
 from foreign.text import as_csv_cell, escape_controls, visible
 from ntf_model.judging.tables import Table
 
@@ -51,3 +53,20 @@ def test_a_cell_that_a_spreadsheet_would_run_is_text(text: str) -> None:
 @pytest.mark.parametrize("value", ["-0.5", "+3", "1e-3", "97.31", "", "name", -1.5, 3, None])
 def test_numbers_and_plain_names_stay(value: object) -> None:
     assert as_csv_cell(value) == value
+
+
+@pytest.mark.parametrize("text", [*HOSTILE[:6], "a|b", "<img src=x onerror=alert(1)>", "[x](javascript:alert(1))", "`code`", "a\n\n# head"])
+def test_markdown_shows_names_and_obeys_nothing(text: str) -> None:
+    table = Table(text, ("subset", "AP"), [[text, 0.5]], (), "")
+    _, _, header, _, row = table.render("markdown").splitlines()
+    assert header == "| subset | AP |"
+    assert row.replace("\\|", "").count("|") == 3
+    assert "<" not in row and "](" not in row and row.isprintable()
+
+
+def test_lines_of_a_run_are_one_line_and_command_no_terminal(caplog: pytest.LogCaptureFixture) -> None:
+    logger = EscapedLogger(logging.getLogger("run"), {})
+    with caplog.at_level(logging.INFO, logger="run"):
+        logger.info("%s waits: %s", "a\x1b[2Jb\nc", "50 %s of it")
+        logger.warning("100 % of \x9b31m")
+    assert [record.getMessage() for record in caplog.records] == ["a\\x1b[2Jb\\nc waits: 50 %s of it", "100 % of \\x9b31m"]

@@ -1,0 +1,24 @@
+"""Lines for the log of a Prefect run. Their names and reasons may come from strangers; terminals and the web page show them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from prefect import get_run_logger
+
+from foreign.text import escape_controls
+
+
+class EscapedLogger(logging.LoggerAdapter):  # type: ignore[type-arg]
+    """A logger whose lines command no terminal: control characters, line ends among them, are written as `\\x1b` or `\\n`."""
+
+    def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
+        if self.isEnabledFor(level):
+            line = str(msg) % args if args else str(msg)
+            self.logger.log(level, "%s", escape_controls(line).replace("\n", "\\n"), **kwargs)
+
+
+def run_logger() -> EscapedLogger:
+    """The logger of the flow or task run that calls this. Raises MissingContextError outside of one."""
+    return EscapedLogger(get_run_logger(), {})
