@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from foreign.files import open_plain
 from generators.checkpoints.folders import folder_files
-from generators.errors import CheckpointError
+from generators.errors import CheckpointError, InputError
 
 ZIP = b"PK\x03\x04"
 LFS = b"version https://git-lfs"
@@ -54,8 +55,10 @@ def sha256_of(path: Path) -> str:
     if path.is_dir():
         return sha256_of_listing({name: sha256_of(path / name) for name in folder_files(path)})
     try:
-        with path.open("rb") as stream:
+        with open_plain(path) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
+    except InputError as error:
+        raise CheckpointError(f"cannot read the checkpoint {path}: {error.message}", error.fix) from None
     except OSError as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror}", "Check the path and its permissions") from None
 

@@ -178,9 +178,9 @@ def _shipped_entries() -> dict[str, CheckpointEntry]:
 
 def _read_entries(path: Path) -> dict[str, CheckpointEntry]:
     """Entries by name from a YAML file. InputError names the line of the first that is wrong."""
-    data, lines = yaml_lines.load(path)
+    data, lines = yaml_lines.load_mapping(path)
     entries = {}
-    for name, entry in (data or {}).items():
+    for name, entry in data.items():
         try:
             entries[name] = CheckpointEntry.model_validate(entry)
         except ValidationError as error:

@@ -40,9 +40,9 @@ def read_lock(folder: Path) -> dict[str, Locked]:
     path = folder / LOCK_FILE
     if not path.is_file():
         return {}
-    data, lines = yaml_lines.load(path)
+    data, lines = yaml_lines.load_mapping(path)
     entries: dict[str, Locked] = {}
-    for file, entry in (data or {}).items():
+    for file, entry in data.items():
         try:
             entries[file] = Locked.model_validate(entry)
         except ValidationError as error:

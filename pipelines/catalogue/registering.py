@@ -178,7 +178,7 @@ def take_incoming(catalogue: Catalogue, settle: float = SETTLE_SECONDS) -> tuple
 
 def read_registration(file: Path) -> Registration:
     """Reads the note beside a dropped file. InputError names the line and the key that is wrong."""
-    data, lines = yaml_lines.load(file)
+    data, lines = yaml_lines.load_mapping(file)
     try:
         return Registration.model_validate(data)
     except ValidationError as error:
@@ -215,6 +215,6 @@ def _copy(file: Path, kept: Path) -> None:
 def _write_entry(folder: Path, name: str, entry: CheckpointEntry) -> None:
     path = folder / REGISTERED_FILE
     with filelock.FileLock(path.with_suffix(".lock")):
-        data = yaml.safe_load(path.read_text()) or {} if path.is_file() else {}
+        data = yaml_lines.load_mapping(path)[0] if path.exists() else {}
         data[name] = entry.model_dump(mode="json", exclude_defaults=True)
         write_text(path, yaml.safe_dump(data, sort_keys=True))

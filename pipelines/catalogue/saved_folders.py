@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from foreign.files import open_plain
 from generators.checkpoints import sha256_of_listing
 from generators.checkpoints.files import LFS
 from generators.checkpoints.folders import find_weights, folder_files, read_object
@@ -76,7 +77,7 @@ def take_folder(source: Path, target: Path, variant: str | None, stated: str | N
 def copy_hashed(source: Path, target: Path) -> str:
     """Copies a file and gives the sha256 of what was copied. Raises OSError."""
     digest = hashlib.sha256()
-    with source.open("rb") as stream, target.open("wb") as out:
+    with open_plain(source) as stream, target.open("wb") as out:
         while block := stream.read(BLOCK):
             digest.update(block)
             out.write(block)
@@ -121,7 +122,7 @@ def _wrong_files(place: Path, named: Path, names: list[str]) -> Iterator[str]:
         if not file.is_relative_to(named.resolve()):
             yield f"and its {name} is a link out of it"
             continue
-        with file.open("rb") as stream:
+        with open_plain(file) as stream:
             if stream.read(len(LFS)) == LFS:
                 yield f"and its {name} is a note of Git LFS in place of the file: run `git lfs pull` there"
 

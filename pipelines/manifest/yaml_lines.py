@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from foreign.files import read_plain
+from foreign.text import visible
 from generators.errors import InputError
 
 MAX_BYTES = 2**18  # PyYAML reads some 100 KB a second; lists of prompts have files of their own
@@ -43,6 +44,19 @@ def load(path: Path) -> tuple[Any, dict[KeyPath, int]]:
     data, lines, problems = read(path)
     if problems:
         raise problems[0]
+    return data, lines
+
+
+def load_mapping(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
+    """As `load`, of a file that is a mapping, or empty; its keys are texts. InputError for any other."""
+    data, lines = load(path)
+    if data is None:
+        return {}, lines
+    if not isinstance(data, dict):
+        raise InputError(f"{visible(path)} is no mapping", "Write NAME: and its keys below, or remove the file")
+    wrong = next((key for key in data if not isinstance(key, str)), None)
+    if wrong is not None:
+        raise InputError(f"{visible(path)}, line {line_of(lines, (wrong,))}: the key {wrong} is no text", "Quote it")
     return data, lines
 
 

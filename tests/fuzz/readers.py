@@ -20,11 +20,17 @@ import torch
 from PIL import Image
 from safetensors.torch import save as save_tensors
 
+from foreign.lists import read_pairs
 from foreign.pictures import decode
 from generators.checkpoints import convert, inspect
 from ntf_model.comparing.score_files import read_score_table
 from ntf_model.data.images import read_image
+from ntf_model.data.shards import from_webdataset
+from ntf_model.own_code import require_allowed
+from ntf_model.runs import read_config
 from pipelines.audit.container import read_container
+from pipelines.catalogue.catalogue import Catalogue, _read_entries
+from pipelines.catalogue.lock import read_lock
 from pipelines.importing.importing import import_images
 from pipelines.manifest.load import check_manifest
 from pipelines.store.pending import Notes
@@ -41,6 +47,11 @@ reals: {r: {package: faces, licence: CC0, count: 3}, f: {path: photos, licence: 
 subsets:
   A: {count: 2, real: r, chain: [{sample: ddpm, checkpoint: ddpm-demo-32, steps: 3}]}
 """
+REGISTERED = b"""mine: {file: x.pt, licence: CC0, generators: [ddpm], options: {n: 1}}
+other: {file: y, licence: MIT, sha256: %s}
+""" % (b"ab" * 32)
+LOCKED = b"x.pt: {sha256: %s, source: hub, licence: CC0, fetched: '2026-11-27'}\n" % (b"ab" * 32)
+RUN = b'{"detector": "ntf", "config": {"encoder": "small", "stage1": {"epochs": 1}}, "backbone": {"name": "small"}, "threshold": 0.5}'
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,18 @@ def archives(kind: str) -> list[bytes]:
                     tar.addfile(entry, io.BytesIO(data))
         files.append(stream.getvalue())
     return files
+
+
+def shard() -> bytes:
+    """Two pictures with their JSON, as training reads them."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for key, label in (("a", 0), ("b", 1)):
+            for name, data in ((f"{key}.png", picture("PNG")), (f"{key}.json", json.dumps({"label": label, "subset": "s"}).encode())):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
+    return stream.getvalue()
 
 
 def tables(kind: str) -> list[bytes]:
@@ -143,5 +166,12 @@ READERS = {
     "lmdb": Reader("data.mdb", database, _import),
     "manifest": Reader("a.yaml", lambda: [MANIFEST], lambda file, _: check_manifest(file)),
     "notes": Reader("k.json", lambda: [json.dumps({**NOTE, "seconds": 1.5}).encode()], _notes),
+    "registered": Reader("registered.yaml", lambda: [REGISTERED], lambda file, _: Catalogue.shipped().joined(_read_entries(file))),
+    "lock": Reader("lock.yaml", lambda: [LOCKED], lambda file, _: read_lock(file.parent)),
+    "list": Reader(
+        "i.csv", lambda: [b"file,identity\na.png,x\nb.png,y\n", b"a.png 1\nb.png 2\n"], lambda file, _: read_pairs(file, "the list")
+    ),
+    "run": Reader("config.json", lambda: [RUN], lambda file, _: require_allowed(read_config(file.parent), file.parent)),
+    "shards": Reader("a.tar", lambda: [shard()], lambda file, _: from_webdataset([file], [], [])),
     "scores": Reader("a.csv", lambda: [b"id,score\na,0.5\nb,1\n", b'"x",0.25\ny,1e-3\n'], lambda file, _: read_score_table(file, [])),
 }
