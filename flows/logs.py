@@ -10,7 +10,7 @@ from prefect import get_run_logger
 from foreign.text import escape_controls
 
 
-class EscapedLogger(logging.LoggerAdapter):  # type: ignore[type-arg]
+class EscapedLogger(logging.LoggerAdapter):
     """A logger whose lines command no terminal: control characters, line ends among them, are written as `\\x1b` or `\\n`."""
 
     def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:

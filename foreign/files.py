@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 from foreign.errors import InputError
 from foreign.text import visible
@@ -19,7 +19,7 @@ KINDS = {
 }
 
 
-def open_plain(path: Path) -> IO[bytes]:
+def open_plain(path: Path) -> BufferedReader:
     """The file at `path`, open for reading bytes. Links are followed. Raises InputError if it is no plain file or cannot be opened."""
     try:
         require_plain(path)  # before it is opened, because opening a device can already do something
