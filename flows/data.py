@@ -222,4 +222,6 @@ def subject_of(data: str, root: Path) -> tuple[str, dict[str, Any]]:
 
 def _data(store: Store, origin: dict[str, Any], table: VersionTable, split: SplitTable) -> DetectionData:
     dataset: Any = StoreDataset(store, origin["version"], split)  # its items have what an Item has; the rooms do not know each other
-    return DetectionData(dataset, split.labels, split.subsets, table.reals_of, table.families, split.digest, split.ids, origin)
+    return DetectionData(
+        dataset, split.labels, split.subsets, table.reals_of, table.families, split.digest, split.ids, origin, (), split.originals
+    )

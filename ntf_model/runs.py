@@ -46,6 +46,7 @@ def write_run(output: Path, splits: DetectionSplits, config: BaseModel, metrics:
                 split: {"digest": data.digest, "images": len(data), "fakes": int(data.labels.sum())}
                 for split, data in zip(DetectionSplits._fields, splits, strict=True)
             },
+            **({"fakes_beside_their_real": int((splits.train.original_rows() >= 0).sum())} if getattr(config, "pairs", False) else {}),
         },
         "config": config.model_dump(mode="json"),
         "seed": getattr(config, "seed", None),

@@ -15,12 +15,14 @@ import lance
 import numpy as np
 
 from generators.errors import InputError
+from pipelines.delivery.rows import MARK
 from pipelines.images import decode
 from pipelines.manifest.splits import SPLITS, Split
 from pipelines.store import Store
 from pipelines.store.store import quoted
 from pipelines.store.upgrade import read_rows, take_rows
 
+REAL_ID = "real/"  # how the id of a real image begins
 USABLE = "role IN ('final', 'real')"
 
 
@@ -52,13 +54,18 @@ class StoredItem(NamedTuple):
 
 @dataclass(frozen=True)
 class SplitTable:
-    """The rows of one split without their images: where they lie in the version, and what they are. Arrays of length N, in order of id."""
+    """The rows of one split without their images: where they lie in the version, and what they are. Arrays of length N, in order of id.
+
+    `originals` has the id of the real image that a fake was made from: of the clean one, or of the one that was delivered as the fake was.
+    It is empty for reals and for fakes that were made from noise or text.
+    """
 
     ids: np.ndarray
     labels: np.ndarray
     subsets: np.ndarray
     addresses: np.ndarray
     digest: str
+    originals: np.ndarray
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -96,13 +103,16 @@ def read_table(
     if table.num_rows == 0:
         raise InputError(f"{store.name} has no images for {where or 'this version'}", "See `ntf store show`")
     data = {name: np.asarray(table.column(name).to_pylist()) for name in [*columns, "_rowid"]}
+    data["original"] = np.asarray(_originals(dataset, data["id"].tolist(), data["label"].tolist()), dtype=object).astype(str)
     splits = {}
     for split in SPLITS:
         rows = np.flatnonzero(data["split"] == split)
         rows = rows[np.argsort(data["id"][rows])]
         listing = "\n".join(f"{data['id'][row]} {data['sha256'][row]} {data['label'][row]} {data['subset'][row]}" for row in rows)
         digest = hashlib.sha256(listing.encode()).hexdigest()
-        splits[split] = SplitTable(data["id"][rows], data["label"][rows], data["subset"][rows], data["_rowid"][rows], digest)
+        splits[split] = SplitTable(
+            data["id"][rows], data["label"][rows], data["subset"][rows], data["_rowid"][rows], digest, data["original"][rows]
+        )
     fakes = data["label"] == 1
     pairs = sorted(set(zip(data["subset"][fakes].tolist(), data["real"][fakes].tolist(), strict=True)))
     on_real_side = sorted(set(zip(data["real"][~fakes].tolist(), data["subset"][~fakes].tolist(), strict=True)))  # retouched ones too
@@ -112,6 +122,22 @@ def read_table(
         reals_of[subset] = (*reals_of.get(subset, ()), real, *retouched)
     families = dict(zip(data["subset"][fakes].tolist(), data["family"][fakes].tolist(), strict=True))
     return VersionTable(splits, reals_of, families)
+
+
+def _originals(dataset: lance.LanceDataset, ids: Sequence[str], labels: Sequence[int]) -> list[str]:
+    """For each fake the id of the real image that its chain begins with; "" for what has none. Steps lead from a row to the one that it was
+    made from, and from a delivered image to its clean one: the real of a delivered fake is the one of the same delivery."""
+    above = read_rows(dataset, ["id", "target_id"], "target_id IS NOT NULL")
+    made_from = dict(zip(above.column("id").to_pylist(), above.column("target_id").to_pylist(), strict=True))
+    originals = []
+    for name, label in zip(ids, labels, strict=True):
+        clean, mark, delivery = name.partition(MARK)
+        at, seen = clean, {clean}
+        while at in made_from and not at.startswith(REAL_ID) and made_from[at] not in seen:
+            at = made_from[at]
+            seen.add(at)
+        originals.append(f"{at}{mark}{delivery}" if label and at.startswith(REAL_ID) else "")
+    return originals
 
 
 class MaskedItem(NamedTuple):

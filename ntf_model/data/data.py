@@ -57,8 +57,9 @@ class DetectionData:
     real source of each subset of fakes, or the sources if it has several, `families` its family ("GAN", "DM", "multi-step", or "other"
     where nobody has said).
     `digest` is a hex sha256 that changes with any picture, label, subset or order. `ids` are those of the pictures, where they are known
-    without reading them. `origin` says where the data are from: a folder, or the name, version and digest of a dataset. `notes` are
-    sentences for the user: what was left out, and how pictures were divided.
+    without reading them. `originals` has for each picture the id of the real one that it was made from, "" where nobody knows.
+    `origin` says where the data are from: a folder, or the name, version and digest of a dataset. `notes` are sentences for the user: what
+    was left out, and how pictures were divided.
     """
 
     dataset: ItemDataset
@@ -70,6 +71,7 @@ class DetectionData:
     ids: np.ndarray | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    originals: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not len(self.dataset) == len(self.labels) == len(self.subsets):
@@ -117,7 +119,20 @@ class DetectionData:
         rows = np.asarray(rows, dtype=np.int64)
         digest = hashlib.sha256(self.digest.encode() + rows.tobytes()).hexdigest()
         ids = None if self.ids is None else self.ids[rows]
-        return replace(self, dataset=Rows(self.dataset, rows), labels=self.labels[rows], subsets=self.subsets[rows], digest=digest, ids=ids)
+        originals = None if self.originals is None else self.originals[rows]
+        chosen = {"labels": self.labels[rows], "subsets": self.subsets[rows], "ids": ids, "originals": originals}
+        return replace(self, dataset=Rows(self.dataset, rows), digest=digest, **chosen)
+
+    def original_rows(self) -> np.ndarray:
+        """For each row that of the real picture which it was made from, int `[N]`; -1 for a real picture, and where it is not known or not
+        in this split."""
+        rows = np.full(len(self), -1, np.int64)
+        if self.originals is None or self.ids is None:
+            return rows
+        reals = {str(self.ids[row]): int(row) for row in np.flatnonzero(self.labels == REAL)}
+        for row in np.flatnonzero((self.labels == FAKE) & (self.originals != "")):
+            rows[row] = reals.get(str(self.originals[row]), -1)
+        return rows
 
     def picture_ids(self) -> list[str]:
         """The id of every picture in order; they are read if they are not known otherwise."""
@@ -276,4 +291,18 @@ def describe(
         np.array([entry.id for entry in entries], dtype=object).astype(str),
         {"folder": str(path.resolve())},
         notes,
+        np.array(_originals(entries), dtype=object).astype(str),
     )
+
+
+def _originals(entries: Sequence[Entry]) -> list[str]:
+    """For each fake the id of the one real picture of its source that has its name (and lies in folders of the same names); "" if there
+    is none, or more than one."""
+    reals: dict[tuple[str, ...], list[str]] = {}
+    for entry in entries:
+        if entry.label == REAL:
+            reals.setdefault((entry.subset, *entry.below, entry.file.stem), []).append(entry.id)
+    named = [
+        reals.get((real_source_of(entry.subset), *entry.below, entry.file.stem), []) if entry.label == FAKE else [] for entry in entries
+    ]
+    return [ids[0] if len(ids) == 1 else "" for ids in named]

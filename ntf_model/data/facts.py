@@ -54,6 +54,7 @@ def described(
     facts: Facts,
     where: str,
     notes: tuple[str, ...] = (),
+    originals: Sequence[str] | None = None,
 ) -> DetectionData:
     """A split of such rows. InputError if the same picture or the same id has both labels, or a subset's reals are not certain."""
     check_contents(zip(labels.tolist(), contents, ids, strict=True), where)
@@ -65,4 +66,5 @@ def described(
     )
     digest = hashlib.sha256(listing.encode()).hexdigest()
     families = {name: facts.families.get(name, "other") for name in fakes}
-    return DetectionData(dataset, labels, subsets, named, families, digest, np.asarray(ids, dtype=object).astype(str), {}, notes)
+    made_from = None if originals is None else np.asarray(originals, dtype=object).astype(str)
+    return DetectionData(dataset, labels, subsets, named, families, digest, np.asarray(ids, dtype=object).astype(str), {}, notes, made_from)

@@ -85,7 +85,7 @@ def from_rows(
         rows = splits[named[split]]
         classes = _classes(rows, label, split)
         facts = Facts(real_of or {}, families or {})
-        given, subsets, contents, given_ids = [], [], [], []
+        given, subsets, contents, given_ids, targets = [], [], [], [], []
         ids = [f"{split}/{index}" for index in range(len(rows))]
         for index in range(len(rows)):
             row = rows[index]  # once, because it may decode the picture
@@ -96,13 +96,16 @@ def from_rows(
             subsets.append(str(name))
             contents.append(hashlib.sha256(_picture(_column(row, image, split), ids[index]).tobytes()).hexdigest())
             given_ids.append(row.get("id"))
+            targets.append(row.get("target_id"))
             if given[-1] == FAKE:
                 facts.note(row, subsets[-1])
         _check_ids(given_ids, given, split)
         all_contents[split] = contents
         arrays = np.array(given, dtype=np.int64), np.array(subsets, dtype=object).astype(str)
         where = f"the {split} split"
-        parts.append(described(RowDataset(rows, image, *arrays, ids), *arrays, ids, contents, facts, where))
+        own_ids = {name: own for name, own in zip(given_ids, ids, strict=True) if name is not None}
+        originals = [own_ids.get(target, "") if target is not None else "" for target in targets]
+        parts.append(described(RowDataset(rows, image, *arrays, ids), *arrays, ids, contents, facts, where, originals=originals))
     note = shared_pictures(all_contents)
     train, validation, test = parts
     return DetectionSplits(train, validation, replace(test, notes=(*test.notes, note)) if note else test)

@@ -1,5 +1,7 @@
 """Which pictures make a batch: as many fakes as reals, the fakes from every subset alike, each beside a real of its own source.
 
+With `pairs` the real beside a fake is the very picture that the fake was made from, where that is known, and both are varied alike.
+
 So a real source is seen as often as the fakes that are compared with it. Drawn from all real sources alike, faces would be fakes more often
 than photographs are wherever more subsets are of faces, and a detector would learn the motif.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import cycle
 from typing import NamedTuple
 
@@ -32,6 +35,10 @@ class BalancedBatches:
     anywhere and go on. `batch_size` counts over all processes; process `rank` of `world_size` gets its consecutive part of each batch.
     `labels` restricts the draw to these classes (stage 1: reals alone). Groups smaller than their share repeat, each in a fresh order.
     `start` leaves out the first batches of the epoch.
+
+    With `pairs` a real and the fake after it are a pair: the real that the fake was made from, and one seed for both, so that pictures of
+    one size are cropped and flipped alike. A fake whose real is not known stands beside a real of its source, as without `pairs`. Raises
+    InputError if no fake has its real here, the labels are not both classes, or the part of a process is odd.
     """
 
     data: DetectionData
@@ -42,6 +49,7 @@ class BalancedBatches:
     rank: int = 0
     world_size: int = 1
     start: int = 0
+    pairs: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size % self.world_size:
@@ -49,6 +57,8 @@ class BalancedBatches:
         for label in self.labels:
             if not np.any(self.data.labels == label):
                 raise InputError(f"the training split has no {('real', 'fake')[label]} picture", "Each class needs some")
+        if self.pairs:
+            self._check_pairs()
 
     @property
     def batches(self) -> int:
@@ -61,6 +71,8 @@ class BalancedBatches:
     def __iter__(self) -> Iterator[list[Draw]]:
         rows = self.rows()
         seeds = np.random.default_rng([self.seed, self.epoch, 1]).integers(2**63, size=len(rows))
+        if self.pairs:
+            seeds[1::2] = seeds[::2]
         share = self.batch_size // self.world_size
         for batch in range(self.start, self.batches):
             first = batch * self.batch_size + self.rank * share
@@ -75,7 +87,26 @@ class BalancedBatches:
             return self._draw(self.labels[0], self._turns(self.labels[0], per_class, rng), rng)[:count]
         fakes = self._turns(FAKE, per_class, rng)
         groups = {REAL: self._sources_of(fakes), FAKE: fakes}
-        return np.stack([self._draw(label, groups[label], rng) for label in self.labels], axis=1).reshape(-1)[:count]
+        drawn = {label: self._draw(label, groups[label], rng) for label in self.labels}
+        if self.pairs:
+            originals = self._originals[drawn[FAKE]]
+            drawn[REAL] = np.where(originals >= 0, originals, drawn[REAL])
+        return np.stack([drawn[label] for label in self.labels], axis=1).reshape(-1)[:count]
+
+    @cached_property
+    def _originals(self) -> np.ndarray:
+        return self.data.original_rows()
+
+    def _check_pairs(self) -> None:
+        if sorted(self.labels) != [REAL, FAKE]:
+            raise InputError("`pairs` has no effect on a detector that learns from one class alone", "Leave it out")
+        if self.batch_size // self.world_size % 2:
+            raise InputError(f"a batch of {self.batch_size} over {self.world_size} processes cuts a pair in two", "Choose an even part")
+        if not np.any(self._originals >= 0):
+            raise InputError(
+                "no fake of the training split is known to be made from a real picture of it",
+                "Leave `pairs` out, or build fakes from reals; in a folder a fake has the name of its real picture",
+            )
 
     def _turns(self, label: int, count: int, rng: np.random.Generator) -> np.ndarray:
         """`count` groups of a class by name, each as often as the others (or once less), in another order each time round."""

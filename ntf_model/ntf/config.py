@@ -93,6 +93,7 @@ class NTFConfig(EncoderConfig):
     test_crops: int = Field(1, ge=1, le=5)
     gradient_accumulation: int = Field(1, gt=0)  # batches to an optimiser step; the contrastive losses see one batch at a time
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    pairs: bool = False  # stage 2: whether each fake of a batch stands beside the very real picture that it was made from
     threads: int = Field(4, gt=0)  # that read and augment pictures while the network works
     checkpoint_every: int = Field(1000, gt=0)  # steps between checkpoints, beside one at the end of each epoch
 

@@ -220,10 +220,12 @@ def _batches(
     train: DetectionData, batch_size: int, config: NTFConfig, accelerator: Accelerator, epoch: int, start: int, labels: tuple[int, ...]
 ) -> BalancedBatches:
     world = accelerator.num_processes
+    pairs = config.pairs and len(labels) > 1
+    unit = 2 * world if pairs else world
     available = int(np.isin(train.labels, labels).sum())
-    batch_size = max(min(batch_size, available) // world, 1) * world  # a picture twice in one batch teaches nothing
+    batch_size = max(min(batch_size, available) // unit, 1) * unit  # a picture twice in one batch teaches nothing
     return BalancedBatches(
-        train, batch_size, config.seed, epoch, labels, rank=accelerator.process_index, world_size=accelerator.num_processes, start=start
+        train, batch_size, config.seed, epoch, labels, rank=accelerator.process_index, world_size=world, start=start, pairs=pairs
     )
 
 

@@ -44,6 +44,7 @@ class BaselineConfig(DetectorConfig):
     init: str | None = None  # a file (for ResNets also a transformers folder) of ImageNet weights to start from; None: random
     precise_bn: int = Field(0, ge=0)  # batches by which BatchNorm's statistics are measured after each epoch; 0: the running averages
     mixed_precision: Literal["no", "bf16"] = "no"
+    pairs: bool = False  # whether each fake of a batch stands beside the very real picture that it was made from
     threads: int = Field(4, gt=0)  # that read and augment pictures while the network works
     checkpoint_every: int = Field(1000, gt=0)  # steps between checkpoints, beside one at the end of each epoch
 
@@ -118,13 +119,13 @@ class Baseline(NetworkDetector):
 
         def batches(epoch: int, start: int) -> BalancedBatches:
             rank, world = accelerator.process_index, accelerator.num_processes
-            return BalancedBatches(splits.train, config.batch_size, config.seed, epoch, self.labels, rank, world, start)
+            return BalancedBatches(splits.train, config.batch_size, config.seed, epoch, self.labels, rank, world, start, config.pairs)
 
         def loss(network: nn.Module, batch: Batch, number: int) -> Losses:
             return self.loss(network, tuple(tensor.to(self.device) for tensor in batch)), {}
 
         def inputs(epoch: int) -> Iterator[torch.Tensor]:
-            drawn = BalancedBatches(splits.train, config.batch_size, config.seed, epoch, self.labels)
+            drawn = BalancedBatches(splits.train, config.batch_size, config.seed, epoch, self.labels, pairs=config.pairs)
             for batch in read_batches(views, islice(drawn, config.precise_bn), config.threads):
                 yield batch[0].to(self.device).flatten(0, -4)
 

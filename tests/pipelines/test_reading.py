@@ -79,3 +79,16 @@ def test_spawned_workers_read_too(store: Store) -> None:
     dataset = dataset_of(store)
     loader = DataLoader(dataset, num_workers=1, multiprocessing_context="spawn", collate_fn=first)
     assert [item.id for item in loader] == dataset._table.ids.tolist()
+
+
+def test_a_fake_knows_the_real_that_it_was_made_from_in_its_own_split(store: Store) -> None:
+    rows = {row.id: row for row in store.rows()}
+    with_real = 0
+    for name, split in read_table(store).splits.items():
+        for picture, label, original in zip(split.ids.tolist(), split.labels.tolist(), split.originals.tolist(), strict=True):
+            target = rows[picture].chain[0].get("target") if label else None
+            assert original == (target or "")
+            if original:
+                with_real += 1
+                assert original in split.ids, f"{picture} of {name} and its real are in one split"
+    assert with_real == sum(row.role == "final" and row.subset == "Swapped" for row in rows.values()) > 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from torch import nn
 
 from ntf_model.baselines._sbi_sam import SAM
-from ntf_model.data.data import DetectionSplits
+from ntf_model.data.data import FAKE, REAL, DetectionSplits
 from ntf_model.data.sampling import BalancedBatches, Draw
 from ntf_model.detector import silent
 from ntf_model.errors import InputError
@@ -108,6 +110,23 @@ def test_a_resumed_training_ends_as_one_that_was_not_stopped(
     assert resumed.history == whole.history
     assert len(resumed.seconds) == whole.epoch == 3
     assert same(resumed_best, best)
+    assert same(resumed_network.state_dict(), network.state_dict())
+
+
+def test_a_training_on_pairs_goes_on_where_it_was(splits: DetectionSplits, tmp_path: Path) -> None:
+    train = splits.train
+    assert train.ids is not None
+    reals = cycle(train.ids[train.labels == REAL].tolist())
+    made_from = replace(train, originals=np.array([next(reals) if label == FAKE else "" for label in train.labels]))
+
+    def batches(epoch: int, start: int) -> BalancedBatches:
+        return BalancedBatches(made_from, 12, 0, epoch, start=start, pairs=True)
+
+    whole, _, network = trained(splits, batches=batches)
+    with pytest.raises(KeyboardInterrupt):
+        trained(splits, tmp_path, 4, batches=batches)
+    resumed, _, resumed_network = trained(splits, tmp_path, resume=True, batches=batches)
+    assert resumed.history == whole.history != trained(splits)[0].history
     assert same(resumed_network.state_dict(), network.state_dict())
 
 
