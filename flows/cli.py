@@ -19,7 +19,7 @@ from typing import Annotated, TextIO
 import typer
 from typer.completion import Shells, completion_init, get_completion_script, install
 
-from flows.commands import audit, build, checkpoints, delivering, detect, exporting, fetch, importing, look, operate, store
+from flows.commands import audit, build, checkpoints, delivering, detect, exporting, fetch, importing, look, operate, store, using
 from flows.console import complain, err
 from generators.errors import InputError
 from ntf_model.errors import InputError as DetectorInputError
@@ -75,7 +75,7 @@ def _program(
     """Makes datasets of fake images with many generators, keeps them in versions, and trains detectors of fakes on them."""
 
 
-for commands in (look, fetch, build, audit, store, exporting, importing, delivering, checkpoints, detect, operate):
+for commands in (look, fetch, build, audit, store, exporting, importing, delivering, checkpoints, detect, using, operate):
     commands.add_to(app)
 
 

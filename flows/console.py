@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,12 @@ err = SafeConsole(stderr=True, highlight=False)
 def counted(count: int, noun: str, plural: str = "") -> str:
     """A number with its noun: "1 image", "2,000 images"."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def say(notes: Iterable[str]) -> None:
+    """Prints notes on standard error, so that standard output stays for results."""
+    for note in notes:
+        err.print(f"note: {note}", soft_wrap=True, markup=False)
 
 
 def complain(message: str, fix: str = "") -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from foreign.json_files import read_json
 from foreign.text import visible
 from generators.errors import InputError
@@ -222,6 +224,7 @@ def subject_of(data: str, root: Path) -> tuple[str, dict[str, Any]]:
 
 def _data(store: Store, origin: dict[str, Any], table: VersionTable, split: SplitTable) -> DetectionData:
     dataset: Any = StoreDataset(store, origin["version"], split)  # its items have what an Item has; the rooms do not know each other
-    return DetectionData(
-        dataset, split.labels, split.subsets, table.reals_of, table.families, split.digest, split.ids, origin, (), split.originals
-    )
+    facts: dict[str, Any] = {"ids": split.ids, "origin": origin, "originals": split.originals, "sha256s": split.sha256s}
+    if "deliveries" not in origin:  # a training split that has clean and delivered pictures
+        facts["deliveries"] = np.full(len(split), origin.get("delivery", "clean"))
+    return DetectionData(dataset, split.labels, split.subsets, table.reals_of, table.families, split.digest, **facts)

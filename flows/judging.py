@@ -10,17 +10,21 @@ from typing import Any
 from flows.data import EvaluatedOn
 from generators.errors import InputError
 from ntf_model.comparing.compare import Comparison, compare, read_cost, train_all
+from ntf_model.comparing.comparison_data import plain_data
 from ntf_model.comparing.comparison_tables import write_comparison
+from ntf_model.comparing.leaderboard import Board, Leaderboard, subset_table, titles_of
+from ntf_model.comparing.matrix import write_matrix
 from ntf_model.comparing.rehearsal import few, one_epoch
-from ntf_model.data.data import DetectionData, DetectionSplits
+from ntf_model.comparing.standings import standings_table
+from ntf_model.data.data import FAKE, REAL, DetectionData, DetectionSplits
 from ntf_model.data.loader import keep_decoded
 from ntf_model.detector import Detector, silent
 from ntf_model.encoders.build import EncoderSettings
-from ntf_model.files import write_json
+from ntf_model.files import write_json, written_whole
 from ntf_model.judging.deliveries import CLEAN, delivery_table, on_deliveries, side_by_side
 from ntf_model.judging.evaluate import Evaluation, evaluate
 from ntf_model.judging.robustness import robustness, robustness_figure, robustness_table
-from ntf_model.judging.tables import result_table, write_table
+from ntf_model.judging.tables import reliability_table, result_table, write_table
 from ntf_model.ntf.ablation import VARIANTS, Variant, ablate, ablation_table
 from ntf_model.ntf.explain import embedding_map, evaluate_distance, explain_subsets, save_embeddings, save_explanations
 from ntf_model.ntf.ntf import NTFDetector
@@ -33,12 +37,17 @@ from ntf_model.runs import (
     DISTANCE,
     DISTANCE_FILE,
     EVALUATION_FILE,
+    GENERATORS,
+    RELIABILITY,
     RESULTS,
     ROBUSTNESS,
     ROBUSTNESS_FIGURE,
     ROBUSTNESS_FILE,
+    SCORES_FILE,
     rehearsal_of,
+    trained_subsets,
 )
+from pipelines.errors import CheckFailed
 
 Progress = Callable[[int, int, str], None]
 
@@ -78,41 +87,65 @@ def configuration(name: str, settings: dict[str, Any]) -> Any:
 
 def evaluate_detector(run: Path, splits: DetectionSplits, output: Path | None = None, on_progress: Progress = silent) -> Evaluated:
     """Evaluates the detector in the folder `run` on the test split. Writes JSON, Markdown, CSV, LaTeX and HTML to `output` (or `run`)."""
-    result = evaluate(load_detector(run), splits.test, splits.validation, rehearsal=rehearsal_of(run), on_progress=on_progress)
-    return _write_results(run, result, output or run)
+    return evaluate_anywhere(run, EvaluatedOn(splits.test, splits.validation, [], splits.notes), output or run, on_progress=on_progress)
 
 
-def evaluate_anywhere(run: Path, data: EvaluatedOn, output: Path | None, on_progress: Progress = silent) -> Evaluated:
-    """Evaluates the detector in `run`. Without validation pictures the threshold is the one that it was saved with. Results of a folder go
-    to a folder of its name in `run`."""
+def evaluate_anywhere(
+    run: Path, data: EvaluatedOn, output: Path | None, *, fpr: float | None = None, on_progress: Progress = silent
+) -> Evaluated:
+    """Evaluates the detector in `run`. Without validation pictures the threshold is the one that it was saved with. With `fpr` it is the
+    one at which at most that share of reals is called fake. Results of a folder go to a folder of its name in `run`."""
     detector = load_detector(run)
-    threshold = detector.threshold if data.validation is None else None
     result = evaluate(
-        detector, data.test, data.validation or data.test, threshold=threshold, rehearsal=rehearsal_of(run), on_progress=on_progress
+        detector,
+        data.test,
+        data.validation,
+        fpr=fpr,
+        trained_on=trained_on(run, detector, data.test),
+        rehearsal=rehearsal_of(run),
+        on_progress=on_progress,
     )
     folder = data.test.origin.get("folder")
     into = output or (run / Path(folder).name if folder else run)
-    written = _write_results(run, result, into)
+    written = _write_results(run, result, into, data, detector)
     if not data.delivered:
         return written
     delivered = on_deliveries(detector, result, data.delivered, on_progress)
-    return replace(written, files=(*written.files, *_write_deliveries({detector.name: {CLEAN: result, **delivered}}, into)))
+    judged = {detector.name: {CLEAN: result, **delivered}}
+    return replace(written, files=(*written.files, *_write_deliveries(judged, data.delivered, into)))
 
 
 def evaluate_together(
-    runs: Mapping[str, Path], scores: Mapping[str, Path], data: EvaluatedOn, output: Path, on_progress: Progress = silent
+    runs: Mapping[str, Path],
+    scores: Mapping[str, Path],
+    data: EvaluatedOn,
+    output: Path,
+    *,
+    fpr: float | None = None,
+    on_progress: Progress = silent,
 ) -> list[Path]:
     """Evaluates the detectors in `runs` and the files of `scores`, by the names that the tables give them, side by side in `output`.
 
-    Without validation pictures, with the thresholds that the detectors have.
+    Without validation pictures, with the thresholds that the detectors have; with `fpr` those at which at most that share of reals is
+    called fake.
     """
     detectors = {name: load_detector(run) for name, run in runs.items()}
     costs = {name: read_cost(run) for name, run in runs.items()}
     tried = {name: rehearsal_of(run) for name, run in runs.items()}
     comparison = compare(
-        detectors, data.test, data.validation, scores=scores, known=data.known, training=costs, rehearsals=tried, on_progress=on_progress
+        detectors,
+        data.test,
+        data.validation,
+        scores=scores,
+        known=data.known,
+        training=costs,
+        rehearsals=tried,
+        trained_on={name: trained_on(run, detectors[name], data.test) for name, run in runs.items()},
+        fpr=fpr,
+        on_progress=on_progress,
     )
-    return [*_write_comparison(comparison, output), *_compare_deliveries(comparison, detectors, data.delivered, output, on_progress)]
+    written = _write_comparison(comparison, output, data.test, data.validation, detectors)
+    return [*written, *_compare_deliveries(comparison, detectors, data.delivered, output, on_progress)]
 
 
 def compare_detectors(
@@ -124,6 +157,7 @@ def compare_detectors(
     limit: int | None = None,
     scores: Mapping[str, Path] | None = None,
     delivered: Mapping[str, DetectionData] | None = None,
+    fpr: float | None = None,
     device: str | None = None,
     on_progress: Progress = silent,
 ) -> list[Path]:
@@ -147,9 +181,26 @@ def compare_detectors(
     known = [name for split in splits for name in split.picture_ids()] if scores else None
     detectors = train_all(splits, configs, output, resume=True, device=device, on_progress=on_progress)
     costs = {name: read_cost(output / name) for name in detectors}
-    comparison = compare(detectors, splits.test, splits.validation, scores=scores, known=known, training=costs, on_progress=on_progress)
+    comparison = compare(
+        detectors,
+        splits.test,
+        splits.validation,
+        scores=scores,
+        known=known,
+        training=costs,
+        trained_on={name: trained_on(output / name, detector, splits.test) for name, detector in detectors.items()},
+        fpr=fpr,
+        on_progress=on_progress,
+    )
     chosen_tests = {} if limit else delivered or {}
-    return [*_write_comparison(comparison, output), *_compare_deliveries(comparison, detectors, chosen_tests, output, on_progress)]
+    written = _write_comparison(comparison, output, splits.test, splits.validation, detectors)
+    return [*written, *_compare_deliveries(comparison, detectors, chosen_tests, output, on_progress)]
+
+
+def trained_on(run: Path, detector: Detector, data: DetectionData) -> list[str] | None:
+    """The subsets of fakes of `data` that a detector was trained on; None if that is not recorded. One that learns from reals alone has
+    seen none."""
+    return trained_subsets(run, data) if FAKE in getattr(detector, "labels", (REAL, FAKE)) else []
 
 
 def _has_encoder(name: str) -> bool:
@@ -195,9 +246,71 @@ def explain_ntf(run: Path, splits: DetectionSplits, output: Path) -> list[Path]:
     return [*pictures, *write_table(result_table(distance), output / DISTANCE)]
 
 
-def _write_results(run: Path, result: Evaluation, folder: Path) -> Evaluated:
+def board_tables(board: Board, per_generator: bool = False) -> list[str]:
+    """What a person reads of a board, as Markdown: what it is of, the standings, and with `per_generator` each generator."""
+    comparison, reals = board.comparison, int((board.data.labels == REAL).sum())
+    first = next(iter(comparison.evaluations.values()))
+    titles = titles_of(comparison)
+    deliveries = [] if board.data.deliveries is None else sorted(set(board.data.deliveries.tolist()))
+    delivered = f", delivered as {', '.join(deliveries)}" if deliveries not in ([], [CLEAN]) else ""
+    said = f"{reals:,} reals and {len(board.data) - reals:,} fakes of {len(first.subsets)} generators{delivered}"
+    tables = [standings_table(comparison.standings, first.leading, titles, comparison.rehearsal)]
+    tables += [subset_table(board)] if per_generator else []
+    return [f"## Test split {board.data.digest[:12]}: {said}\n", *(table.render("markdown") for table in tables)]
+
+
+def board_facts(board: Board) -> dict[str, Any]:
+    """A board for scripts."""
+    comparison = board.comparison
+    facts = plain_data(comparison).model_dump()
+    return {
+        **facts,
+        "matrices": [str(file) for file in board.files],
+        "pictures": len(board.data),
+        "standings": [standing.model_dump() for standing in comparison.standings],
+    }
+
+
+def write_boards(leaderboard: Leaderboard, output: Path) -> list[Path]:
+    """Every table of every board in `output`, in a folder for each test split where there are several; the files."""
+    files: list[Path] = []
+    for board in leaderboard.boards:
+        folder = output if len(leaderboard.boards) == 1 else output / board.data.digest[:12]
+        files += write_comparison(board.comparison, folder)
+        files += write_table(subset_table(board), folder / GENERATORS)
+    return files
+
+
+def export_onnx(run: Path, file: Path) -> float:
+    """Writes the detector in `run` to an ONNX file and returns the largest difference between onnxruntime and the detector.
+
+    Raises CheckFailed, and writes nothing, if it is above `ntf_model.onnx_file.TOLERANCE`; InputError if the detector cannot be written so.
+    """
+    from ntf_model.onnx_file import TOLERANCE, difference, to_onnx
+
+    detector = load_detector(run, "cpu")
+    data = to_onnx(detector)
+    largest = difference(data, detector)
+    if not largest <= TOLERANCE:
+        raise CheckFailed(f"onnxruntime differs from {detector.title} by {largest:.1e}, more than {TOLERANCE:.0e}: {file} was not written")
+    try:
+        with written_whole(file) as partial:
+            partial.write_bytes(data)
+    except OSError as error:
+        raise InputError(f"cannot write {file}: {error.strerror}", "Check the folder and its permissions") from None
+    return largest
+
+
+def _write_results(run: Path, result: Evaluation, folder: Path, data: EvaluatedOn, detector: Detector) -> Evaluated:
     result.save(folder / EVALUATION_FILE)
-    return Evaluated(run, result, (folder / EVALUATION_FILE, *write_table(result_table(result), folder / RESULTS)))
+    files = [folder / EVALUATION_FILE, *write_table(result_table(result), folder / RESULTS)]
+    if result.reliability:
+        table = reliability_table(result.reliability, result.title, rehearsal=result.rehearsal)
+        files += write_table(table, folder / RELIABILITY)
+    name = run.resolve().name
+    matrix = folder / SCORES_FILE
+    write_matrix(matrix, data.test, data.validation, {name: result}, kinds={name: detector.name}, notes={name: detector.note})
+    return Evaluated(run, result, (*files, matrix))
 
 
 def _compare_deliveries(
@@ -214,17 +327,27 @@ def _compare_deliveries(
     for name, detector in detectors.items():
         clean = comparison.evaluations[name]
         judged[name] = {CLEAN: clean, **on_deliveries(detector, clean, delivered, on_progress)}
-    return _write_deliveries(judged, folder)
+    return _write_deliveries(judged, delivered, folder)
 
 
-def _write_deliveries(evaluations: Mapping[str, Mapping[str, Evaluation]], folder: Path) -> list[Path]:
+def _write_deliveries(
+    evaluations: Mapping[str, Mapping[str, Evaluation]], delivered: Mapping[str, DetectionData], folder: Path
+) -> list[Path]:
+    """The table, and a score matrix for each delivery, in the order of their names."""
     results = side_by_side(evaluations)
     write_json(folder / DELIVERIES_FILE, results.model_dump())
+    for number, (delivery, data) in enumerate(delivered.items()):
+        own = {name: by_delivery[delivery] for name, by_delivery in evaluations.items()}
+        write_matrix(folder / DELIVERIES / f"{number:02d}-{SCORES_FILE}", data, None, own)
     return write_table(delivery_table(results), folder / DELIVERIES)
 
 
-def _write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
-    """The tables, and each evaluation in a folder of its own, where `report` finds it."""
+def _write_comparison(
+    comparison: Comparison, folder: Path, data: DetectionData, validation: DetectionData | None, detectors: Mapping[str, Detector]
+) -> list[Path]:
+    """The tables, the score matrix, and each evaluation in a folder of its own, where `report` finds it."""
     for name, evaluation in comparison.evaluations.items():
         evaluation.save(folder / name / EVALUATION_FILE)
-    return write_comparison(comparison, folder)
+    kinds = {name: detector.name for name, detector in detectors.items()}
+    matrix = write_matrix(folder / SCORES_FILE, data, validation, comparison.evaluations, kinds=kinds, notes=comparison.notes)
+    return [*write_comparison(comparison, folder), matrix]

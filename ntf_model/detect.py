@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from foreign.folders import list_pictures, said
+from ntf_model.calibration import Verdict
 from ntf_model.data.images import read_image
 from ntf_model.data.loader import read_ahead
 from ntf_model.data.reading.listing import is_plain_file
@@ -19,9 +20,9 @@ from ntf_model.errors import InputError
 
 @dataclass(frozen=True)
 class FileDetection:
-    """A detector's result for a file: P(fake), the distance to the natural trace in [0, 1] (None for a detector that has none), and
-    whether the picture is called fake at `threshold`, which was fixed on the validation split. For a file that could not be read, `error`
-    says why, and the others are None."""
+    """A detector's result for a file: the fields of `ntf_model.detector.Detection` (`distance` and `calibrated` None for a detector that
+    has none), and the threshold above which P(fake) is called fake. For a file that could not be read, `error` says why, and the others
+    are None."""
 
     file: Path
     probability: float | None
@@ -29,6 +30,8 @@ class FileDetection:
     is_fake: bool | None
     threshold: float
     error: str = ""
+    calibrated: float | None = None
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,9 @@ def detect(paths: Sequence[Path | str], detector: Detector, *, batch_size: int =
                 rows.append(FileDetection(file, None, None, None, detector.threshold, str(image)))
                 continue
             detection = next(answers)
-            distance = None if np.isnan(detection.distance) else detection.distance
-            rows.append(FileDetection(file, detection.probability, distance, detection.is_fake, detector.threshold))
+            distance, calibrated = (None if np.isnan(value) else value for value in (detection.distance, detection.calibrated))
+            decided = (detection.probability, distance, detection.is_fake, detector.threshold, "", calibrated, detection.verdict)
+            rows.append(FileDetection(file, *decided))
         on_progress(start + len(batch), len(files), "looking at pictures")
     return Detections(rows, notes)
 

@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ntf_model.data.data import DetectionSplits
+from ntf_model.calibration import CALIBRATION_FILE, ERROR, Calibration, Verdict, fit_calibration
+from ntf_model.data.data import DetectionData, DetectionSplits
+from ntf_model.data.loader import batches_of
 from ntf_model.data.pictures import as_pictures
 from ntf_model.errors import InputError
 from ntf_model.training.resume import begin_training
 
-TAKE_PICTURES = ("score", "distance", "embed", "__call__")  # methods of detectors whose only argument is pictures
+TAKE_PICTURES = ("score", "score_and_distance", "distance", "embed", "__call__")  # methods of detectors whose only argument is pictures
 Progress = Callable[[int, int, str], None]  # (done, total, what is being done)
 
 
@@ -37,12 +39,19 @@ class TrainingRun:
 
 
 class Detection(NamedTuple):
-    """A detector's result for a picture: P(fake); the distance to the natural trace in [0, 1], nan for a detector that has none;
-    whether the probability is above the detector's threshold."""
+    """A detector's result for a picture.
+
+    `probability` is P(fake) as `score` gives it, which thresholds and evaluations are about; `distance` that to the natural trace in
+    [0, 1], nan for a detector that has none; `is_fake` whether the probability is above the detector's threshold; `calibrated` P(fake) at
+    the temperature that validation gave, nan without a calibration. `verdict` is "unsure" where the stated error of the detector's band
+    allows neither class; without a calibration it follows from `is_fake`.
+    """
 
     probability: float
     distance: float
     is_fake: bool
+    calibrated: float
+    verdict: Verdict
 
 
 class DetectorConfig(BaseModel):
@@ -61,6 +70,11 @@ class Detector(ABC):
     Config: ClassVar[type[DetectorConfig]] = DetectorConfig
 
     threshold: float = 0.5  # above it a picture is called fake; `fit` may fix another on the validation split
+    calibration: Calibration | None = (
+        None  # what validation says of the scores; `fit` makes it, and it is saved and loaded with the detector
+    )
+    error: float = ERROR  # of the band in which `verdict` is "unsure", by class
+    fpr: float | None = None  # of the band, for reals; None: `error`. `at_fpr` sets it
 
     @property
     def note(self) -> str:
@@ -87,8 +101,33 @@ class Detector(ABC):
         """
         config = config or cls.Config()
         if output and begin_training(output, cls.name, splits, config, resume):
-            return cls.from_pretrained(output, device)
-        return cls.train(splits, config, TrainingRun(output, resume, device, on_progress))
+            detector = cls.from_pretrained(output, device)
+        else:
+            detector = cls.train(splits, config, TrainingRun(output, resume, device, on_progress))
+            detector.calibration = None
+        if detector.calibration is None:
+            detector.calibration = detector.calibrate(splits.validation, on_progress)
+            if output and detector.calibration:
+                detector.calibration.save(output)
+        return detector
+
+    def calibrate(self, validation: DetectionData, on_progress: Progress = silent) -> Calibration | None:
+        """The calibration of this detector on a validation split; None if a class is missing there."""
+        scores: list[float] = []
+        for items in batches_of(validation, 64):
+            scores += np.asarray(self.score([item.image for item in items]), np.float64).tolist()
+            on_progress(len(scores), len(validation), "calibrating")
+        return fit_calibration(validation.labels, np.array(scores), validation.digest)
+
+    def at_fpr(self, fpr: float) -> Self:
+        """This detector with the threshold at which at most `fpr` of the reals are called fake, and the same share in its band.
+
+        Raises InputError if it has no calibration, or its validation split had too few reals for that share.
+        """
+        if self.calibration is None:
+            raise InputError(f"this {self.title} has no calibration, so no threshold for an FPR is known", "Train it again")
+        self.threshold, self.fpr = self.calibration.threshold_at(fpr), fpr
+        return self
 
     @classmethod
     @abstractmethod
@@ -106,25 +145,80 @@ class Detector(ABC):
         Batched inside; the score of a picture does not depend on the others.
         """
 
+    def with_error(self, error: float) -> Self:
+        """This detector with another stated error of its band. Raises InputError if it has no calibration, or the error is none."""
+        if self.calibration is None:
+            raise InputError(f"this {self.title} has no calibration, so it has no band with a stated error", "Train it again")
+        self.calibration.band(error, self.fpr)
+        self.error = error
+        return self
+
+    @property
+    def verdicts_said(self) -> str:
+        """What verdicts rest on, as a sentence for the user."""
+        if self.calibration is None:
+            return f"no calibration was saved with this {self.title}: fake is a P(fake) above {self.threshold:.3f}, and nothing is unsure"
+        band = self.calibration.band(self.error, self.fpr)
+        reals = self.error if self.fpr is None else self.calibration.stated_fpr(self.fpr)
+        return (
+            f"unsure is a P(fake) from {band.low:.3f} to {band.high:.3f}: at most {100 * reals:.3g} % of reals are called fake, and at "
+            f"most {100 * self.error:g} % of fakes real, if they are like the {len(self.calibration.real)} and "
+            f"{len(self.calibration.fake)} of validation"
+        )
+
+    def score_and_distance(self, images: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+        """`score`, and the distance of each picture to the natural trace: float64 `[N]` each, nan where there is no trace."""
+        scores = self.score(images)
+        return scores, np.full(len(scores), np.nan)
+
     def __call__(self, images: Sequence[Any]) -> list[Detection]:
         """A `Detection` for each picture, as `score` takes them."""
-        return [Detection(score, float("nan"), score > self.threshold) for score in self.score(images).tolist()]
+        scores, distances = self.score_and_distance(images)
+        calibrated = np.full(len(scores), np.nan) if self.calibration is None else self.calibration.probability(scores)
+        band = None if self.calibration is None else self.calibration.band(self.error, self.fpr)
+        detections = []
+        for score, distance, probability in zip(scores.tolist(), distances.tolist(), calibrated.tolist(), strict=True):
+            is_fake = score > self.threshold
+            verdict = band.verdict(score) if band else "fake" if is_fake else "real"
+            detections.append(Detection(score, distance, is_fake, probability, verdict))
+        return detections
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Every method of a detector that takes pictures takes them in every form, whoever wrote it."""
+        """Every method of a detector that takes pictures takes them in every form, and its calibration is saved and loaded with it, whoever
+        wrote it."""
         super().__init_subclass__(**options)
         for name in TAKE_PICTURES:
             if name in cls.__dict__:
                 setattr(cls, name, _with_pictures(cls.__dict__[name]))
+        if callable(cls.__dict__.get("save_pretrained")):
+            cls.save_pretrained = _saved_with_calibration(cls.__dict__["save_pretrained"])  # type: ignore[method-assign]
+        if isinstance(cls.__dict__.get("from_pretrained"), classmethod):
+            cls.from_pretrained = _loaded_with_calibration(cls.__dict__["from_pretrained"])  # type: ignore[method-assign]
 
     @abstractmethod
     def save_pretrained(self, folder: Path) -> None:
-        """Writes `config.json` (with the key "detector": its name) and `model.safetensors`."""
+        """Writes `config.json` (with the key "detector": its name) and `model.safetensors`, and where there is a calibration
+        `calibration.json` (`__init_subclass__` adds that)."""
 
     @classmethod
     @abstractmethod
     def from_pretrained(cls, folder: Path | str, device: str | torch.device | None = None) -> Self:
-        """Reads what `save_pretrained` wrote. Raises InputError, naming the file, if it is missing, damaged or of another detector."""
+        """Reads what `save_pretrained` wrote, from a folder, or from the Hub where `folder` is text such as "org/name" and no folder here
+        (`__init_subclass__` adds that, with the keywords `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`).
+
+        Raises InputError, naming the file, if it is missing, damaged or of another detector.
+        """
+
+    def push_to_hub(self, repo_id: str, *, licence: str | None = None, results: str = "", **options: Any) -> str:
+        """Writes this detector into the repository `repo_id` of the Hugging Face Hub, as safetensors and JSON with a model card.
+
+        Returns the commit's address. `licence` is the Hub's name of a licence, `results` Markdown for the card, such as a table that
+        `ntf evaluate` wrote; `options` are those of `huggingface_hub.ModelHubMixin.push_to_hub` (`private`, `token`, `commit_message`,
+        `branch`). Raises InputError if the Hub refuses.
+        """
+        from ntf_model import hub
+
+        return hub.push(self, repo_id, licence=licence, results=results, **options)
 
     @classmethod
     def from_released(cls, path: Path | str, device: str | torch.device | None = None) -> Self:
@@ -153,6 +247,36 @@ def _with_pictures(method: Callable[..., Any]) -> Callable[..., Any]:
         return method(self, as_pictures(images))
 
     return converted
+
+
+def _saved_with_calibration(method: Callable[..., None]) -> Callable[..., None]:
+    """`save_pretrained` of a detector, which also saves its calibration, and leaves none of an earlier detector behind."""
+
+    @wraps(method)
+    def saved(self: Detector, folder: Path) -> None:
+        method(self, folder)
+        if self.calibration:
+            self.calibration.save(Path(folder))
+        else:
+            (Path(folder) / CALIBRATION_FILE).unlink(missing_ok=True)
+
+    return saved
+
+
+def _loaded_with_calibration(method: Any) -> Any:
+    """`from_pretrained` of a detector, which also loads its calibration, and takes the name of a repository on the Hub."""
+
+    @wraps(method.__func__)
+    def loaded(cls: type[Detector], folder: Path | str, device: str | torch.device | None = None, **options: Any) -> Detector:
+        from ntf_model import hub  # huggingface_hub takes its time to import
+
+        if hub.is_hub_name(folder):
+            return hub.fetch(str(folder), lambda downloaded: loaded(cls, downloaded, device), **options)
+        detector = method.__func__(cls, folder, device)
+        detector.calibration = Calibration.load(folder)
+        return detector
+
+    return classmethod(loaded)
 
 
 def parse_settings(model: type[Settings], values: dict[str, Any], owner: str) -> Settings:

@@ -17,7 +17,7 @@ from ntf_model.files import write_json
 from ntf_model.judging.evaluate import score_data
 from ntf_model.judging.metrics import best_threshold
 from ntf_model.registry import load_detector, register_detector
-from ntf_model.runs import CONFIG_FILE, read_config, write_run
+from ntf_model.runs import CONFIG_FILE, read_config, trained_subsets, write_run
 
 MEMBERS = "members"
 TINY = 1e-12  # keeps the logit of a probability finite
@@ -51,7 +51,9 @@ class Ensemble(Detector):
         detector.threshold = best_threshold(splits.validation.labels, scores)
         if run.output:
             detector.save_pretrained(run.output)
-            write_run(run.output, splits, config, {"threshold": detector.threshold})
+            parts = [trained_subsets(Path(folder), splits.train) for folder in config.runs]
+            subsets = None if None in parts else sorted({name for part in parts for name in part or []})
+            write_run(run.output, splits, config, {"threshold": detector.threshold}, subsets)
         return detector
 
     @property

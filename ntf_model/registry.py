@@ -53,5 +53,10 @@ def get_detector(name: str) -> type[Detector]:
 
 
 def load_detector(folder: Path | str, device: str | torch.device | None = None) -> Detector:
-    """The detector that a training run left in `folder`, of whichever kind. Raises InputError if there is none."""
+    """The detector that a training run left in `folder`, of whichever kind. Text such as "org/name" that is no folder is a repository on
+    the Hugging Face Hub. Raises InputError if there is none."""
+    from ntf_model import hub  # huggingface_hub takes its time to import
+
+    if hub.is_hub_name(folder):
+        return hub.fetch(str(folder), lambda downloaded: load_detector(downloaded, device))
     return get_detector(read_config(folder).get("detector", "")).from_pretrained(folder, device)

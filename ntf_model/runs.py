@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 
 from foreign.json_files import read_json
-from ntf_model.data.data import DetectionSplits
+from ntf_model.data.data import DetectionData, DetectionSplits
+from ntf_model.data.reading.labels import CLASSES
 from ntf_model.errors import InputError
 from ntf_model.files import write_json, write_tensors
 from ntf_model.own_code import require_allowed
@@ -32,16 +34,28 @@ EMBEDDINGS_FILE, EMBEDDINGS_FIGURE, ROBUSTNESS_FIGURE = "embeddings.json", "embe
 RESULTS, ROBUSTNESS, DISTANCE, ABLATION, COMPARISON = "results", "robustness", "distance", "ablation", "comparison"
 DELIVERIES = "deliveries"
 
+SCORES_FILE = "scores.parquet"  # the score matrix (`ntf_model.comparing.matrix`)
+RELIABILITY = "reliability"  # table of calibration, thresholds and the band
+GENERATORS = "generators"  # table of a leaderboard
+UNNAMED = CLASSES  # what the fakes of a folder are called where no folder names them
+
 PACKAGES = ("torch", "transformers", "accelerate", "numpy", "scikit-learn", "pillow", "opencv-python", "safetensors")
 
 
-def write_run(output: Path, splits: DetectionSplits, config: BaseModel, metrics: dict[str, Any]) -> None:
+NOT_GIVEN: Any = object()
+
+
+def write_run(
+    output: Path, splits: DetectionSplits, config: BaseModel, metrics: dict[str, Any], subsets: Sequence[str] | None = NOT_GIVEN
+) -> None:
     """`run.json`: where the data are from (a folder, or a dataset's name, version and digest in the store), digests of the splits, sizes,
+    the subsets of fakes that were trained on (`subsets`, None where nobody knows; if not given, those of the training split),
     configuration, seed, versions of packages, machine; `metrics.json`: what training measured."""
     record = {
         "dataset": {
             **splits.train.origin,
             "digest": splits.digest,
+            "subsets": splits.train.fake_subsets if subsets is NOT_GIVEN else subsets,
             **{
                 split: {"digest": data.digest, "images": len(data), "fakes": int(data.labels.sum())}
                 for split, data in zip(DetectionSplits._fields, splits, strict=True)
@@ -62,6 +76,21 @@ def rehearsal_of(folder: Path) -> str:
         return str(read_json(folder / RUN_FILE)["dataset"].get("rehearsal", ""))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""
+
+
+def trained_subsets(folder: Path, data: DetectionData) -> list[str] | None:
+    """The subsets of fakes of `data` that the detector in `folder` was trained on; None if that is not recorded.
+
+    A subset is known by its name, whichever dataset it was in. Only where a folder gave no name ("fake"), it is another one in another
+    dataset.
+    """
+    try:
+        dataset = read_json(folder / RUN_FILE)["dataset"]
+        names = {str(name) for name in dataset["subsets"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    same = any(dataset.get(key) is not None and dataset.get(key) == data.origin.get(key) for key in ("name", "folder"))
+    return [name for name in data.fake_subsets if name in names and (same or name not in UNNAMED)]
 
 
 def environment() -> dict[str, Any]:

@@ -9,6 +9,7 @@ import hashlib
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import lance
@@ -66,6 +67,7 @@ class SplitTable:
     addresses: np.ndarray
     digest: str
     originals: np.ndarray
+    sha256s: np.ndarray
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -111,7 +113,13 @@ def read_table(
         listing = "\n".join(f"{data['id'][row]} {data['sha256'][row]} {data['label'][row]} {data['subset'][row]}" for row in rows)
         digest = hashlib.sha256(listing.encode()).hexdigest()
         splits[split] = SplitTable(
-            data["id"][rows], data["label"][rows], data["subset"][rows], data["_rowid"][rows], digest, data["original"][rows]
+            data["id"][rows],
+            data["label"][rows],
+            data["subset"][rows],
+            data["_rowid"][rows],
+            digest,
+            data["original"][rows],
+            data["sha256"][rows],
         )
     fakes = data["label"] == 1
     pairs = sorted(set(zip(data["subset"][fakes].tolist(), data["real"][fakes].tolist(), strict=True)))
@@ -138,6 +146,23 @@ def _originals(dataset: lance.LanceDataset, ids: Sequence[str], labels: Sequence
             seen.add(at)
         originals.append(f"{at}{mark}{delivery}" if label and at.startswith(REAL_ID) else "")
     return originals
+
+
+def open_split(
+    root: Path | str, name: str, split: Split = "train", version: int | str | None = None, where: str | None = None
+) -> StoreDataset:
+    """One split of the dataset `name` in the store `root`, as a torch dataset: its items are `StoredItem`, and torch's own collation makes
+    batches of them. `version` is a number or a tag, the newest if None; `where` a SQL condition on the rows.
+
+    Raises InputError if there is no such dataset, version or split, or nothing is left.
+    """
+    store = Store(root, name)
+    table = read_table(store, version, where)
+    if split not in table.splits:
+        raise InputError(f"there is no split {split!r}", f"Known: {', '.join(SPLITS)}")
+    if not len(table.splits[split]):
+        raise InputError(f"the split {split!r} of {name} has no images for {where or 'this version'}", "See `ntf store show`")
+    return StoreDataset(store, store.dataset(version).version, table.splits[split])
 
 
 class MaskedItem(NamedTuple):
@@ -179,7 +204,9 @@ class StoreDataset:
 
     def _item(self, index: int, data: bytes) -> StoredItem:
         name = str(self._table.ids[index])
-        return StoredItem(decode(data, name), int(self._table.labels[index]), str(self._table.subsets[index]), name)
+        image = decode(data, name)
+        image = image if image.flags.writeable else image.copy()  # torch warns of arrays that it may not write to
+        return StoredItem(image, int(self._table.labels[index]), str(self._table.subsets[index]), name)
 
     def _dataset(self) -> lance.LanceDataset:
         if not hasattr(self._local, "dataset"):

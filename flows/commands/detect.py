@@ -1,13 +1,10 @@
-"""Train, evaluate and use detectors."""
+"""Train and evaluate detectors."""
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +13,7 @@ from flows.commands.options import (
     DataArgument,
     DeliveriesOption,
     EncoderOption,
+    FprOption,
     GroupsOption,
     JsonOption,
     LabelsOption,
@@ -31,7 +29,6 @@ from generators.errors import InputError
 
 if TYPE_CHECKING:
     from ntf_model.data.data import DetectionSplits
-    from ntf_model.detect import FileDetection
 
 RunOption = Annotated[Path, typer.Option("--run", help="The folder of a trained detector, which `ntf train` wrote.")]
 PresetOption = Annotated[str | None, typer.Option("--preset", help="The settings to start from: demo, default or paper.")]
@@ -39,6 +36,9 @@ ScoresOption = Annotated[
     list[str] | None,
     typer.Option("--scores", help="Scores of another program: NAME=FILE.csv with the columns id and score. May be given several times."),
 ]
+
+
+SCORES = {"scores", "validation", "calibration"}  # columns of an evaluation with a value for every picture
 
 
 def add_to(app: typer.Typer) -> None:
@@ -52,7 +52,6 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Examples: `ntf ablate demo --preset demo` · `ntf ablate faces --sources --breadth 1,6,18`")(ablate)
     app.command(epilog="Examples: `ntf robustness demo --run runs/ntf` · `ntf robustness faces --run runs/wang2020`")(robustness)
     app.command(epilog="Examples: `ntf explain demo --run runs/ntf` · `ntf explain faces --run runs/ntf --output pictures`")(explain)
-    app.command(epilog="Examples: `ntf detect photo.jpg --model runs/ntf` · `ntf detect folder/ --model runs/ntf --csv`")(detect)
 
 
 def train(
@@ -101,6 +100,7 @@ def evaluate(
     ] = None,
     runs: Annotated[Path, typer.Option("--runs", help="The folder of --detectors. `ntf compare` writes to runs/compare.")] = Path("runs"),
     scores: ScoresOption = None,
+    fpr: FprOption = None,
     store: StoreOption = Path("store"),
     version: VersionOption = None,
     where: WhereOption = None,
@@ -123,19 +123,20 @@ def evaluate(
     if not folders and not files:
         folders = {"ntf": Path("runs/ntf")}
     pictures = evaluation_of(data, store, version, where, labels, groups, folders.values())
-    _say(pictures.notes)
+    console.say(pictures.notes)
     with console.step_progress("evaluate") as show:
         if len(folders) == 1 and not files:
-            evaluated = evaluate_anywhere(next(iter(folders.values())), pictures, output, show)
-            results, values = list(evaluated.files), evaluated.evaluation.model_dump_json(exclude={"scores"})
+            evaluated = evaluate_anywhere(next(iter(folders.values())), pictures, output, fpr=fpr, on_progress=show)
+            results, values = list(evaluated.files), evaluated.evaluation.model_dump_json(exclude=SCORES)
         else:
             into = output or (next(iter(folders.values())).parent if folders else Path("runs"))
-            results = evaluate_together(folders, files, pictures, into, show)
+            results = evaluate_together(folders, files, pictures, into, fpr=fpr, on_progress=show)
             values = results[0].read_text(encoding="utf-8")
     if as_json:
         console.out.print_json(values)
         return
-    console.out.print(_markdown(results), markup=False, soft_wrap=True)
+    for file in [file for file in results if file.suffix == ".md"]:
+        console.out.print(file.read_text(encoding="utf-8"), markup=False, soft_wrap=True)
 
 
 def compare(
@@ -157,6 +158,7 @@ def compare(
         ),
     ] = None,
     encoder: EncoderOption = None,
+    fpr: FprOption = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=4, help="Try it out: at most this many images in every split, and one epoch.")
     ] = None,
@@ -191,6 +193,7 @@ def compare(
             limit=limit,
             scores=_files(scores or []),
             delivered=delivered,
+            fpr=fpr,
             device=device,
             on_progress=show,
         )
@@ -280,72 +283,6 @@ def explain(
         console.out.print(str(file), soft_wrap=True)
 
 
-def detect(
-    paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
-    model: Annotated[Path, typer.Option("--model", help="The folder of a trained detector, which `ntf train` wrote.")] = Path("runs/ntf"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for every image.", rich_help_panel="For scripts")] = False,
-    as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print CSV with a header and one line for every image.", rich_help_panel="For scripts")
-    ] = False,
-) -> None:
-    """Tells for every image how probably it is fake, and how far it is from the natural trace.
-
-    Rows are in the order in which the images are given. One that cannot be read has its error in its place, and the command ends with exit
-    code 1.
-    """
-    from foreign.text import as_csv_cell
-    from ntf_model.detect import detect as detect_fakes
-    from ntf_model.registry import load_detector
-
-    if as_json and as_csv:
-        raise InputError("--json and --csv cannot both be given", "Leave one of them out")
-    result = detect_fakes(paths, load_detector(model))
-    _say(result.notes)
-    if as_json:
-        for row in result.rows:
-            print(json.dumps(_facts(row)))
-    elif as_csv:
-        writer = csv.DictWriter(sys.stdout, ["file", "probability", "distance", "is_fake", "threshold", "error"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: as_csv_cell(value) for key, value in _facts(row).items()} for row in result.rows)
-    else:
-        _print_rows(result.rows)
-    if result.unreadable:
-        raise typer.Exit(1)
-
-
-def _facts(row: FileDetection) -> dict[str, Any]:
-    """A row for scripts: what is known of an image, or the error."""
-    if row.error:
-        return {"file": str(row.file), "error": row.error}
-    return {
-        "file": str(row.file),
-        "probability": row.probability,
-        "distance": row.distance,
-        "is_fake": row.is_fake,
-        "threshold": row.threshold,
-    }
-
-
-WHOLE = 1 << 20  # letters: no name of a file loses its middle
-
-
-def _print_rows(rows: Iterable[FileDetection]) -> None:
-    """A line for each image with its whole name, however narrow the terminal is; errors on standard error."""
-    from foreign.text import visible
-
-    console.out.print("P(fake)  distance  verdict  image")
-    for row in rows:
-        name = visible(row.file, WHOLE)
-        if row.error:
-            console.out.print(f"{'–':>7}  {'–':>8}  {'–':<7}  {name}", markup=False, soft_wrap=True)
-            console.err.print(f"not read: {row.error}", markup=False, soft_wrap=True)
-            continue
-        distance = "–" if row.distance is None else f"{row.distance:.3f}"
-        verdict = "fake" if row.is_fake else "real"
-        console.out.print(f"{row.probability:>7.3f}  {distance:>8}  {verdict:<7}  {name}", markup=False, soft_wrap=True)
-
-
 def _splits(
     data: str,
     store: Path,
@@ -359,14 +296,8 @@ def _splits(
     from flows.data import splits_of
 
     splits = splits_of(data, store, version, where, labels, groups, deliveries)
-    _say(splits.notes)
+    console.say(splits.notes)
     return splits
-
-
-def _say(notes: Iterable[str]) -> None:
-    """Prints notes on standard error, so that standard output stays for results."""
-    for note in notes:
-        console.err.print(f"note: {note}", soft_wrap=True, markup=False)
 
 
 def _markdown(files: list[Path]) -> str:

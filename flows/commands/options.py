@@ -97,6 +97,16 @@ EncoderOption = Annotated[
 ]
 
 
+FprOption = Annotated[
+    float | None,
+    typer.Option(
+        "--fpr",
+        help="Use the threshold at which at most this share of real images is called fake, such as 0.01. It is found on the validation "
+        "images. If not given, the threshold that is best on these.",
+    ),
+]
+
+
 def settings_of(pairs: list[str], option: str = "--set") -> dict[str, Any]:
     """`--set name=value` pairs as settings, with every value read as YAML. A dotted name (`stage1.epochs`) reaches into a group.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,15 @@ from torch import nn
 
 from foreign.json_files import read_json
 from ntf_model.comparing.score_files import read_score_table
+from ntf_model.comparing.standings import Standing, standings_of
 from ntf_model.data.data import DetectionData, DetectionSplits
 from ntf_model.data.loader import batches_of
 from ntf_model.detector import Detector, DetectorConfig, Progress, silent
 from ntf_model.errors import InputError
 from ntf_model.files import write_json
 from ntf_model.judging.bootstrap import Measure, bootstrap_counts, difference_with_interval, resample
-from ntf_model.judging.evaluate import Evaluation, Scored, Transform, probabilities, summarise
-from ntf_model.judging.metrics import MEASURES, best_threshold
+from ntf_model.judging.evaluate import Evaluation, Scored, Scores, Transform, as_columns, basis_of, probabilities, summarise
+from ntf_model.judging.metrics import MEASURES
 from ntf_model.networks import weights
 from ntf_model.recipes.network import NetworkDetector
 from ntf_model.registry import get_detector, load_detector
@@ -68,6 +69,7 @@ class Comparison(BaseModel):
     reference: str | None
     differences: list[Difference]
     seconds: float
+    standings: list[Standing] = []
     rehearsal: str = ""  # how its detectors were only tried out, if they were
 
 
@@ -116,6 +118,8 @@ def compare(
     known: Collection[str] | None = None,
     training: Mapping[str, Cost] | None = None,
     rehearsals: Mapping[str, str] | None = None,
+    trained_on: Mapping[str, Sequence[str] | None] | None = None,
+    fpr: float | None = None,
     transform: Transform | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -126,8 +130,9 @@ def compare(
     Each detector's threshold is fixed on `validation`, or is the one that it was saved with if there is none; a file of scores that names
     the pictures of `validation` too gets one the same way, otherwise 0.5. `known` are the ids that such a file may name. Every picture is
     decoded once, and prepared once for all detectors that prepare it alike. `training` adds what `read_cost` knows of their training, and
-    `rehearsals` says how detectors were only tried out. The
-    reference of the differences is NTF, or the first if it is not there.
+    `rehearsals` says how detectors were only tried out, and `trained_on` on which subsets each was trained. A subset that one of them was
+    trained on is in the means over trained-on subsets for all of them, so that these means are of the same subsets. With `fpr` thresholds
+    are those at which at most that share of reals is called fake. The reference of the differences is NTF, or the first if it is not there.
     """
     started = time.perf_counter()
     if not data.fake_subsets:
@@ -136,29 +141,56 @@ def compare(
     held_out = score_together(detectors, validation, on_progress=on_progress) if validation and detectors else None
     held: Any = held_out  # where there is a validation split
     test = score_together(detectors, data, transform=transform, on_progress=on_progress) if detectors else Together([], {}, {})
-    common: dict[str, Any] = {"validation_digest": validation.digest if validation else "", "bootstrap": bootstrap, "seed": seed}
+    known_subsets = {name: (trained_on or {}).get(name) for name in [*detectors, *tables]}
+    digest = validation.digest if validation else ""
+    common: dict[str, Any] = {
+        "validation_digest": digest,
+        "seen": seen_by_any(known_subsets.values(), data),
+        "bootstrap": bootstrap,
+        "seed": seed,
+    }
     evaluations, costs, notes = {}, {}, {}
     for name, detector in detectors.items():
-        threshold = best_threshold(validation.labels, held.scores[name]) if validation else detector.threshold
+        held_scores = as_columns(validation, Scored(held.ids, held.scores[name])) if validation else None
+        basis = basis_of(detector.threshold, detector.calibration, held_scores, fpr, digest)
         scored = Scored(test.ids, test.scores[name])
-        tried = (rehearsals or {}).get(name, "")
-        evaluations[name] = summarise(data, scored, threshold, name=name, title=detector.title, rehearsal=tried, **common)
+        options = {"rehearsal": (rehearsals or {}).get(name, ""), "trained_on": known_subsets[name], **common}
+        evaluations[name] = summarise(data, scored, basis, name=name, title=detector.title, **options)
         cost = (training or {}).get(name, Cost())
         rate = len(data) / max(test.seconds[name], 1e-9)
         costs[name] = cost.model_copy(update={"parameters": count_parameters(detector), "images_per_second": rate})
         notes[name] = detector.note
     ids = data.picture_ids() if tables else []
     for name, table in tables.items():
-        threshold = _threshold_of(name, table, validation) if validation else 0.5
+        basis = basis_of(0.5, None, _held_scores(name, table, validation) if validation else None, fpr, digest)
         scored = Scored(ids, np.array([table[picture] for picture in ids]))
-        evaluations[name] = summarise(data, scored, threshold, name=name, title=name, **common)
+        evaluations[name] = summarise(data, scored, basis, name=name, title=name, trained_on=known_subsets[name], **common)
         costs[name], notes[name] = Cost(), f"scores from {Path((scores or {})[name]).name}"
-    is_ntf = [name for name in evaluations if name == REFERENCE or (name in detectors and detectors[name].name == REFERENCE)]
-    reference = next(iter([*is_ntf, *evaluations]), None)
+    kinds = {name: detector.name for name, detector in detectors.items()}
+    comparison = compared(data, evaluations, costs=costs, notes=notes, kinds=kinds, bootstrap=bootstrap, seed=seed)
+    return comparison.model_copy(update={"seconds": time.perf_counter() - started})
+
+
+def compared(
+    data: DetectionData,
+    evaluations: dict[str, Evaluation],
+    *,
+    costs: dict[str, Cost],
+    notes: dict[str, str],
+    kinds: Mapping[str, str],
+    bootstrap: int,
+    seed: int,
+) -> Comparison:
+    """The comparison of evaluations on one test split, which need no pictures any more. `kinds` are the detectors' names in the
+    registry."""
+    reference = next(iter([*(name for name in evaluations if REFERENCE in (name, kinds.get(name))), *evaluations]), None)
     differences = []
     if reference is not None and bootstrap:
-        others = [evaluation for name, evaluation in evaluations.items() if name != reference]
-        differences = [paired_difference(data, evaluations[reference], other, bootstrap, seed) for other in others]
+        others = {name: evaluation for name, evaluation in evaluations.items() if name != reference}
+        differences = [
+            paired_difference(data, evaluations[reference], other, bootstrap, seed).model_copy(update={"other": name})
+            for name, other in others.items()
+        ]
     return Comparison(
         data_digest=data.digest,
         evaluations=evaluations,
@@ -166,7 +198,8 @@ def compare(
         notes=notes,
         reference=reference,
         differences=differences,
-        seconds=time.perf_counter() - started,
+        seconds=0.0,
+        standings=standings_of(data, evaluations, bootstrap, seed) if evaluations else [],
         rehearsal=next((evaluation.rehearsal for evaluation in evaluations.values() if evaluation.rehearsal), ""),
     )
 
@@ -233,6 +266,12 @@ def paired_difference(data: DetectionData, reference: Evaluation, other: Evaluat
     return Difference(other=other.detector, measures=measures, p=p)
 
 
+def seen_by_any(trained_on: Iterable[Sequence[str] | None], data: DetectionData) -> list[str] | None:
+    """The subsets of `data` that any of several detectors was trained on; None if nothing is known of any of them."""
+    known = [names for names in trained_on if names is not None]
+    return [name for name in data.fake_subsets if any(name in names for names in known)] if known else None
+
+
 def read_cost(folder: Path | str) -> Cost:
     """What is recorded of a training run: `cost.json`, or the `seconds` and `peak_memory` of its `metrics.json`; otherwise nothing."""
     folder = Path(folder)
@@ -261,19 +300,19 @@ def _read_tables(
     return {name: read_score_table(Path(file), ids, known) for name, file in scores.items()}
 
 
-def _threshold_of(name: str, table: Mapping[str, float], validation: DetectionData) -> float:
-    """Fixed on validation if the table has its pictures, by their whole ids; 0.5 if it has none of them. InputError if it has some."""
+def _held_scores(name: str, table: Mapping[str, float], validation: DetectionData) -> Scores | None:
+    """The table's scores of the validation pictures, by their whole ids; None if it has none of them. InputError if it has some."""
     ids = validation.picture_ids()
     there = [picture in table for picture in ids]
     if not any(there):
-        return 0.5
+        return None
     if not all(there):
         missing = ids[there.index(False)]
         raise InputError(
             f"the scores {name!r} have {sum(there)} of the {len(ids)} validation pictures, and not {missing!r}",
             "Score all of them, or none",
         )
-    return best_threshold(validation.labels, np.array([table[picture] for picture in ids]))
+    return as_columns(validation, Scored(ids, np.array([table[picture] for picture in ids])))
 
 
 def _minus(a: float | None, b: float | None) -> float:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ntf_model.calibration import ERROR
 from ntf_model.comparing.compare import Comparison, Cost
 from ntf_model.comparing.comparison_data import LOWER_IS_BETTER, MEASURES, columns_of, plain_data
+from ntf_model.comparing.standings import standings_table
 from ntf_model.files import write_json, write_text
 from ntf_model.judging.bootstrap import Measure
 from ntf_model.judging.tables import LABELS, SUFFIXES, Cell, Figure, Form, Table, in_order
@@ -37,11 +39,16 @@ tfoot td { text-align: left; white-space: normal; color: #555; border: 0; }
 
 
 def all_tables(comparison: Comparison, *, intervals: bool = True) -> list[Table]:
-    """Overview, a table for each measure, differences to the reference, costs. Cells of the best carry marks: use `render`."""
+    """Overview, a table for each measure, differences to the reference, costs, calibration, standings. Cells of the best carry marks: use
+    `render`."""
     tables = [overview_table(comparison), *(measure_table(comparison, key, intervals=intervals) for key in _measures(comparison))]
     if comparison.differences:
         tables.append(difference_table(comparison))
-    return [*tables, cost_table(comparison)]
+    tables += [cost_table(comparison), reliability_overview(comparison)]
+    if comparison.standings:
+        titles = dict(zip(comparison.evaluations, _titles(comparison), strict=True))
+        tables.append(standings_table(comparison.standings, _measures(comparison)[0], titles, comparison.rehearsal))
+    return tables
 
 
 def overview_table(comparison: Comparison) -> Table:
@@ -87,6 +94,29 @@ def difference_table(comparison: Comparison) -> Table:
     return Table(
         f"{reference} minus each detector", ["detector", *(LABELS[key] for key in keys)], rows, note=note, rehearsal=comparison.rehearsal
     )
+
+
+def reliability_overview(comparison: Comparison) -> Table:
+    """Calibration, the errors at thresholds by wish, and the band of every detector; dashes where one has no calibration."""
+    rows: list[list[Cell]] = []
+    wishes = sorted({wish.wished for evaluation in comparison.evaluations.values() if (r := evaluation.reliability) for wish in r.wishes})
+    for title, evaluation in zip(_titles(comparison), comparison.evaluations.values(), strict=True):
+        measured = evaluation.reliability
+        if measured is None:
+            rows.append([title, *["–"] * (7 + len(wishes))])
+            continue
+        figures = [measured.temperature, measured.brier_scores, measured.brier, measured.ece_scores, measured.ece]
+        by_wish = {wish.wished: wish.fpr for wish in measured.wishes}
+        unknown = Measure(value=None)
+        shares = [*(by_wish.get(wish, unknown) for wish in wishes), measured.band.real_as_fake, measured.band.fake_as_real]
+        rows.append([title, *(f"{figure:.4f}" for figure in figures), *(Figure(share, True) for share in shares)])
+    header = ["detector", "temperature", "Brier, scores", "Brier, calibrated", "ECE, scores", "ECE, calibrated"]
+    header += [*(f"FPR, wished {100 * wish:g} %" for wish in wishes), "band: reals called fake", "band: fakes called real"]
+    note = (
+        "Temperatures and thresholds are from validation, all else from test. FPR and the band "
+        f"(stated error {100 * ERROR:g} %) in per cent, with Wilson's 95 % intervals; a dash: no calibration, or too few validation reals."
+    )
+    return Table("Calibration and thresholds", header, rows, note=note, rehearsal=comparison.rehearsal)
 
 
 def cost_table(comparison: Comparison) -> Table:

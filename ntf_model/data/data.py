@@ -59,7 +59,8 @@ class DetectionData:
     `digest` is a hex sha256 that changes with any picture, label, subset or order. `ids` are those of the pictures, where they are known
     without reading them. `originals` has for each picture the id of the real one that it was made from, "" where nobody knows.
     `origin` says where the data are from: a folder, or the name, version and digest of a dataset. `notes` are sentences for the user: what
-    was left out, and how pictures were divided.
+    was left out, and how pictures were divided. `sha256s` are those of the pictures' encoded bytes (of their pixels where the source has no
+    bytes), and `deliveries` the chain of what happened to each on its way, where these are known.
     """
 
     dataset: ItemDataset
@@ -72,6 +73,8 @@ class DetectionData:
     origin: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     originals: np.ndarray | None = None
+    sha256s: np.ndarray | None = None
+    deliveries: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not len(self.dataset) == len(self.labels) == len(self.subsets):
@@ -118,10 +121,10 @@ class DetectionData:
         """Only these rows, in this order."""
         rows = np.asarray(rows, dtype=np.int64)
         digest = hashlib.sha256(self.digest.encode() + rows.tobytes()).hexdigest()
-        ids = None if self.ids is None else self.ids[rows]
-        originals = None if self.originals is None else self.originals[rows]
-        chosen = {"labels": self.labels[rows], "subsets": self.subsets[rows], "ids": ids, "originals": originals}
-        return replace(self, dataset=Rows(self.dataset, rows), digest=digest, **chosen)
+        names = ("ids", "originals", "sha256s", "deliveries")
+        columns = {name: None if (column := getattr(self, name)) is None else column[rows] for name in names}
+        kept = {"labels": self.labels[rows], "subsets": self.subsets[rows], "digest": digest, **columns}
+        return replace(self, dataset=Rows(self.dataset, rows), **kept)
 
     def original_rows(self) -> np.ndarray:
         """For each row that of the real picture which it was made from, int `[N]`; -1 for a real picture, and where it is not known or not
@@ -292,6 +295,7 @@ def describe(
         {"folder": str(path.resolve())},
         notes,
         np.array(_originals(entries), dtype=object).astype(str),
+        np.array([contents[entry.id] for entry in entries], dtype=object).astype(str),
     )
 
 

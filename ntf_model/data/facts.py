@@ -67,4 +67,5 @@ def described(
     digest = hashlib.sha256(listing.encode()).hexdigest()
     families = {name: facts.families.get(name, "other") for name in fakes}
     made_from = None if originals is None else np.asarray(originals, dtype=object).astype(str)
-    return DetectionData(dataset, labels, subsets, named, families, digest, np.asarray(ids, dtype=object).astype(str), {}, notes, made_from)
+    names, shas = (np.asarray(values, dtype=object).astype(str) for values in (ids, contents))
+    return DetectionData(dataset, labels, subsets, named, families, digest, names, {}, notes, made_from, shas)

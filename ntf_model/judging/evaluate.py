@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from foreign.json_files import read_json
+from ntf_model.calibration import ERROR, Calibration, fit_calibration
 from ntf_model.data.data import FAKE, DetectionData, Item
 from ntf_model.data.loader import batches_of
 from ntf_model.detector import Detector, Progress, silent
@@ -17,8 +18,10 @@ from ntf_model.errors import InputError
 from ntf_model.files import write_text
 from ntf_model.judging.bootstrap import Measure, Sizes, bootstrap_counts, resample, with_interval
 from ntf_model.judging.metrics import MEASURES, best_threshold, chance_ap, measure
+from ntf_model.judging.reliability import Reliability, reliability
 
 SMALL_CLASS = 100  # pictures; AP by chance is 0.512 at a hundred of each class, 0.521 at fifty, 0.573 at nine
+HELD_OUT, TRAINED_ON = "held-out", "trained-on"
 Transform = Callable[[np.ndarray], np.ndarray]
 
 
@@ -69,6 +72,13 @@ class Evaluation(BaseModel):
     bootstrap: int
     scores: Scores
     rehearsal: str = ""
+    fpr: float | None = None
+    validation: Scores | None = None
+    calibration: Calibration | None = None
+    reliability: Reliability | None = None
+    trained_on: list[str] | None = None
+    seen: list[str] | None = None
+    exposure: dict[str, dict[str, Row]] = {}
 
     @property
     def leading(self) -> str:
@@ -101,6 +111,13 @@ class Evaluation(BaseModel):
             raise InputError(f"{file} is not an evaluation", "Give the JSON file that `ntf evaluate` wrote") from None
 
 
+def worst_row(rows: Sequence[Row], key: str) -> Row | None:
+    """The row with the worst value of a measure, which is the highest of an error rate; None if none has a value."""
+    measured = [row for row in rows if row.measures[key].value is not None]
+    sign = -1 if key in ("fpr", "fnr") else 1
+    return min(measured, key=lambda row: sign * (row.measures[key].value or 0.0)) if measured else None
+
+
 def leading_measure(rows: Sequence[Row]) -> str:
     """ "auroc" if a row has fewer than `SMALL_CLASS` pictures of a class, else "ap"."""
     return "auroc" if any(row.is_measured and min(row.n_real, row.n_fake) < SMALL_CLASS for row in rows) else "ap"
@@ -113,13 +130,41 @@ class Scored(NamedTuple):
     scores: np.ndarray
 
 
+class Basis(NamedTuple):
+    """What the threshold and the probabilities of an evaluation rest on; the fields are those of `Evaluation`."""
+
+    threshold: float
+    calibration: Calibration | None = None
+    validation: Scores | None = None
+    fpr: float | None = None
+
+
+def basis_of(threshold: float, calibration: Calibration | None, validation: Scores | None, fpr: float | None, digest: str = "") -> Basis:
+    """The basis where there are validation scores: the threshold with the best balanced accuracy on them, or that of the wished FPR.
+    Without any, the threshold and calibration that a detector was saved with.
+
+    Raises InputError if the FPR cannot be had from so few validation reals, or there is no calibration to take it from.
+    """
+    if validation is not None:
+        labels, scores = np.array(validation.label), np.array(validation.score)
+        calibration = fit_calibration(labels, scores, digest)
+        threshold = best_threshold(labels, scores)
+    if fpr is not None:
+        if calibration is None:
+            raise InputError("no threshold for an FPR is known", "Evaluate on data with a validation split, or train the detector again")
+        threshold = calibration.threshold_at(fpr)
+    return Basis(threshold, calibration, validation, fpr)
+
+
 def evaluate(
     detector: Detector,
     data: DetectionData,
-    validation: DetectionData,
+    validation: DetectionData | None,
     *,
     transform: Transform | None = None,
     threshold: float | None = None,
+    fpr: float | None = None,
+    trained_on: Sequence[str] | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
     batch_size: int = 64,
@@ -128,43 +173,63 @@ def evaluate(
 ) -> Evaluation:
     """Scores `data` and measures every subset in it.
 
-    The threshold is chosen on `validation` unless given (robustness keeps one threshold over all degradations). `transform` is applied to
-    each test picture first. `bootstrap` replicates draw pictures with replacement within each class of each subset; 0 leaves intervals out.
-    Raises InputError if the data have no fakes or the detector gives a score that is no probability.
+    The threshold is chosen on `validation` unless given (robustness keeps one threshold over all degradations); with `fpr` it is the one
+    at which at most that share of reals is called fake. Without `validation` it is the one that the detector has. `transform` is applied to
+    each test picture first. `trained_on` are the subsets that the detector was trained on, None if nobody knows. `bootstrap` replicates
+    draw pictures with replacement within each class of each subset; 0 leaves intervals out. Raises InputError if the data have no fakes or
+    the detector gives a score that is no probability.
     """
     if not data.fake_subsets:
         raise InputError("there are no fakes to evaluate on", "Give a split that has some")
-    if threshold is None:
-        held_out = score_data(detector, validation, batch_size=batch_size, on_progress=_named(on_progress, "validation"))
-        threshold = best_threshold(validation.labels, held_out.scores)
+    digest = validation.digest if validation else ""
+    if threshold is not None:
+        basis = Basis(threshold)
+    else:
+        held_out = None
+        if validation is not None:
+            scored = score_data(detector, validation, batch_size=batch_size, on_progress=_named(on_progress, "validation"))
+            held_out = as_columns(validation, scored)
+        basis = basis_of(detector.threshold, detector.calibration, held_out, fpr, digest)
     scored = score_data(detector, data, transform=transform, batch_size=batch_size, on_progress=_named(on_progress, "test"))
     return summarise(
         data,
         scored,
-        threshold,
+        basis,
         name=detector.name,
         title=detector.title,
-        validation_digest=validation.digest,
+        validation_digest=digest,
+        trained_on=trained_on,
+        seen=trained_on,
         bootstrap=bootstrap,
         seed=seed,
         rehearsal=rehearsal,
     )
 
 
+def as_columns(data: DetectionData, scored: Scored) -> Scores:
+    """The scores of a split as columns."""
+    return Scores(id=scored.ids, label=data.labels.tolist(), subset=data.subsets.tolist(), score=scored.scores.tolist())
+
+
 def summarise(
     data: DetectionData,
     scored: Scored,
-    threshold: float,
+    basis: Basis | float,
     *,
     name: str,
     title: str,
     validation_digest: str = "",
+    trained_on: Sequence[str] | None = None,
+    seen: Sequence[str] | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
     rehearsal: str = "",
 ) -> Evaluation:
-    """The evaluation of scores that are there already. `rehearsal`, or that of the data, marks the title, so that every table says it."""
+    """The evaluation of scores that are there already, on a basis, or at a threshold alone. `rehearsal`, or that of the data, marks the
+    title, so that every table says it."""
+    basis = basis if isinstance(basis, Basis) else Basis(basis)
     rehearsal = rehearsal or str(data.origin.get("rehearsal", ""))
+    threshold = basis.threshold
     replicates: dict[str, dict[str, np.ndarray]] = {}
     members_of = {subset: data.evaluated_rows(subset) for subset in data.fake_subsets}
     rows: list[Row] = []
@@ -192,10 +257,12 @@ def summarise(
         fakes = int((data.labels[members] == FAKE).sum())
         return _averages(name, measured, replicates, Sizes(fakes, len(members) - fakes))
 
-    lead = leading_measure(rows)
-    measured = [row for row in rows if row.measures[lead].value is not None]
-    worst = min(measured, key=lambda row: row.measures[lead].value or 0.0).name if measured else ""
-    columns = Scores(id=scored.ids, label=data.labels.tolist(), subset=data.subsets.tolist(), score=scored.scores.tolist())
+    worst = worst_row(rows, leading_measure(rows))
+    groups = {
+        HELD_OUT: [row for row in rows if row.name not in (seen or ())],
+        TRAINED_ON: [row for row in rows if row.name in (seen or ())],
+    }
+    everything = np.unique(np.concatenate([data.rows_of(subset) for subset in members_of])) if members_of else np.empty(0, np.int64)
     return Evaluation(
         detector=name,
         title=f"{title} (rehearsal)" if rehearsal else title,
@@ -205,10 +272,18 @@ def summarise(
         subsets=rows,
         families={family: averages(family, [row for row in rows if row.family == family]) for family in _ordered(rows)},
         overall=averages("all", rows),
-        worst=worst,
+        worst=worst.name if worst else "",
         bootstrap=bootstrap,
-        scores=columns,
+        scores=as_columns(data, scored),
         rehearsal=rehearsal,
+        fpr=basis.fpr,
+        validation=basis.validation,
+        calibration=None if basis.validation else basis.calibration,
+        reliability=basis.calibration
+        and reliability(basis.calibration, data.labels[everything], scored.scores[everything], fpr=basis.fpr, error=ERROR),
+        trained_on=None if trained_on is None else list(trained_on),
+        seen=None if seen is None else list(seen),
+        exposure={} if seen is None else {group: averages(group, over) for group, over in groups.items() if over},
     )
 
 

@@ -14,6 +14,7 @@ from foreign.text import as_csv_cell, markdown_text
 from ntf_model.files import write_text
 from ntf_model.judging.bootstrap import Measure
 from ntf_model.judging.evaluate import Evaluation, Row
+from ntf_model.judging.reliability import Reliability
 
 Form = Literal["markdown", "csv", "latex", "html"]
 SUFFIXES: dict[Form, str] = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "html": ".html"}
@@ -71,22 +72,60 @@ class Table:
 
 
 def result_table(evaluation: Evaluation, *, intervals: bool = True, paper_convention: bool = False) -> Table:
-    """All measures of one detector: a row for each subset, each family, all; in per cent, intervals in brackets. The measure to look at
-    first is the first, and the AP of random scores stands beside AP."""
+    """All measures of one detector: a row for each subset, each family, held-out and trained-on subsets apart, all; in per cent, intervals
+    in brackets. The measure to look at first is the first, and the AP of random scores stands beside AP."""
     keys = in_order(LABELS, evaluation.leading)
     rows = [_cells(row, keys, intervals, paper_convention) for row in evaluation.subsets]
-    for averages in [*evaluation.families.values(), evaluation.overall]:
+    for averages in [*evaluation.families.values(), *evaluation.exposure.values(), evaluation.overall]:
         rows += [_cells(row, keys, intervals, paper_convention) for row in averages.values()]
     left_out = [row.name for row in evaluation.subsets if not row.is_measured]
     said = [
         f"Per cent, with 95 % Wilson intervals from the bootstrap's variance. {_convention(paper_convention)}",
-        f"ACC, FPR and FNR at 0.5; the validation threshold is {evaluation.threshold:.3f}.",
+        f"ACC, FPR and FNR at 0.5; the validation threshold is {threshold_said(evaluation)}.",
+        "" if evaluation.trained_on is None else f"Trained on: {', '.join(evaluation.trained_on) or 'none of these subsets'}.",
         CHANCE,
         f"Worst subset by {LABELS[evaluation.leading]}: {evaluation.worst}." if evaluation.worst else "",
         f"Without reals, and in no mean: {', '.join(left_out)}." if left_out else "",
     ]
     header = ["subset", "family", "reals", "fakes", *(name for key in keys for name in _named(key))]
     return Table(f"{evaluation.title}: results by subset", header, rows, note=" ".join(filter(None, said)), rehearsal=evaluation.rehearsal)
+
+
+def threshold_said(evaluation: Evaluation) -> str:
+    """The threshold, and the wished FPR that it is for."""
+    wished = "" if evaluation.fpr is None else f", for a wished FPR of {100 * evaluation.fpr:g} %"
+    return f"{evaluation.threshold:.3f}{wished}"
+
+
+def reliability_table(measured: Reliability, title: str, *, rehearsal: str = "") -> Table:
+    """Calibration before and after, thresholds by wish, and the band: a row for each figure."""
+    band = measured.band
+    rows: list[list[Cell]] = [
+        ["Brier score of the scores", "", f"{measured.brier_scores:.4f}", ""],
+        ["Brier score, calibrated", f"temperature {measured.temperature:.3f}", f"{measured.brier:.4f}", ""],
+        ["ECE of the scores", "", f"{measured.ece_scores:.4f}", ""],
+        ["ECE, calibrated", f"temperature {measured.temperature:.3f}", f"{measured.ece:.4f}", ""],
+    ]
+    for wish in measured.wishes:
+        said = "too few validation reals" if wish.threshold is None else f"threshold {wish.threshold:.4f}"
+        if wish.threshold is not None and wish.stated > wish.wished:
+            said += f", which stands for {100 * wish.stated:.3g} %: few validation reals"
+        name = f"a wished FPR of {100 * wish.wished:g} %"
+        rows += [[f"{name}: FPR", said, Figure(wish.fpr, True), "%"], [f"{name}: FNR", said, Figure(wish.fnr, True), "%"]]
+    where = f"unsure from {band.low:.4f} to {band.high:.4f}"
+    for name, share in (
+        ("reals called fake", band.real_as_fake),
+        ("fakes called real", band.fake_as_real),
+        ("unsure reals", band.unsure_reals),
+        ("unsure fakes", band.unsure_fakes),
+    ):
+        rows.append([f"band, stated error {100 * band.error:g} %: {name}", where, Figure(share, True), "%"])
+    note = (
+        f"On {measured.reals} test reals and {measured.fakes} fakes, both classes weighing alike in Brier score and ECE "
+        f"({len(measured.bins)} bins). Temperature, thresholds and band are from {measured.validation_reals} validation reals and "
+        f"{measured.validation_fakes} fakes. Shares in per cent, with Wilson's 95 % intervals. FPR: the share of reals called fake."
+    )
+    return Table(f"{title}: calibration and thresholds", ["figure", "with", "value", "unit"], rows, note=note, rehearsal=rehearsal)
 
 
 def in_order(keys: Iterable[str], leading: str) -> list[str]:
@@ -214,9 +253,16 @@ def _latex(table: Table) -> str:
 
 
 def _tex(text: str) -> str:
-    for plain, escaped in (("\\", r"\textbackslash "), ("&", r"\&"), ("%", r"\%"), ("_", r"\_"), ("#", r"\#"), ("–", "--")):
-        text = text.replace(plain, escaped)
-    return text
+    return "".join(_TEX.get(letter, letter) for letter in text)
+
+
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+    **{letter: f"\\{letter}" for letter in "&%_#${}"},
+}
 
 
 def _html(table: Table) -> str:

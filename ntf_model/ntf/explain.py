@@ -18,8 +18,7 @@ from ntf_model.data.loader import batches_of
 from ntf_model.encoders.build import last_feature_map
 from ntf_model.errors import InputError
 from ntf_model.files import write_image, write_json, written_whole
-from ntf_model.judging.evaluate import Evaluation, Scored, summarise
-from ntf_model.judging.metrics import best_threshold
+from ntf_model.judging.evaluate import Evaluation, Scored, as_columns, basis_of, summarise
 from ntf_model.ntf.augment import to_tensor
 from ntf_model.ntf.cam import grad_cam
 from ntf_model.ntf.ntf import NTFDetector
@@ -129,11 +128,11 @@ def evaluate_distance(detector: NTFDetector, data: DetectionData, validation: De
             parts.append(detector.distance([item.image for item in items]))
         return Scored(ids, np.concatenate(parts))
 
-    threshold = best_threshold(validation.labels, distances(validation).scores)
+    basis = basis_of(0.5, None, as_columns(validation, distances(validation)), None, validation.digest)
     return summarise(
         data,
         distances(data),
-        threshold,
+        basis,
         name=f"{detector.name}-distance",
         title=f"{detector.title} (distance to the trace)",
         validation_digest=validation.digest,

@@ -12,7 +12,7 @@ from torch import nn
 
 from ntf_model.data.data import DetectionSplits
 from ntf_model.data.loader import keep_decoded
-from ntf_model.detector import Detection, Detector, TrainingRun, best_device, parse_settings
+from ntf_model.detector import Detector, TrainingRun, best_device, parse_settings
 from ntf_model.encoders.adapting import freeze_unreached
 from ntf_model.encoders.build import encoder_config, encoder_note, encoder_of
 from ntf_model.judging.metrics import best_threshold
@@ -106,10 +106,9 @@ class NTFDetector(Detector):
         """The features that are compared with the trace: unit float32 `[N, projection_dim]`."""
         return predict(self.network, images, self.config, self.device).features
 
-    def __call__(self, images: Sequence[np.ndarray]) -> list[Detection]:
+    def score_and_distance(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         predicted = predict(self.network, images, self.config, self.device)
-        rows = zip(predicted.probability.tolist(), self._distance(predicted.features).tolist(), strict=True)
-        return [Detection(probability, distance, probability > self.threshold) for probability, distance in rows]
+        return predicted.probability, self._distance(predicted.features)
 
     def save_pretrained(self, folder: Path) -> None:
         config = {

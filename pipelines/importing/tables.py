@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from foreign.errors import InputError
 from foreign.files import open_plain
 from foreign.lmdb_files import lmdb_entries
+from foreign.tables import open_parquet, validated
 from foreign.text import reason, visible
 from pipelines.images import MAX_BYTES
 from pipelines.importing.packed import PackedImage, identity_of, too_long
@@ -39,7 +39,7 @@ def read_tables(kind: str, files: list[Path], column: str | None) -> Iterator[Pa
 
 def _parquet(file: Path, column: str | None) -> Iterator[PackedImage]:
     """Parquet files with an image column: bytes, or the struct of bytes and path that Hugging Face writes."""
-    with pq.ParquetFile(file, thrift_string_size_limit=2**24, thrift_container_size_limit=2**20) as opened:
+    with open_parquet(file) as opened:
         image, person = _columns(file, opened.schema_arrow, column)
         names = [image, *([person] if person else [])]
         yield from _from_batches(file, opened.iter_batches(batch_size=ROWS, columns=names, use_threads=False), image, person)
@@ -64,8 +64,7 @@ KINDS = {"parquet": "a Parquet file", "arrow": "an Arrow stream", "lmdb": "an LM
 
 def _from_batches(file: Path, batches: Any, image: str, person: str | None) -> Iterator[PackedImage]:
     number = 0
-    for batch in batches:
-        batch.validate(full=True)
+    for batch in validated(batches):
         for row in range(batch.num_rows):  # one by one: a list of all could take many times the memory of the file
             value = batch.column(image)[row].as_py()
             identity = None if person is None else batch.column(person)[row].as_py()

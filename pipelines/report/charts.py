@@ -28,6 +28,21 @@ def roc(labels: np.ndarray, scores: np.ndarray, title: str) -> str:
     return _frame(body, title, "false positive rate", "true positive rate", [(0, "0"), (1, "1")], [(0, "0"), (1, "1")])
 
 
+def reliability(bins: Sequence[Mapping[str, Any]], title: str) -> str:
+    """The share of fakes over the mean P(fake) of each bin that has pictures, in [0, 1]; the diagonal is perfect calibration.
+    Below, how the pictures are spread over the bins."""
+    body = [f'<path class="guide" d="M{_x(0)} {_y(0)} L{_x(1)} {_y(1)}"/>']
+    for part in bins:
+        left, right, height = _x(part["low"]), _x(part["high"]), part["weight"] * (_y(0) - _y(1)) / 2
+        if part["weight"]:
+            box = f'x="{left:.1f}" y="{_y(0) - height:.1f}" width="{right - left:.1f}" height="{height:.1f}"'
+            body.append(f'<rect class="bar all" {box}/>')
+    drawn = [(_x(part["probability"]), _y(part["fakes"])) for part in bins if part["probability"] is not None]
+    body.append('<polyline class="line s1" points="{}"/>'.format(" ".join(f"{x:.1f},{y:.1f}" for x, y in drawn)))
+    body += [mark(x, y, 1) for x, y in drawn]
+    return _frame("".join(body), title, "P(fake), calibrated", "share of fakes", [(0, "0"), (1, "1")], [(0, "0"), (1, "1")])
+
+
 def score_histogram(labels: np.ndarray, scores: np.ndarray, threshold: float, title: str, bins: int = 20) -> str:
     """How often each score was given to reals and to fakes (shares of their class), with the threshold as a line."""
     edges = np.linspace(0, 1, bins + 1)

@@ -15,7 +15,7 @@ from ntf_model.data.loader import read_batches
 from ntf_model.data.sampling import BalancedBatches, Draw
 from pipelines.build.build import run_build
 from pipelines.images import decode
-from pipelines.reading import StoreDataset, StoredItem, read_table
+from pipelines.reading import StoreDataset, StoredItem, open_split, read_table
 from pipelines.store import Store
 from tests.pipelines.store.fakes import fake_dataset, fake_generators, planned
 
@@ -92,3 +92,20 @@ def test_a_fake_knows_the_real_that_it_was_made_from_in_its_own_split(store: Sto
                 with_real += 1
                 assert original in split.ids, f"{picture} of {name} and its real are in one split"
     assert with_real == sum(row.role == "final" and row.subset == "Swapped" for row in rows.values()) > 0
+
+
+def test_a_split_is_a_torch_dataset_in_three_lines(store: Store) -> None:
+    dataset = open_split(store.root.location, "fake", "train")
+    batches = list(DataLoader(dataset, batch_size=4))
+    assert batches[0].image.shape == (4, 16, 16, 3)
+    assert sum(len(batch.label) for batch in batches) == len(dataset)
+    expected = dataset_of(store)
+    assert [name for batch in batches for name in batch.id] == [expected[row].id for row in range(len(expected))]
+    assert (batches[0].image[1].numpy() == expected[1].image).all()
+    assert set(open_split(store.root.location, "fake", "test", store.version().number, "label = 1")._table.labels.tolist()) == {1}
+    with pytest.raises(InputError, match="there is no split 'dev'"):
+        open_split(store.root.location, "fake", "dev")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="has no images"):
+        open_split(store.root.location, "fake", "test", where="subset = 'nothing'")
+    with pytest.raises(InputError):
+        open_split(store.root.location, "missing")

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.judging import export_onnx
 from ntf_model.data.data import single_split
 from ntf_model.data.images import read_image
+from pipelines.errors import CheckFailed
 from tests.commands import Answer
 from tests.ntf_model.conftest import write_folders
 
@@ -43,6 +45,16 @@ def test_compare_then_evaluate_the_same_runs_beside_scores_from_elsewhere(ntf: N
     assert json.loads(Path("all/comparison.json").read_text())["cells"]["theirs"]["mean"]["acc"]["value"] == 1
     assert json.loads(Path("all/theirs/evaluation.json").read_text())["detector"] == "theirs"
 
+    again = ntf("leaderboard", "all", "--per-generator", "--output", "board")
+    assert again.code == 0, again.err
+    assert "| 1 | 1 to " in again.out
+    assert "theirs" in again.out
+    first, second = (json.loads(Path(file).read_text()) for file in ("all/comparison.json", "board/comparison.json"))
+    assert first["cells"] == second["cells"]
+    assert first["paired"] == second["paired"]
+    listed = json.loads(ntf("leaderboard", "all", "--json").out)
+    assert listed[0]["cells"] == first["cells"]
+    assert ntf("leaderboard", "data").code == 2
     alone = ntf("evaluate", "data", "--scores", "perfect=theirs.csv", "--output", "alone", "--json")
     assert json.loads(alone.out)["detectors"][0]["name"] == "perfect"
 
@@ -127,12 +139,54 @@ def test_detect_keeps_the_order_and_says_by_its_exit_code_what_could_not_be_read
     assert [line["file"] for line in lines] == [str(long), "bad.png"]
     assert lines[1].keys() == {"file", "error"}
     header, first, second = csv.reader(io.StringIO(ntf("detect", str(long), "bad.png", "--csv", "--model", "run").out))
-    assert header == ["file", "probability", "distance", "is_fake", "threshold", "error"]
+    assert header == ["file", "probability", "distance", "is_fake", "threshold", "calibrated", "verdict", "error"]
     assert float(first[1]) == lines[0]["probability"]
-    assert (second[0], second[1], bool(second[5])) == ("bad.png", "", True)
+    assert (second[0], second[1], bool(second[-1])) == ("bad.png", "", True)
     assert ntf("detect", "bad.png", "--model", "run").code == 1
     assert ntf("detect", str(long), "--model", "run").code == 0
     assert ntf("detect", str(long), "--json", "--csv", "--model", "run").code == 2
+
+
+def test_thresholds_by_wish_and_a_band_with_a_stated_error(ntf: Ntf, folders: Path) -> None:
+    assert ntf("train", "data", "--detector", "probe", "--preset", "demo", "--set", "encoder=small", "--output", "run").code == 0
+    saved = json.loads(Path("run/calibration.json").read_text())
+    real = len(saved["real"])
+    photo = str(next((folders / "smooth" / "fake").iterdir()))
+    wish = 1 / (real + 1)
+    answer = ntf("detect", photo, "--model", "run", "--fpr", f"{wish}", "--error", "0.4", "--json")
+    assert answer.code == 0, answer.err
+    row = json.loads(answer.out)
+    assert row["threshold"] == saved["real"][-1]
+    assert row["is_fake"] == (row["probability"] > row["threshold"])
+    assert row["verdict"] in ("real", "fake", "unsure")
+    assert f"at most {100 * wish:.3g} % of reals are called fake, and at most 40 % of fakes real" in " ".join(answer.err.split())
+    plain = ntf("detect", photo, "--model", "run")
+    assert plain.out.split()[-2] == "unsure", "three validation pictures of a class allow no verdict with an error of 5 %"
+    for wrong in (("--fpr", "0.001"), ("--fpr", "2"), ("--error", "0.7"), ("--error", "0")):
+        refused = ntf("detect", photo, "--model", "run", *wrong)
+        assert refused.code == 2
+        assert refused.err.count("\n") == 1, refused.err
+    measured = ntf("evaluate", "data", "--run", "run", "--fpr", f"{wish}")
+    assert measured.code == 0, measured.err
+    assert f"for a wished FPR of {100 * wish:g} %" in measured.out
+    assert "Brier score, calibrated" in measured.out
+    evaluation = json.loads(Path("run/data/evaluation.json").read_text())
+    assert evaluation["threshold"] == saved["real"][-1]
+    assert {wished["wished"] for wished in evaluation["reliability"]["wishes"]} == {0.01, 0.05, wish}
+    assert ntf("evaluate", "data", "--run", "run", "--fpr", "0.001").code == 2
+
+
+def test_onnx_writes_a_file_that_agrees_or_none(ntf: Ntf, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ntf("train", "data", "--detector", "probe", "--preset", "demo", "--set", "encoder=small", "--output", "run").code == 0
+    answer = ntf("onnx", "run", "out/probe.onnx", "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["difference"] < 1e-4
+    assert Path("out/probe.onnx").stat().st_size > 100_000
+    monkeypatch.setattr("ntf_model.onnx_file.difference", lambda data, detector: float("nan"))
+    with pytest.raises(CheckFailed, match="was not written"):
+        export_onnx(Path("run"), Path("other.onnx"))
+    assert not Path("other.onnx").exists()
+    assert ntf("onnx", "nothing", "x.onnx").code == 2
 
 
 def test_a_folder_without_splits_is_evaluated_on_what_training_set_apart(ntf: Ntf, folders: Path) -> None:

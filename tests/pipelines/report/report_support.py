@@ -134,8 +134,27 @@ def _evaluation(title: str, subsets: list[str], scores: dict[str, Any]) -> dict[
     means = {kind: {**rows[0], "name": f"all ({kind})"} for kind in ("unweighted", "weighted")}
     families = {"GAN": {kind: {**row, "name": f"GAN ({kind})"} for kind, row in means.items()}}
     known = {"title": title, "detector": "ntf", "threshold": 0.5, "worst": subsets[-1], "bootstrap": 100}
-    known |= {"data_digest": "f" * 64, "validation_digest": "a" * 64}
+    known |= {"data_digest": "f" * 64, "validation_digest": "a" * 64, "fpr": 0.01, "reliability": _reliability()}
+    known["exposure"] = {"held-out": {kind: {**row, "name": f"held-out ({kind})"} for kind, row in means.items()}}
     return {**known, "subsets": rows, "families": families, "overall": means, "scores": scores, "rehearsal": ""}
+
+
+def _reliability() -> dict[str, Any]:
+    """What calibration, thresholds and the band gave, with a bin that is empty and a wish that cannot be had."""
+    bins = [
+        {"low": n / 10, "high": (n + 1) / 10, "probability": n / 10 + 0.05, "fakes": n / 10, "weight": 0.1, "pictures": 3}
+        for n in range(10)
+    ]
+    bins[4] |= {"probability": None, "fakes": None, "weight": 0.0, "pictures": 0}
+    unknown = {"value": None, "low": None, "high": None}
+    counts = {"temperature": 1.5, "validation_reals": 40, "validation_fakes": 41, "reals": 30, "fakes": 31}
+    errors = {"brier_scores": 0.21, "brier": 0.2, "ece_scores": 0.11, "ece": 0.05}
+    shares = dict.fromkeys(("real_as_fake", "fake_as_real", "unsure_reals", "unsure_fakes"), _measure(0.1))
+    wishes = [
+        {"wished": 0.01, "stated": 0.1, "threshold": None, "fpr": unknown, "fnr": unknown},
+        {"wished": 0.05, "stated": 0.06, "threshold": 0.8, "fpr": _measure(0.06), "fnr": _measure(0.2)},
+    ]
+    return {**counts, **errors, "bins": bins, "wishes": wishes, "band": {"error": 0.05, "low": 0.3, "high": 0.8, **shares}}
 
 
 def _gradcam(folder: Path, rows: list[Any]) -> dict[str, Any]:

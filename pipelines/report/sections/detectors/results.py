@@ -29,13 +29,16 @@ def view(source: Source) -> dict[str, Any] | None:
 
 def _detector(source: Source, evaluation: Data) -> dict[str, Any]:
     averages = [row for family in evaluation["families"].values() for row in family.values()]
-    rows = [*evaluation["subsets"], *averages, *evaluation["overall"].values()]
+    exposure = [row for group in evaluation.get("exposure", {}).values() for row in group.values()]
+    rows = [*evaluation["subsets"], *averages, *exposure, *evaluation["overall"].values()]
     return {
         "title": evaluation["title"],
         "threshold": evaluation["threshold"],
         "worst": evaluation["worst"],
         "rehearsal": evaluation.get("rehearsal", ""),
         "rows": [_drawn(row) for row in rows],
+        "fpr": evaluation.get("fpr"),
+        "reliability": _reliability(evaluation),
         "cards": _cards(source, evaluation),
     }
 
@@ -44,6 +47,18 @@ def _drawn(row: Data) -> dict[str, Any]:
     """A row with its AP drawn beside what random scores have."""
     chance = row.get("chance")
     return {**row, "chance": chance, "drawn": charts.interval(row["measures"]["ap"], 0.5 if chance is None else chance)}
+
+
+def _reliability(evaluation: Data) -> dict[str, Any] | None:
+    """Calibration, thresholds by wish and the band, with the diagram; None in results that have none."""
+    measured = evaluation.get("reliability")
+    if not measured:
+        return None
+    said = f"ECE {measured['ece']:.3f}, of the scores as they are {measured['ece_scores']:.3f}"
+    diagram = charts.reliability(measured["bins"], f"Reliability diagram of {evaluation['title']}: {said}")
+    shares = [("reals called fake", "real_as_fake"), ("fakes called real", "fake_as_real"), ("unsure reals", "unsure_reals")]
+    shares.append(("unsure fakes", "unsure_fakes"))
+    return {**measured, "diagram": diagram, "shares": [(name, measured["band"][key]) for name, key in shares]}
 
 
 def _cards(source: Source, evaluation: Data) -> list[dict[str, Any]]:
