@@ -61,7 +61,7 @@ def markdown_text(text: object) -> str:
     >>> markdown_text("a|b<img src=x>"), markdown_text("[LDM](http://evil) [0.9, 1.0]")
     ('a\\|b&lt;img src=x>', '[LDM]\\(http://evil) [0.9, 1.0]')
     """
-    line = escape_controls(str(text)).replace("\n", " ").replace("\t", " ")
+    line = "".join(letter if _is_shown(letter) else _escaped(letter) for letter in str(text).replace("\n", " ").replace("\t", " "))
     for mark, shown in (("|", "\\|"), ("<", "&lt;"), ("](", "]\\("), ("`", "\\`")):
         line = line.replace(mark, shown)
     return line
@@ -70,6 +70,11 @@ def markdown_text(text: object) -> str:
 def reason(error: BaseException) -> str:
     """What an exception of a library says, on one line of at most 200 characters; its type where it says nothing."""
     return visible(" ".join(str(error).split()), 200) or type(error).__name__
+
+
+def _is_shown(letter: str) -> bool:
+    """Whether Markdown may have a letter. Private ones may: tables mark their best cells by them until they are written."""
+    return unicodedata.category(letter) not in HIDDEN - {"Co"}
 
 
 def _escaped(letter: str) -> str:
