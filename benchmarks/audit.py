@@ -2,6 +2,7 @@
 
     python benchmarks/audit.py biases              # the table of docs/audit.md
     python benchmarks/audit.py clean --draws 200   # the share of clean datasets that fail, by size
+    python benchmarks/audit.py pixels --draws 200  # the same for the families of the pixels, which do not decide the gate
 
 Pictures are crops of photographs that come with scikit-image and scikit-learn; real and fake are drawn alike, and differ in nothing but
 what is planted.
@@ -27,7 +28,11 @@ if __package__ in (None, ""):  # run as a file: a neighbour of that name would h
     sys.path[0] = str(ROOT)
 
 from pipelines.audit import Audit, audit_folder, families  # noqa: E402
-from pipelines.images import encode, fit  # noqa: E402
+from pipelines.audit.appearance import read_appearance  # noqa: E402
+from pipelines.audit.audit import judge  # noqa: E402
+from pipelines.audit.classify import design  # noqa: E402
+from pipelines.audit.traces import read_traces  # noqa: E402
+from pipelines.images import decode, encode, fit  # noqa: E402
 from pipelines.importing.importing import import_images  # noqa: E402
 from pipelines.make.past import read_history, with_history  # noqa: E402
 from pipelines.manifest.schema import Codec, Parity  # noqa: E402
@@ -259,17 +264,68 @@ def clean(first: int, draws: int, counts: list[int]) -> None:
         print(f"| {count} and {count} | {draws} | {failed / draws:.1%} | {noticed / draws:.1%} | {seconds:.1f} |", flush=True)
 
 
+def any_past(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Pixels as they come, `[SIDE, SIDE, 3]` from `[2 * SIDE, 2 * SIDE, 3]`: compressed or not, once or twice, cut off the grid, made
+    smaller, larger or smoother."""
+    kind = int(rng.integers(6))
+    if kind == 0:
+        side = int(rng.integers(SIDE, 2 * SIDE + 1))
+        return fit(pixels[:side, :side], SIDE)
+    if kind == 1:
+        side = int(rng.integers(SIDE // 2, SIDE))
+        return fit(pixels[:side, :side], SIDE)
+    cut = tuple(int(place) for place in rng.integers(0, 8, 2))
+    qualities = [int(quality) for quality in rng.integers(50, 96, min(2, max(0, kind - 2)))]
+    data, _ = through_jpeg(*qualities, cut=(cut[0], cut[1]))(np.ascontiguousarray(pixels[: SIDE + 8, : SIDE + 8]), rng)
+    cleaned = decode(data, "a crop")
+    return decode(smoothed(cleaned, rng)[0], "a crop") if kind == 5 else cleaned
+
+
+def pixel_alarms(first: int, draws: int, count: int = 40, pool: int = 240) -> tuple[int, dict[str, int]]:
+    """In how many of `draws` a family of the pixels tells `count` pictures from as many others though nothing tells them apart, and which.
+
+    Each draw takes pictures of a pool of `any_past`, and labels that are drawn for them.
+    """
+    rng = np.random.default_rng(0)
+    pictures = [any_past(crop(rng, 2 * SIDE), rng) for _ in range(pool)]
+    read = [{**read_traces(pixels), families.APPEARANCE: read_appearance(pixels)} for pixels in pictures]
+    sizes = [len(encode(pixels, Codec())) for pixels in pictures]
+    alarms, told = 0, dict.fromkeys([*read[0], families.CONTENT], 0)
+    for seed in range(first, first + draws):
+        chosen = np.random.default_rng(seed).permutation(pool)[: 2 * count]
+        setup = design(np.repeat([0, 1], count), [str(number) for number in chosen])
+        assert setup is not None
+        rows = {name: [read[number][name] for number in chosen] for name in read[0]}
+        rows[families.CONTENT] = [{"bytes": float(sizes[number]), "bytes_per_pixel": sizes[number] / SIDE**2} for number in chosen]
+        failed = [verdict.name for verdict in judge(rows, setup) if not verdict.passed]
+        alarms += bool(failed)
+        for name in failed:
+            told[name] += 1
+    return alarms, told
+
+
+def clean_pixels(first: int, draws: int, counts: list[int]) -> None:
+    """The false alarms of the families of the pixels, together and one by one."""
+    print("| images of each class | draws | draws in which a family of the pixels told | by family |\n|---|---|---|---|")
+    for count in counts:
+        alarms, told = pixel_alarms(first, draws, count, 6 * count)
+        listed = ", ".join(f"{name} {number}" for name, number in told.items() if number) or "none"
+        print(f"| {count} | {draws} | {alarms} ({alarms / draws:.1%}) | {listed} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("biases", "clean"))
+    parser.add_argument("what", choices=("biases", "clean", "pixels"))
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--first", type=int, default=0, help="the seed of the first draw")
     parser.add_argument("--counts", type=int, nargs="+", help="pictures of each class")
     chosen = parser.parse_args()
     if chosen.what == "biases":
         table((chosen.counts or [120])[0])
-    else:
+    elif chosen.what == "clean":
         clean(chosen.first, chosen.draws, chosen.counts or [40, 120])
+    else:
+        clean_pixels(chosen.first, chosen.draws, chosen.counts or [40])
 
 
 if __name__ == "__main__":

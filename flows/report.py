@@ -11,12 +11,14 @@ from pydantic import BaseModel
 from foreign.json_files import read_json
 from generators.errors import InputError
 from ntf_model.comparing.comparison_data import ComparisonData
+from ntf_model.judging.deliveries import DeliveredResults
 from ntf_model.judging.evaluate import Evaluation
 from ntf_model.judging.robustness import Robustness
 from ntf_model.ntf.ablation import Ablation
 from ntf_model.runs import (
     ABLATION_FILE,
     COMPARISON_FILE,
+    DELIVERIES_FILE,
     DISTANCE_FILE,
     EMBEDDINGS_FILE,
     EVALUATION_FILE,
@@ -74,7 +76,7 @@ def read_inputs(
 
 
 def _read_run(folder: Path) -> Run:
-    robustness, distance = folder / ROBUSTNESS_FILE, folder / DISTANCE_FILE
+    robustness, distance, deliveries = folder / ROBUSTNESS_FILE, folder / DISTANCE_FILE, folder / DELIVERIES_FILE
     return Run(
         folder,
         Evaluation.load(folder / EVALUATION_FILE).model_dump(),
@@ -83,6 +85,7 @@ def _read_run(folder: Path) -> Run:
         Evaluation.load(distance).model_dump() if distance.is_file() else None,
         _data(folder / EMBEDDINGS_FILE),
         _data(folder / GRADCAM_FILE),
+        _model(DeliveredResults, deliveries, "ntf evaluate") if deliveries.is_file() else None,
     )
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from pipelines.audit.appearance import read_appearance
 from pipelines.audit.classify import ERROR, LEAST_GROUPS, Design, auc_interval, design, matrix, out_of_fold
-from pipelines.audit.container import read_container
-from pipelines.audit.families import APPEARANCE, CONTENT, ENCODER, SIZE, TOGETHER, Family, joined
+from pipelines.audit.container import dimensions_of, read_container
+from pipelines.audit.families import APPEARANCE, CONTENT, DIMENSIONS, ENCODER, SIZE, TOGETHER, Family, joined
 from pipelines.audit.formats.png import Png, deflate_setting, settle_filters, size_excess, writers_of
-from pipelines.audit.pictures import Picture, balanced, pictures_of_folder, pictures_of_version, stored_images
+from pipelines.audit.pictures import Picture, balanced, of_equal_dimensions, pictures_of_folder, pictures_of_version, stored_images
 from pipelines.audit.remedies import REMEDIES
 from pipelines.audit.traces import read_traces
 from pipelines.audit.verdict import Audit, Gate, Verdict
@@ -31,14 +31,22 @@ Features = dict[str, list[Family]]
 def audit_version(store: Store, version: int | str | None = None, delivery: str = "") -> Audit:
     """Audits a version: its fakes against the reals that they are compared with, as many of each from every real source.
 
-    With `delivery`, the images that were delivered under that name, and not the clean ones. InputError if there are none.
+    Where pictures have several dimensions, these are judged on all pictures, and everything else at equal dimensions
+    (`pictures.of_equal_dimensions`). With `delivery`, the images that were delivered under that name, and not the clean ones; InputError if
+    there are none.
 
     At most `pictures.ROWS` of each class are decoded. Nothing is written: see `write_audit`.
     """
     start = time.perf_counter()
     dataset = store.dataset(version)
-    pictures = balanced(pictures_of_version(dataset, delivery))
-    return replace(_audit(dataset.version, pictures, stored_images(dataset, pictures), start), delivery=delivery)
+    stored = pictures_of_version(dataset, delivery)
+    pictures, whole = balanced(stored), None
+    if len({picture.dimensions for picture in stored}) > 1:
+        equal = of_equal_dimensions(stored)
+        if _design(equal) is not None:  # else the classes have no sizes in common, and that is what tells
+            pictures, whole = equal, pictures
+    audit = _audit(dataset.version, pictures, stored_images(dataset, pictures), start, whole)
+    return replace(audit, delivery=delivery)
 
 
 def audit_folder(path: Path) -> Audit:
@@ -51,18 +59,49 @@ def audit_folder(path: Path) -> Audit:
     return _audit(None, pictures, (read_bytes(picture.place) for picture in pictures), start)
 
 
-def _audit(version: int | None, pictures: list[Picture], images: Iterator[bytes], start: float) -> Audit:
+def _design(pictures: Sequence[Picture]) -> Design | None:
     labels = np.array([picture.label for picture in pictures])
-    setup = design(labels, [picture.group for picture in pictures]) if pictures else None
+    return design(labels, [picture.group for picture in pictures]) if pictures else None
+
+
+def _audit(
+    version: int | None, pictures: list[Picture], images: Iterator[bytes], start: float, whole: Sequence[Picture] | None = None
+) -> Audit:
+    """The audit of `pictures`. Their dimensions are judged on `whole`, if it is given."""
+    labels = np.array([picture.label for picture in pictures])
+    setup = _design(pictures)
     groups = len({picture.group for picture in pictures})
     if setup is None:
         reason = f"too few images for a verdict: {LEAST_GROUPS} groups of reals and of fakes that share a real source are needed"
         return Audit(version, len(pictures), groups, (), (), Gate(False, reason, judged=False), time.perf_counter() - start)
     files, traces = _features(pictures, images)
-    of_files = _verdicts({**files, TOGETHER: joined(files)}, setup)
-    of_pixels = tuple(_with_medians(verdict, traces[verdict.name], labels) for verdict in _verdicts(traces, setup))
-    gate = _with_pixels(_gate(of_files, files, labels), of_pixels)
+    of_files = judge({**files, TOGETHER: joined(files)}, setup)
+    of_pixels = tuple(_with_medians(verdict, traces[verdict.name], labels) for verdict in judge(traces, setup))
+    sizes = None if whole is None else _Sizes.of(whole)
+    if sizes is not None and (chosen := _design(sizes.pictures)) is not None:
+        (sized,) = judge({DIMENSIONS: sizes.rows}, chosen, beside=len(files))
+        of_files = tuple(sized if verdict.name == DIMENSIONS else verdict for verdict in of_files)
+    gate = _with_pixels(_gate(of_files, files, labels, sizes), of_pixels)
+    if sizes is not None:
+        gate = replace(gate, reason=f"{gate.reason} (dimensions of {len(sizes.rows)} images; the rest of {len(pictures)} of equal ones)")
     return Audit(version, len(pictures), groups, of_files, of_pixels, gate, time.perf_counter() - start)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """The dimensions of pictures that are judged by themselves."""
+
+    pictures: Sequence[Picture]
+    rows: list[Family]
+
+    @classmethod
+    def of(cls, pictures: Sequence[Picture]) -> _Sizes:
+        known = [picture for picture in pictures if picture.dimensions is not None]
+        return cls(known, [dimensions_of(*picture.dimensions) for picture in known if picture.dimensions is not None])
+
+    @property
+    def labels(self) -> np.ndarray:
+        return np.array([picture.label for picture in self.pictures])
 
 
 def _features(pictures: list[Picture], images: Iterator[bytes]) -> tuple[Features, Features]:
@@ -107,10 +146,11 @@ def _with_excess(families: Sequence[Family], excess: Sequence[float | None]) -> 
     ]
 
 
-def _verdicts(families: Features, setup: Design) -> tuple[Verdict, ...]:
-    """A verdict for each family. The more of them vary, the wider each interval, so that all of a clean dataset's hold together."""
+def judge(families: Features, setup: Design, beside: int = 0) -> tuple[Verdict, ...]:
+    """A verdict for each family. The more of them vary, the wider each interval, so that all of a clean dataset's hold together; `beside`
+    is how many others are judged elsewhere."""
     features = {name: matrix(rows) for name, rows in families.items()}
-    error = ERROR / max(1, sum(values.shape[1] > 0 for values in features.values()))
+    error = ERROR / max(1, beside + sum(values.shape[1] > 0 for values in features.values()))
     verdicts = []
     for name, values in features.items():
         auc, low, high = auc_interval(out_of_fold(values, setup), setup, error) if values.shape[1] else (0.5, 0.5, 0.5)
@@ -119,13 +159,16 @@ def _verdicts(families: Features, setup: Design) -> tuple[Verdict, ...]:
     return tuple(verdicts)
 
 
-def _gate(verdicts: tuple[Verdict, ...], files: Features, labels: np.ndarray) -> Gate:
+def _gate(verdicts: tuple[Verdict, ...], files: Features, labels: np.ndarray, sizes: _Sizes | None = None) -> Gate:
     failed = [verdict for verdict in verdicts if not verdict.passed]
     if not failed:
         return Gate(True, "the files do not tell fake from real")
     reasons = []
     for verdict in [verdict for verdict in failed if verdict.name != TOGETHER] or failed:
-        hint = _difference(files[verdict.name], labels) if verdict.name in files else ""
+        if sizes is not None and verdict.name == DIMENSIONS:
+            hint = _difference(sizes.rows, sizes.labels)
+        else:
+            hint = _difference(files[verdict.name], labels) if verdict.name in files else ""
         figures = f"AUC {verdict.auc:.2f} [{verdict.low:.2f}, {verdict.high:.2f}]"
         reasons.append(f"{verdict.name} ({figures}{'; ' if hint else ''}{hint}; remedy: {verdict.remedy})")
     return Gate(False, f"the files tell fake from real by {', and by '.join(reasons)}")

@@ -50,11 +50,16 @@ def read_container(data: bytes, name: str, suffix: str = "") -> Container:
         raise
     except Exception as error:  # damaged structure, which is told by struct, zlib or an index that is not there
         raise InputError(f"{name} is not an image that can be read ({reason(error)})", f"Use {FORMAT_NAMES}, or remove it") from None
-    dimensions: Family = {"width": width, "height": height, "pixels": width * height, "aspect": width / height}
-    dimensions["whole_blocks"] = float(width % 8 == 0) + 2 * float(height % 8 == 0)
-    common: dict[str, Family] = {DIMENSIONS: dimensions, FORMAT: {"format": form, "mode": mode, "suffix": suffix.lower()}}
+    common: dict[str, Family] = {DIMENSIONS: dimensions_of(width, height), FORMAT: {"format": form, "mode": mode, "suffix": suffix.lower()}}
     families: dict[str, Family] = {family: {} for family in FILE_FAMILIES}
     return Container(families | common | own, len(data), width * height, png)
+
+
+def dimensions_of(width: int, height: int) -> Family:
+    """The features of a picture's size."""
+    dimensions: Family = {"width": width, "height": height, "pixels": width * height, "aspect": width / height}
+    dimensions["whole_blocks"] = float(width % 8 == 0) + 2 * float(height % 8 == 0)
+    return dimensions
 
 
 def _read_webp(data: bytes, pixels: int) -> dict[str, Family]:

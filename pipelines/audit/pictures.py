@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,17 @@ BATCH = 32  # images read at once
 
 @dataclass(frozen=True)
 class Picture:
-    """One image to look at: a row of a version (`place` is its row id) or a file (`place` is its path). `label` is 1 for a fake."""
+    """One image to look at: a row of a version (`place` is its row id) or a file (`place` is its path). `label` is 1 for a fake.
+
+    `dimensions` are width and height, where they are known without reading the image.
+    """
 
     id: str
     label: int
     real: str
     group: str
     place: Any
+    dimensions: tuple[int, int] | None = None
 
     @property
     def order(self) -> bytes:
@@ -43,9 +47,12 @@ class Picture:
 def pictures_of_version(dataset: lance.LanceDataset, delivery: str = "") -> list[Picture]:
     """All usable images of a version: the clean ones, or those of a delivery."""
     columns = ["id", "label", "real", "group"]
-    table = read_rows(dataset, columns, usable(dataset, delivery), row_ids=True)
-    values = [table.column(name).to_pylist() for name in [*columns, "_rowid"]]
-    return [Picture(*row) for row in zip(*values, strict=True)]
+    table = read_rows(dataset, [*columns, "width", "height"], usable(dataset, delivery), row_ids=True)
+    values = [table.column(name).to_pylist() for name in [*columns, "_rowid", "width", "height"]]
+    return [
+        Picture(name, label, real, group, place, (width, height))
+        for name, label, real, group, place, width, height in zip(*values, strict=True)
+    ]
 
 
 def stored_images(dataset: lance.LanceDataset, pictures: Sequence[Picture]) -> Iterator[bytes]:
@@ -107,6 +114,15 @@ def balanced(pictures: Sequence[Picture]) -> list[Picture]:
     for label in (0, 1):  # the real sources by turns too, since the first files decide what the usual encoder is
         chosen[label].sort(key=lambda picture: picture.order)
     return [picture for pair in zip_longest(*chosen) for picture in pair if picture is not None]
+
+
+def of_equal_dimensions(pictures: Sequence[Picture]) -> list[Picture]:
+    """As `balanced`, with as many fakes as reals of every width and height too. What has no counterpart is left out.
+
+    The rule for versions of pictures of several sizes: what a file or its pixels tell must not be that they are larger.
+    """
+    named = [replace(picture, real=f"{picture.real} {picture.dimensions}") for picture in pictures]
+    return balanced(named)
 
 
 def _grouping(names: Sequence[Sequence[Path]]) -> Callable[[Path], str]:

@@ -21,7 +21,10 @@ from pipelines.audit.families import (
 
 _ENCODE = "write both with one encoder: `ntf import` brings any folder to PNG, and every build does so for reals and fakes alike"
 REMEDIES = {
-    DIMENSIONS: "bring both to one size: `ntf import` and a build with `size`",
+    DIMENSIONS: (
+        "bring both to one size: `ntf import` and a build with `size: 256` or `size: {crop: 256}`; with `size: native`, "
+        "`parity: {sizes: reals}` gives fakes the dimensions of reals"
+    ),
     FORMAT: _ENCODE,
     QUANTISATION: f"{_ENCODE}; the pixels still tell it then, unless the fakes get the reals' past (`parity: {{jpeg: reals}}`)",
     CHROMA: f"{_ENCODE}; the pixels still tell it then, unless the fakes get the reals' past (`parity: {{jpeg: reals}}`)",

@@ -24,6 +24,7 @@ from pipelines.make.regions.edits import edit
 from pipelines.make.regions.swaps import FaceSwaps, Pair
 from pipelines.make.rejections import NOT_MOVED
 from pipelines.manifest.chains import ChainStep
+from pipelines.manifest.sizes import Crop
 from pipelines.plan.keys import prompts_of
 from pipelines.plan.plan import Plan
 
@@ -70,7 +71,7 @@ def check(plan: Plan, device: str = "cpu") -> Iterator[Finding]:
             tried.add(name)
             if not _lacks(step, plan, lacking):
                 real = step.target or step.source or part.real
-                yield tries.finding(step, f"{subset} step {position + 1}", real)
+                yield tries.finding(step, f"{subset} step {position + 1}", real, position == len(part.chain) - 1)
 
 
 def _lacks(step: ChainStep, plan: Plan, lacking: set[str]) -> bool:
@@ -93,8 +94,10 @@ class _Tries:
     def _faces(self) -> FaceSwaps:
         return FaceSwaps(self._plan.manifest.faces, self._plan.catalogue, self._models.device)
 
-    def finding(self, step: ChainStep, subset: str, real: str) -> Finding:
-        """Loads what the step needs and makes one image, whatever comes of it."""
+    def finding(self, step: ChainStep, subset: str, real: str, ends: bool) -> Finding:
+        """Loads what the step needs and makes one image, whatever comes of it. What `ends` a chain must be as large as the dataset's
+        window."""
+        wanted = self._plan.manifest.size
         what = f"{step.kind} {step.generator}/{step.checkpoint}"
         load_seconds = image_seconds = None
         size = problem = fix = ""
@@ -109,6 +112,9 @@ class _Tries:
                 problem = f"no image: {output.reason}"
             elif output.picture.std() == 0:
                 problem = "the image is of one colour"
+            elif ends and isinstance(wanted, Crop) and min(output.picture.shape[:2]) < wanted.crop:
+                problem = f"it makes {output.picture.shape[1]}x{output.picture.shape[0]} px, smaller than the window of {wanted.crop} px"
+                fix = "Crop less, or add a step that enlarges"
             else:
                 size = f"{output.picture.shape[1]}x{output.picture.shape[0]}"
         except InputError as error:

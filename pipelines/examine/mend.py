@@ -87,5 +87,7 @@ def _set_aside(store: Store, gone: list[int]) -> tuple[str, ...]:
                 aside.write(f"version-{number}-{what}{Path(name).suffix}", data)
                 if what != "record":
                     place.remove(name)
+        for name in [file for file in store.audits.sizes() if file.startswith(f"{number}@")]:  # of its deliveries
+            store.audits.remove(name)
     store.records.forget(gone, store.records.sums())
     return store.drop_tags(gone)

@@ -72,7 +72,7 @@ Factor = Annotated[Any, BeforeValidator(_number(0.05, 4.0, whole=False, optional
 Scale = Annotated[Any, BeforeValidator(_number(0.05, 4.0, whole=False))]
 Share = Annotated[Any, BeforeValidator(_number(0.1, 1.0, whole=False))]
 Margin = Annotated[Any, BeforeValidator(_number(0.0, 1.0, whole=False))]
-Filter = Annotated[Any, BeforeValidator(_word("nearest", "bilinear", "bicubic", "lanczos"))]
+Filter = Annotated[Any, BeforeValidator(_word("nearest", "display", "bilinear", "bicubic", "lanczos"))]
 Chroma = Annotated[Any, BeforeValidator(_word("4:4:4", "4:2:2", "4:2:0"))]
 
 

@@ -17,6 +17,7 @@ class Run:
     `evaluation` has `title`, `threshold`, `worst`, `subsets` (rows with `name`, `n_real`, `n_fake` and `measures`, each `value`, `low`,
     `high`), `overall` (rows by "unweighted" and "weighted") and `scores` (columns `id`, `label`, `subset`, `score`). `distance` is an
     evaluation too. `record` is the run's configuration and environment. `robustness` has `points` (`operation`, `strength`, `overall`).
+    `deliveries` has `detectors`, each with `title`, `threshold` and `results` (`delivery`, `overall`), the clean ones first.
     `embeddings` has the columns `points`, `subsets`, `labels`, `ids`. `gradcam` has `side` and `rows` (`name`, `label`, `pictures` and
     `strip`, a PNG below the folder).
     """
@@ -28,6 +29,7 @@ class Run:
     distance: Data | None = None
     embeddings: Data | None = None
     gradcam: Data | None = None
+    deliveries: Data | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from flows.report import read_inputs, sample_sheet, write_page
 from generators.errors import InputError
 from ntf_model.comparing.comparison_data import ComparisonData
 from ntf_model.errors import InputError as DetectorInputError
+from ntf_model.judging.deliveries import DeliveredResults
 from ntf_model.judging.evaluate import Evaluation
 from ntf_model.judging.robustness import Robustness
 from ntf_model.ntf.ablation import Ablation
@@ -37,6 +38,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Inputs, Path]
         "run/distance.json": run.distance,
         "run/embeddings.json": run.embeddings,
         "run/gradcam.json": run.gradcam,
+        "run/deliveries.json": run.deliveries,
         "compare/comparison.json": known.comparison,
         "ablation/ablation.json": known.ablation,
     }
@@ -52,6 +54,7 @@ def test_the_inputs_have_the_forms_that_the_detectors_write(site: tuple[Store, I
         (Evaluation, known.runs[0].evaluation),
         (Evaluation, known.runs[0].distance),
         (Robustness, known.runs[0].robustness),
+        (DeliveredResults, known.runs[0].deliveries),
         (ComparisonData, known.comparison),
         (Ablation, known.ablation),
     ]

@@ -1,7 +1,7 @@
 """The sections of the page in the order in which they are read. Each is one file, with its template beside it."""
 
 from pipelines.report.sections.dataset import audit, ledger, lineage, overview, quality, reals, splits, subsets, versions
-from pipelines.report.sections.detectors import ablation, comparison, explanation, results, robustness
+from pipelines.report.sections.detectors import ablation, comparison, deliveries, explanation, results, robustness
 
 SECTIONS = (
     overview.SECTION,
@@ -14,6 +14,7 @@ SECTIONS = (
     results.SECTION,
     comparison.SECTION,
     ablation.SECTION,
+    deliveries.SECTION,
     robustness.SECTION,
     explanation.SECTION,
     versions.SECTION,

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.audit import BIASES, Bias, anything, crop, imported, plant, through_jpeg
 from generators.errors import InputError
 from pipelines.audit import Audit, audit_folder, classify, families
-from pipelines.audit.audit import _gate, _verdicts
+from pipelines.audit.audit import _gate, judge
 from pipelines.audit.container import read_container
 from pipelines.audit.families import APPEARANCE, CONTENT, TOGETHER
 from pipelines.audit.formats import png
@@ -97,7 +97,7 @@ def failures(draws: range) -> int:
         assert setup is not None
         names = (families.DIMENSIONS, families.METADATA, families.ENCODER)
         files = {name: [features[number][name] for number in chosen] for name in names}
-        failed += not _gate(_verdicts({**files, TOGETHER: families.joined(files)}, setup), files, labels).passed
+        failed += not _gate(judge({**files, TOGETHER: families.joined(files)}, setup), files, labels).passed
     return failed
 
 

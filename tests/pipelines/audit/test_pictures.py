@@ -9,7 +9,7 @@ import pytest
 
 from generators.errors import InputError
 from pipelines.audit.classify import LEAST_GROUPS
-from pipelines.audit.pictures import ROWS, Picture, balanced, pictures_of_folder
+from pipelines.audit.pictures import ROWS, Picture, balanced, of_equal_dimensions, pictures_of_folder
 
 
 def pictures(counts: dict[tuple[str, int], int]) -> list[Picture]:
@@ -78,3 +78,13 @@ def test_class_folders_are_those_of_training_and_what_is_not_certain_is_refused(
             pictures_of_folder(tmp_path)
     else:
         assert {picture.id: picture.label for picture in pictures_of_folder(tmp_path)} == label
+
+
+def test_at_equal_dimensions_each_size_has_as_many_of_both_classes() -> None:
+    sizes = [(16, 16), (24, 16), (32, 32)]
+    reals = [Picture(f"r{number}", 0, "faces", f"r{number}", number, sizes[number % 3]) for number in range(90)]
+    fakes = [Picture(f"f{number}", 1, "faces", f"f{number}", number, sizes[number % 2]) for number in range(60)]
+    chosen = of_equal_dimensions([*reals, *fakes])
+    counts = Counter((picture.dimensions, picture.label) for picture in chosen)
+    assert counts == {((16, 16), 0): 30, ((16, 16), 1): 30, ((24, 16), 0): 30, ((24, 16), 1): 30}
+    assert len(balanced([*reals, *fakes])) == 120

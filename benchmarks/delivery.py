@@ -1,0 +1,154 @@
+"""What deliveries and crops cost, and what learning from deliveries gives.
+
+    python benchmarks/delivery.py speed                        # each recipe against one plain JPEG round of the same picture
+    python benchmarks/delivery.py crop                         # bringing in a 1,024 px JPEG by a crop, against the resize
+    python benchmarks/delivery.py training FOLDER --seeds 3    # a detector trained with deliveries against one without, clean to hard
+
+Times are processor time of one thread, interleaved, and given as ratios; seconds say little on a machine that others use. FOLDER has the
+splits train, validation and test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+if __package__ in (None, ""):  # run as a file: a neighbour of that name would hide the package
+    sys.path[0] = str(ROOT)
+
+from benchmarks.audit import photographs  # noqa: E402
+from ntf_model.data.data import from_folders, single_split  # noqa: E402
+from ntf_model.judging.deliveries import CLEAN, on_deliveries  # noqa: E402
+from ntf_model.judging.evaluate import Evaluation, evaluate  # noqa: E402
+from ntf_model.registry import get_detector  # noqa: E402
+from pipelines.delivery.deliver import deliver  # noqa: E402
+from pipelines.delivery.folder import deliver_folder  # noqa: E402
+from pipelines.images import decode, encode  # noqa: E402
+from pipelines.make.framing import frame_of  # noqa: E402
+from pipelines.manifest.deliveries import Step, expanded, recipes  # noqa: E402
+from pipelines.manifest.schema import Codec  # noqa: E402
+from pipelines.manifest.sizes import Crop  # noqa: E402
+
+SIDE = 1024
+TAUGHT = {"web": ("feed",), "hard": ("feed", "messenger", "screenshot")}
+
+
+def megapixel(number: int) -> np.ndarray:
+    """A photograph at 1,024 px a side, `uint8` RGB `[1024, 1024, 3]`: windows of the larger ones, enlarged, with noise as of a camera."""
+    picture = photographs()[number % len(photographs())]
+    side = min(picture.shape[:2])
+    large = cv2.resize(picture[:side, :side], (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    noise = np.random.default_rng(number).normal(0, 4, large.shape)
+    return (large + noise).clip(0, 255).astype(np.uint8)
+
+
+def timed(acts: dict[str, Callable[[int], Any]], rounds: int) -> dict[str, list[float]]:
+    """Processor seconds of each act in each round, one after the other in every round, so that a busy machine is busy for all."""
+    seconds: dict[str, list[float]] = {name: [] for name in acts}
+    for number in range(-1, rounds):
+        for name, act in acts.items():
+            start = time.thread_time()
+            act(number)
+            if number >= 0:
+                seconds[name].append(time.thread_time() - start)
+    return seconds
+
+
+def delivered(pictures: Sequence[np.ndarray], steps: tuple[Step, ...], number: int) -> bytes:
+    return deliver(pictures[number % len(pictures)], steps, number).data
+
+
+def speed(rounds: int) -> None:
+    cv2.setNumThreads(1)
+    pictures = [megapixel(number) for number in range(6)]
+    plain = Codec(format="jpeg", quality=85)
+    acts: dict[str, Callable[[int], Any]] = {"one JPEG round": lambda number: decode(encode(pictures[number % 6], plain), "a picture")}
+    chains = {name: (name,) for name in recipes()} | {"hard: " + ", ".join(TAUGHT["hard"]): TAUGHT["hard"]}
+    for name, chain in chains.items():
+        acts[name] = partial(delivered, pictures, expanded(chain))
+    seconds = timed(acts, rounds)
+    unit = statistics.mean(seconds["one JPEG round"])
+    print("| recipe | times one JPEG round | pictures a second and core |\n|---|---|---|")
+    for name, own in seconds.items():
+        print(f"| {name} | {statistics.mean(own) / unit:.2f} | {1 / statistics.mean(own):.0f} |", flush=True)
+
+
+def crop(rounds: int) -> None:
+    cv2.setNumThreads(1)
+    files = [encode(megapixel(number), Codec(format="jpeg", quality=92)) for number in range(6)]
+
+    def brought(number: int, size: Any) -> bytes:
+        pixels = decode(files[number % 6], "a picture")
+        return encode(frame_of(pixels.shape, size, number).of(pixels), Codec())
+
+    sizes: dict[str, Any] = {
+        "size: 256": 256,
+        "size: {crop: 256}": Crop(crop=256),
+        "size: {crop: 256, at: seed}": Crop(crop=256, at="seed"),
+    }
+    seconds = timed({name: lambda number, size=size: brought(number, size) for name, size in sizes.items()}, rounds)
+    unit = statistics.mean(seconds["size: 256"])
+    print("| a JPEG of 1,024 px, decoded, brought to size and encoded | times the resize |\n|---|---|")
+    for name, own in seconds.items():
+        print(f"| {name} | {statistics.mean(own) / unit:.2f} |", flush=True)
+
+
+def training(folder: Path, seeds: int, name: str, settings: dict[str, Any]) -> None:
+    """AUROC and accuracy at the threshold of clean validation, on clean, web and hard test pictures, without and with deliveries."""
+    print("| seed | trained | AUROC clean | web | hard | ACC clean | web | hard |\n|---|---|---|---|---|---|---|---|")
+    for seed in range(seeds):
+        with tempfile.TemporaryDirectory() as place:
+            work = Path(place)
+            taught = shutil.copytree(folder, work / "taught")
+            for delivery, chain in TAUGHT.items():
+                steps = expanded(chain)
+                done = deliver_folder(folder / "train", work / f"train-{delivery}", steps, seed).folder
+                for file in [file for file in done.rglob("*.*") if file.parent.name in ("real", "fake")]:
+                    inside = file.relative_to(done)
+                    shutil.copy(file, taught / "train" / inside.with_name(f"{inside.stem}-{delivery}{inside.suffix}"))
+                deliver_folder(folder / "test", work / f"test-{delivery}", steps, 1000 + seed)
+            tests = {delivery: single_split(work / f"test-{delivery}") for delivery in TAUGHT}
+            for title, data in (("clean", folder), ("clean, web and hard", taught)):
+                splits = from_folders(data)
+                detector = get_detector(name).fit(splits, get_detector(name).preset("demo", seed=seed, **settings))
+                clean = evaluate(detector, splits.test, splits.validation, bootstrap=0)
+                results = {CLEAN: clean, **on_deliveries(detector, clean, tests)}
+                figures = [f"{_mean(result, key):.3f}" for key in ("auroc", "acc_fixed") for result in results.values()]
+                print(f"| {seed} | {title} | {' | '.join(figures)} |", flush=True)
+
+
+def _mean(result: Evaluation, key: str) -> float:
+    return result.overall["unweighted"].measures[key].value or float("nan")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("speed", "crop", "training"))
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--detector", default="probe")
+    parser.add_argument("--size", type=int, help="of the detector's pictures")
+    chosen = parser.parse_args()
+    if chosen.what == "training":
+        if chosen.folder is None:
+            parser.error("training needs a folder")
+        training(chosen.folder, chosen.seeds, chosen.detector, {"size": chosen.size} if chosen.size else {})
+    else:
+        {"speed": speed, "crop": crop}[chosen.what](chosen.rounds)
+
+
+if __name__ == "__main__":
+    main()
