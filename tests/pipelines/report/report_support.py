@@ -94,6 +94,7 @@ def report_inputs(store: Store, folder: Path) -> Inputs:
     shared = {"trained_on": subsets, "seeds": [0, 1], "overall": _measures(0.8), "unseen": None}
     ablation = {
         "data_digest": "f" * 64,
+        "rehearsal": "",
         "results": [
             {**shared, "variant": "ntf", "title": "NTF", "gain": _measures(0.05)},
             {**shared, "variant": "cross-entropy", "title": "cross-entropy alone", "gain": None},
