@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,7 @@ def diffface(width: int = 256) -> Callable[[torch.device, torch.dtype], Generato
 
 def diffface_step(generator: Any, count: int) -> Callable[[], Any]:
     """One guided step of `count` candidates, blended with the target; what a pair needs once is not in it."""
-    from generators.faces.guidance import Weights, total
+    from generators.faces.guidance import Weights
     from generators.methods.diffface import mask_strength
     from generators.networks.diffusion.respaced import Respaced
     from generators.seeding import torch_rng
@@ -158,8 +158,8 @@ def diffface_step(generator: Any, count: int) -> Callable[[], Any]:
     def draw() -> torch.Tensor:
         return torch.stack([torch.randn(3, 256, 256, generator=rng) for rng in rngs]).to(generator.device)
 
-    def guide(images: torch.Tensor, k: int) -> torch.Tensor:
-        return total(generator.guidance.losses(images, scene, Weights(), rngs, with_gaze=False))
+    def guide(images: torch.Tensor, k: int) -> Iterator[torch.Tensor]:
+        return (loss for _, loss in generator.guidance.parts(images, scene, Weights(), rngs, with_gaze=False))
 
     noisy = schedule.noised(scene.targets, STEP, draw())
 

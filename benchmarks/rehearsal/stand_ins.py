@@ -32,7 +32,7 @@ class StandIn:
 
 
 NVIDIA, MODULES, FOLDER = "NVIDIA pickle", "pickle of ordinary modules", "diffusers folder"
-STAND_INS = {
+STAND_INS = {  # the largest last
     "progan-celebahq-1024": StandIn("pggan_celebahq1024.pth", "torch zip, genforce", "gans.progan"),
     "stylegan2-celebahq-256": StandIn("stylegan2-celebahq-256x256.pkl", NVIDIA, "gans.stylegan2", (256, 32768)),
     "stylegan2-ffhq-1024": StandIn("stylegan2-ffhq-1024x1024 (1).pkl", f"{NVIDIA}, named by a browser", "gans.stylegan2", (1024, 32768)),
@@ -40,18 +40,18 @@ STAND_INS = {
     "projected-gan-ffhq-256": StandIn("ffhq.pkl", MODULES, "gans.projected_gan"),
     "projected-gan-lsun-church-256": StandIn("church.pkl", MODULES, "gans.projected_gan"),
     "projected-gan-landscape-256": StandIn("landscape.pkl", MODULES, "gans.projected_gan"),
-    "vqgan-celebahq-256": StandIn("celebahq_transformer.zip", "Lightning, in a zip of its folder", "stand_ins.vqgan_zip"),
     "diff-stylegan2-ffhq-1024": StandIn("diffusion-stylegan2-ffhq.pkl", NVIDIA, "gans.stylegan2", (1024, 32768)),
     "diff-stylegan2-lsun-church-256": StandIn("diffusion-stylegan2-lsun-church.pkl", NVIDIA, "gans.stylegan2", (256, 16384)),
     "simswap-224": StandIn("checkpoints.zip", "torch zip, in a zip of several", "faces.simswap"),
     "simswap-arcface": StandIn("arcface_checkpoint.tar", "torch zip, whole module", "faces.arcface"),
     "ddpm-celebahq-256": StandIn("ddpm-celebahq-256", f"{FOLDER}, no sub-folders", "diffusion.ddpm"),
     "ddpm-church-256": StandIn("models--google--ddpm-church-256", f"{FOLDER} in the Hub's cache: links", "stand_ins.cached_ddpm"),
-    "diffface-256": StandIn("my download.pt", "torch zip, guided-diffusion, renamed", "faces.diffface"),
     "diffface-arcface": StandIn("Arcface.tar", "torch zip, module in a DataParallel", "faces.arcface_of_diffface"),
     "diffface-face-parser": StandIn("FaceParser.pth", "torch zip, BiSeNet", "faces.face_parser"),
     "diffface-gaze": StandIn("GazeEstimator.pt", "torch zip, beside its optimiser", "faces.gaze"),
     "ldm-celebahq-256": StandIn("ldm-celebahq-256", f"{FOLDER}, .bin alone", "diffusion.ldm_uncond"),
+    "vqgan-celebahq-256": StandIn("celebahq_transformer.zip", "Lightning, in a zip of its folder", "stand_ins.vqgan_zip"),
+    "diffface-256": StandIn("my download.pt", "torch zip, guided-diffusion, renamed", "faces.diffface"),
     "ldm-text2im-256": StandIn("ldm-text2im-large-256", f"{FOLDER}, with a text model", "diffusion.ldm_text"),
     "stable-diffusion-v1-4": StandIn("stable-diffusion-v1-4", f"{FOLDER}, fp16 beside float32", "diffusion.stable_diffusion"),
 }

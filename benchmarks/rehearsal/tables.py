@@ -69,7 +69,7 @@ class Rehearsal:
         data = self.again[-1].data if self.again else None
         whole: dict[str, bool] = {}
         for name in data["subsets"] if data else ():
-            own = [shard["present"] for shard in data["shards"] if shard["title"].partition("/")[0] == name]
+            own = [shard["present"] for shard in data["shards"] if shard["title"].partition(" step ")[0] == name]
             whole[name] = bool(own) and all(own)
         return whole
 

@@ -6,7 +6,7 @@ batch of rows, each with its own loss; what does not change between steps is com
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -75,6 +75,7 @@ class FaceGuidance:
     def __init__(self, arcface: ArcFace, parser: BiSeNet | None, gaze: GazeNet | None, copies: int = 8):
         self.arcface, self.parser, self.gaze = arcface, parser, gaze
         self.copies = copies  # of the face that the identity network sees: one as it is, the others warped
+        self.copies_at_once = copies
         for network in (arcface, parser, gaze):
             if network is not None:
                 network.eval().requires_grad_(False)
@@ -122,27 +123,40 @@ class FaceGuidance:
     ) -> dict[str, torch.Tensor]:
         """The weighed terms, each `[N]`, of images in [-1, 1]. Terms that weigh nothing are left out; without `rngs` no copy is warped."""
         terms: dict[str, torch.Tensor] = {}
-        if weights.identity:
-            terms["identity"] = weights.identity * self._identity_loss(images, scene, rngs)
-        if weights.parsing:
-            distance = (self.parse(images)[:, FACE] - scene.logits).abs().mean((2, 3)).sum(1)
-            terms["parsing"] = weights.parsing * distance
-        if weights.gaze and with_gaze:
-            terms["gaze"] = weights.gaze * self._gaze_loss(images, scene)
-        if weights.preservation:
-            terms["preservation"] = weights.preservation * (images - scene.targets).square().mean((1, 2, 3))
+        for name, part in self.parts(images, scene, weights, rngs, with_gaze):
+            terms[name] = terms[name] + part if name in terms else part
         return terms
 
-    def _identity_loss(self, images: torch.Tensor, scene: Scene, rngs: Sequence[torch.Generator]) -> torch.Tensor:
-        """One minus the cosine to the source's identity, averaged over the copies."""
-        faces = self._face_input(imagenet_normalise((images + 1) / 2) * scene.masks)
-        if not rngs:
-            return 1 - F.cosine_similarity(self.arcface(faces), scene.identities)
-        numbers = draw_warps(rngs, self.copies - 1)
-        warped = warp(faces.repeat_interleave(self.copies - 1, 0), numbers.flatten(0, 1))
-        seen = torch.cat([faces.unsqueeze(1), warped.unflatten(0, (len(faces), -1))], 1)
-        identities = self.arcface(seen.flatten(0, 1)).unflatten(0, (len(faces), -1))
-        return (1 - F.cosine_similarity(identities, scene.identities.unsqueeze(1), dim=-1)).mean(1)
+    def parts(
+        self, images: torch.Tensor, scene: Scene, weights: Weights, rngs: Sequence[torch.Generator], with_gaze: bool
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        """The parts of the weighed terms, each `[N]`, with the term's name, one after the other. Whoever takes the gradient of one before
+        asking for the next holds the maps of one network at a time."""
+        if weights.identity:
+            for share in self._identity_losses(images, scene, rngs):
+                yield "identity", weights.identity * share
+        if weights.parsing:
+            distance = (self.parse(images)[:, FACE] - scene.logits).abs().mean((2, 3)).sum(1)
+            yield "parsing", weights.parsing * distance
+        if weights.gaze and with_gaze:
+            yield "gaze", weights.gaze * self._gaze_loss(images, scene)
+        if weights.preservation:
+            yield "preservation", weights.preservation * (images - scene.targets).square().mean((1, 2, 3))
+
+    def _identity_losses(self, images: torch.Tensor, scene: Scene, rngs: Sequence[torch.Generator]) -> Iterator[torch.Tensor]:
+        """One minus the cosine to the source's identity, averaged over the copies: the shares of `copies_at_once` of them."""
+        numbers = draw_warps(rngs, self.copies - 1) if rngs else None
+        count = self.copies if rngs else 1
+        for start in range(0, count, self.copies_at_once):
+            stop = min(count, start + self.copies_at_once)
+            faces = self._face_input(imagenet_normalise((images + 1) / 2) * scene.masks)
+            copies = [faces.unsqueeze(1)] if start == 0 else []  # the first copy is the face as it is
+            if numbers is not None and stop > 1:
+                drawn = numbers[:, max(start, 1) - 1 : stop - 1]
+                warped = warp(faces.repeat_interleave(drawn.shape[1], 0), drawn.flatten(0, 1))
+                copies.append(warped.unflatten(0, (len(faces), -1)))
+            identities = self.arcface(torch.cat(copies, 1).flatten(0, 1)).unflatten(0, (len(faces), -1))
+            yield (1 - F.cosine_similarity(identities, scene.identities.unsqueeze(1), dim=-1)).sum(1) / count
 
     def _gaze_loss(self, images: torch.Tensor, scene: Scene) -> torch.Tensor:
         """Mean absolute difference of pitch and yaw, summed over both eyes; 0 where the target shows no eyes."""

@@ -12,7 +12,7 @@ What no shape tells comes from the checkpoint's options, or from the JSON under 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,11 @@ from generators.base import Crop, Generator, Result
 from generators.checkpoints import Checkpoint, read_weights
 from generators.diffusers_files import to_device
 from generators.errors import CheckpointError, InputError
-from generators.faces.guidance import FaceGuidance, Mask, Scene, Weights, total
+from generators.faces.guidance import FaceGuidance, Mask, Scene, Weights
 from generators.images import luminance, require_size, to_float, to_uint8
 from generators.memory import free_memory, is_out_of_memory, release_memory
 from generators.networks.diffusion import openai_names
+from generators.networks.diffusion.recomputed import recompute_blocks
 from generators.networks.diffusion.respaced import Respaced
 from generators.networks.faces.arcface import ArcFace, load_arcface
 from generators.networks.faces.bisenet import BiSeNet
@@ -38,13 +39,14 @@ from generators.networks.state import load_exactly
 from generators.registry import register
 from generators.seeding import torch_rng
 
-Guide = Callable[[torch.Tensor, int], torch.Tensor]  # x in the place of x_0 and the step to a loss
+Guide = Callable[[torch.Tensor, int], Iterable[torch.Tensor]]  # x in the place of x_0 and the step to losses, which are added up
 Draw = Callable[[], torch.Tensor]  # standard normal noise for all rows
 GAZE_STEPS = range(11, 50)  # of the 100 steps, those at which the official code guides the gaze
 GAZE_OF = 100
+COPIES_ON_A_CPU = 2  # of the face, that its identity network sees at once
 LARGE = 128  # pixels a side, from which the maps of a step are worth saving on a CPU
-BYTES_OF_A_ROW = 130  # for each pixel and channel of the UNet's widest map, its gradient included
-BYTES_OF_THE_PARSER = 900_000_000  # for each row: the face parser sees 512 pixels a side
+BYTES_OF_A_ROW = 132  # for each pixel and channel of the UNet's widest map, its gradient included (docs/benchmarks-generators.md)
+BYTES_OF_THE_PARSER = 200_000_000  # for each row, on top: the face parser sees 512 pixels a side
 COMPONENTS = {
     "arcface": "Arcface.tar of hxngiee/DiffFace, or SimSwap's arcface_checkpoint.tar",
     "face_parser": "FaceParser.pth of hxngiee/DiffFace, or 79999_iter.pth of zllrunning/face-parsing.PyTorch",
@@ -91,14 +93,15 @@ class DiffFace(Generator):
     def __init__(
         self, unet: nn.Module, id_embed: nn.Module, guidance: FaceGuidance, crop: Crop, device: str | torch.device, dtype: torch.dtype
     ):
+        self.device = torch.device(device)
         self.unet = to_device(unet, device, dtype)
-        if torch.device(device).type == "cpu" and crop.size >= LARGE:
-            # Each block is run again on the way back and its maps are not kept: more time, and half of the memory.
-            self.unet.enable_gradient_checkpointing()
+        if self.device.type == "cpu" and crop.size >= LARGE:
+            # Each block is run again on the way back and its maps are not kept: more time, and a fraction of the memory.
+            recompute_blocks(self.unet)
         self.id_embed = to_device(id_embed, device, dtype)
         self.guidance = guidance
+        self.guidance.copies_at_once = COPIES_ON_A_CPU if self.device.type == "cpu" else self.guidance.copies
         self.crop = crop
-        self.device = torch.device(device)
         self.dtype = dtype
         self.rows_at_once = 8  # candidates; halved by itself when memory does not suffice
 
@@ -173,9 +176,12 @@ class DiffFace(Generator):
             if guide is not None:
                 share = schedule.noise_share(k)
                 seen = start * share + x * (1 - share)
-                # The guidance's own graph is freed before the UNet's is walked.
+                # The graph of each loss is freed before the next one's is made, and all of them before the UNet's is walked.
                 leaf = seen.detach().requires_grad_(True)
-                (pull,) = torch.autograd.grad(guide(leaf, k), leaf)
+                pull = torch.zeros_like(leaf)
+                for loss in guide(leaf, k):
+                    if loss.requires_grad:  # the gaze of targets without eyes is a constant
+                        pull += torch.autograd.grad(loss.sum(), leaf)[0]
                 (gradient,) = torch.autograd.grad(seen, x, pull)
         x, start, interpolation = x.detach(), start.detach(), interpolation.detach()
         if ddim:
@@ -197,9 +203,9 @@ class DiffFace(Generator):
         def draw() -> torch.Tensor:
             return torch.stack([torch.randn(scene.targets.shape[1:], generator=rng) for rng in rngs]).to(self.device)
 
-        def guide(images: torch.Tensor, k: int) -> torch.Tensor:
+        def guide(images: torch.Tensor, k: int) -> Iterator[torch.Tensor]:
             with_gaze = k * GAZE_OF // settings.steps in GAZE_STEPS
-            return total(self.guidance.losses(images, scene, weights, rngs, with_gaze))
+            return (loss for _, loss in self.guidance.parts(images, scene, weights, rngs, with_gaze))
 
         def blend(x: torch.Tensor, k: int) -> torch.Tensor:
             soft = scene.masks * mask_strength(k, walked, settings.masking_threshold)

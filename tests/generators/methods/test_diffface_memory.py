@@ -7,11 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from diffusers import UNet2DModel
+from torch import nn
 
 from generators import memory
 from generators.checkpoints import Checkpoint
+from generators.faces.guidance import Weights
+from generators.images import to_float
 from generators.methods import diffface
 from generators.methods.diffface import DiffFace
+from generators.networks.diffusion.recomputed import recompute_blocks
+from generators.networks.diffusion.respaced import Respaced
+from generators.seeding import torch_rng
 
 DEMO = Path(str(resources.files("generators"))) / "demo" / "diffface-demo-32.safetensors"
 
@@ -43,3 +51,94 @@ def test_free_memory_keeps_to_the_containers_limit(tmp_path: Path, monkeypatch: 
     assert memory.free_memory("cpu") == 1_500_000
     (tmp_path / "memory.max").write_text("max")
     assert memory.free_memory("cpu") > 1_000_000
+
+
+def small_unet() -> nn.Module:
+    torch.manual_seed(0)
+    down = ("ResnetDownsampleBlock2D", "AttnDownBlock2D")
+    unet = UNet2DModel(
+        sample_size=16,
+        out_channels=6,
+        block_out_channels=(8, 16),
+        layers_per_block=2,
+        down_block_types=down,
+        up_block_types=("AttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        downsample_type="resnet",
+        upsample_type="resnet",
+        attention_head_dim=8,
+        norm_num_groups=4,
+        attn_norm_num_groups=4,
+        resnet_time_scale_shift="scale_shift",
+        class_embed_type="identity",
+    )
+    for parameter in unet.parameters():
+        parameter.data.normal_(0, 0.2)
+    return unet.eval().requires_grad_(False)
+
+
+def out_and_gradient(unet: nn.Module) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """What a network gives, its gradient at the input, and how many numbers of maps it keeps for that."""
+    kept: dict[int, int] = {}
+    own = {parameter.untyped_storage().data_ptr() for parameter in unet.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.numel()
+        return tensor
+
+    x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = unet(x, torch.tensor(7.0), class_labels=torch.ones(2, 32)).sample
+    (gradient,) = torch.autograd.grad(out.square().sum(), x)
+    return out.detach(), gradient, sum(kept.values())
+
+
+def test_a_network_that_runs_again_computes_the_same_and_keeps_less() -> None:
+    plain, again, usual = small_unet(), small_unet(), small_unet()
+    names = list(again.state_dict())
+    recompute_blocks(again)
+    usual.enable_gradient_checkpointing()
+    (out, gradient, kept), (own_out, own_gradient, own_kept) = out_and_gradient(plain), out_and_gradient(again)
+    assert torch.equal(out, own_out)
+    assert torch.allclose(gradient, own_gradient, rtol=1e-5, atol=1e-7)
+    assert list(again.state_dict()) == names
+    assert own_kept < out_and_gradient(usual)[2] / 1.5 < kept / 3
+    with torch.no_grad():
+        same = [net(torch.ones(1, 3, 16, 16), torch.tensor(7.0), class_labels=torch.ones(1, 32)).sample for net in (plain, again)]
+        assert torch.equal(*same)
+
+
+def test_a_loss_that_the_picture_does_not_change_pulls_nowhere() -> None:
+    """As the gaze does where a target shows no eyes."""
+    model = DiffFace.load(Checkpoint(DEMO))
+    images = torch.zeros(1, int(model.unet.config.in_channels), 32, 32)
+    embedded, schedule = model.embed(torch.ones(1, 128) / 128**0.5), Respaced(10)
+    constant, nothing = (
+        model.step(images, 3, embedded, schedule, lambda: torch.zeros_like(images), guide, ddim=False)[0]
+        for guide in (lambda x, k: [torch.ones(1)], lambda x, k: [])
+    )
+    assert torch.equal(constant, nothing)
+
+
+def test_the_guidances_parts_add_up_to_its_terms() -> None:
+    """The copies of the face in pairs, and each network's maps freed before the next: the same losses and gradients."""
+    images = np.random.default_rng(0).integers(0, 256, (3, 2, 32, 32, 3), dtype=np.uint8)
+    guidance = DiffFace.load(Checkpoint(DEMO)).guidance
+    assert guidance.copies_at_once == diffface.COPIES_ON_A_CPU < guidance.copies
+    with torch.no_grad():
+        scene = guidance.prepare(to_float(images[0]), to_float(images[1]), "ellipse")
+    results = []
+    for copies_at_once in (guidance.copies, 2, 3):
+        guidance.copies_at_once = copies_at_once
+        seen = to_float(images[2]).requires_grad_()
+        rngs = [torch_rng(seed) for seed in (1, 2)]
+        pulled, values = torch.zeros_like(seen), {}
+        for name, loss in guidance.parts(seen, scene, Weights(parsing=0), rngs, with_gaze=False):
+            pulled += torch.autograd.grad(loss.sum(), seen)[0]
+            values[name] = values.get(name, 0) + loss.detach()
+        results.append((values, pulled))
+    for values, pulled in results[1:]:
+        assert values.keys() == {"identity", "preservation"}
+        for name, value in values.items():
+            assert torch.allclose(value, results[0][0][name], rtol=1e-5)
+        assert torch.allclose(pulled, results[0][1], rtol=1e-4, atol=1e-6 * float(results[0][1].abs().max()))

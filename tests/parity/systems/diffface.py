@@ -124,8 +124,8 @@ def _run(case: Case, model: DiffFace, scene: Scene, sampler: str, kind: str) -> 
     schedule = Respaced(len(case.facts["timestep_map"]))
     draw, first = _numbered_noise(tuple(scene.targets.shape)), case.facts["n_steps"] - 1
 
-    def guide(images: torch.Tensor, k: int) -> torch.Tensor:
-        return total(model.guidance.losses(images, scene, TERMS["mse"], rngs=[], with_gaze=False))
+    def guide(images: torch.Tensor, k: int) -> list[torch.Tensor]:
+        return [total(model.guidance.losses(images, scene, TERMS["mse"], rngs=[], with_gaze=False))]
 
     def blend(x: torch.Tensor, k: int) -> torch.Tensor:
         soft = scene.masks * mask_strength(k, OFFICIAL_STEPS, OFFICIAL_THRESHOLD)
