@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from generators.errors import InputError
+from generators.errors import CheckpointError, InputError
 
 Rounding = Literal["nearest", "floor", "half_up"]
 
@@ -47,6 +47,13 @@ def check_images(images: np.ndarray, count: int, source: str) -> np.ndarray:
     if len(images) != count:
         raise TypeError(f"{source} must give as many images as seeds ({count}), not {len(images)}")
     return images
+
+
+def require_colours(channels: int, source: str) -> None:
+    """CheckpointError if a network of so many channels makes no pictures, RGB or grey: one with an alpha channel, of depth, of labels."""
+    if channels not in (1, 3):
+        what = " (RGBA)" if channels == 4 else ""
+        raise CheckpointError(f"{source} makes images of {channels} channels{what}, and pictures have 3 or 1", "Give one that makes RGB")
 
 
 def require_size(images: np.ndarray, size: int, name: str) -> None:

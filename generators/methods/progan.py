@@ -9,7 +9,7 @@ from pydantic import Field
 
 from generators.base import Generator, Options, Parameters
 from generators.checkpoints import Checkpoint, read_weights
-from generators.images import to_uint8
+from generators.images import require_colours, to_uint8
 from generators.networks.gan.progan import ProGAN as Network
 from generators.networks.gan.progan_layouts import build
 from generators.registry import register
@@ -57,7 +57,9 @@ class ProGAN(Generator):
 
         `generators.networks.gan.progan_layouts` lists the options that some files need.
         """
-        return cls(build(read_weights(checkpoint.path), checkpoint.path, checkpoint.options), device, dtype)
+        network = build(read_weights(checkpoint.path), checkpoint.path, checkpoint.options)
+        require_colours(network.to_rgb[-1].out_channels, str(checkpoint.path))
+        return cls(network, device, dtype)
 
     @property
     def resolution(self) -> int:

@@ -11,7 +11,7 @@ from pydantic import Field
 from generators.base import Generator, Options, Parameters
 from generators.checkpoints import Checkpoint, Contents, read_weights
 from generators.errors import CheckpointError, InputError
-from generators.images import to_uint8
+from generators.images import require_colours, to_uint8
 from generators.methods.stylegan2 import StyleGAN2
 from generators.networks.gan.fastgan import FastGAN, from_official
 from generators.registry import register
@@ -51,11 +51,13 @@ class ProjectedGAN(Generator):
             if f"{prefix}synthesis.to_big.weight_orig" in contents.tensors:
                 resolution = checkpoint.option("img_resolution", _stored(contents, prefix).get("img_resolution"))
                 try:
-                    return cls(from_official(contents.under(prefix), resolution), device, dtype)
+                    network = from_official(contents.under(prefix), resolution)
                 except KeyError as error:
                     raise CheckpointError(
                         f"{checkpoint.path} lacks {prefix}synthesis.{error.args[0]}", "It is not whole: fetch it again"
                     ) from None
+                require_colours(network.to_rgb.out_channels, str(checkpoint.path))
+                return cls(network, device, dtype)
         return cls(StyleGAN2.load(checkpoint, device, dtype), device, dtype)
 
     @property

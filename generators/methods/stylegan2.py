@@ -10,7 +10,7 @@ from pydantic import Field
 
 from generators.base import Generator, Parameters
 from generators.checkpoints import Checkpoint, read_weights
-from generators.images import to_uint8
+from generators.images import require_colours, to_uint8
 from generators.networks.gan import stylegan2, stylegan2_layouts
 from generators.registry import register
 from generators.seeding import draw_classes, legacy_randn, torch_rng
@@ -39,7 +39,10 @@ class StyleGAN2(Generator):
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> StyleGAN2:
         """Builds the network that the file holds; which layout it is comes from the names of its tensors. `dtype` below float32 is used at
         the four highest resolutions, as the official code does on a GPU."""
-        return cls(stylegan2_layouts.build(read_weights(checkpoint.path), checkpoint.path), device, dtype)
+        network = stylegan2_layouts.build(read_weights(checkpoint.path), checkpoint.path)
+        last = network.get_submodule(f"synthesis.b{network.img_resolution}")
+        require_colours(len(last.torgb.bias), str(checkpoint.path))
+        return cls(network, device, dtype)
 
     @property
     def resolution(self) -> int:

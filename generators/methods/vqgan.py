@@ -16,7 +16,7 @@ from pydantic import Field
 from generators.base import Generator, Options, Parameters
 from generators.checkpoints import Checkpoint, read_weights
 from generators.errors import CheckpointError, InputError
-from generators.images import to_float, to_uint8
+from generators.images import require_colours, to_float, to_uint8
 from generators.networks.packed import pack_linears
 from generators.networks.vq.gpt import GPT, sample_tokens
 from generators.networks.vq.vqgan import FirstStage
@@ -69,6 +69,7 @@ class VQGAN(Generator):
         contents = read_weights(checkpoint.path)
         settings = {**contents.config, **checkpoint.options}
         first_stage, transformer = build(contents, checkpoint.path, int(settings.get("n_head", 16)))
+        require_colours(first_stage.decoder.conv_out.out_channels, str(checkpoint.path))
         side = math.isqrt(transformer.block_size)
         resolution = int(settings.get("resolution", side * first_stage.factor))
         if "resolution" not in settings and side**2 != transformer.block_size:
