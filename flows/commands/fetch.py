@@ -103,7 +103,7 @@ def _show(report: FetchReport, doubts: list[str], still: list[str], catalogue: C
     for name in (name for name in still if name not in report.failed):
         entry = catalogue.entries[name]
         console.out.print(f"[yellow]by hand:[/yellow] {name}  ({entry.licence})" if not entry.is_fetchable else f"missing: {name}")
-        console.out.print(f"         get {entry.origin}", soft_wrap=True, markup=False)
+        console.out.print(f"         get {catalogue.origin(name)}", soft_wrap=True, markup=False)
         console.out.print(f"         put it at {catalogue.path(name)}, or use `ntf fetch --from FOLDER`", soft_wrap=True, markup=False)
     if not still:
         console.out.print("All checkpoints are here.")
@@ -114,7 +114,7 @@ def _as_data(report: FetchReport, doubts: list[str], still: list[str], catalogue
         "fetched": [{**vars(done), "path": str(done.path)} for done in report.fetched],
         "failed": report.failed,
         "not_taken": doubts,
-        "missing": [{"name": name, "path": str(catalogue.path(name)), "origin": catalogue.entries[name].origin} for name in still],
+        "missing": [{"name": name, "path": str(catalogue.path(name)), "origin": catalogue.origin(name)} for name in still],
     }
 
 

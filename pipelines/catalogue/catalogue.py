@@ -101,6 +101,7 @@ class Catalogue:
     entries: Mapping[str, CheckpointEntry]
     folder: Path
     locked: Mapping[str, str] = field(default_factory=dict)  # what was fetched: `file` to its sha256
+    revisions: Mapping[str, str] = field(default_factory=dict)  # of what was fetched from the Hub: `file` to its commit
     _known: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)  # sha256 by name, asked for before
 
     @classmethod
@@ -110,10 +111,12 @@ class Catalogue:
         folder = folder or Path(os.environ.get("NTF_CHECKPOINTS", "checkpoints"))
         registered = folder / REGISTERED_FILE
         entries = {**_shipped_entries(), **(_read_entries(registered) if registered.is_file() else {})}
-        return cls(entries, folder, {file: locked.sha256 for file, locked in read_lock(folder).items()})
+        lock = read_lock(folder)
+        revisions = {file: locked.revision for file, locked in lock.items() if locked.revision}
+        return cls(entries, folder, {file: locked.sha256 for file, locked in lock.items()}, revisions)
 
     def joined(self, more: Mapping[str, CheckpointEntry]) -> Catalogue:
-        return Catalogue({**self.entries, **more}, self.folder, self.locked)
+        return Catalogue({**self.entries, **more}, self.folder, self.locked, self.revisions)
 
     def path(self, name: str) -> Path:
         """Where the checkpoint lies, whether it is there or not."""
@@ -121,6 +124,17 @@ class Catalogue:
         if entry.package is not None:
             return Path(str(resources.files("generators"))) / "demo" / entry.package
         return self.folder / str(entry.file)
+
+    def revision(self, name: str) -> str | None:
+        """The commit of its Hub repository that is wanted: as its entry says, or that of the first fetch; None for the newest."""
+        return self.entries[name].revision or self.revisions.get(str(self.entries[name].file))
+
+    def origin(self, name: str) -> str:
+        """Where a person gets it, in one phrase, with the commit where one is wanted."""
+        entry, revision = self.entries[name], self.revision(name)
+        if not entry.hub or not revision:
+            return entry.origin
+        return f"{entry.origin}, revision {revision[:12]}{'' if entry.revision else f', which {LOCK_FILE} holds'}"
 
     def missing(self, name: str) -> list[str]:
         """The names of the checkpoints, components included, that are not on this machine."""

@@ -17,7 +17,7 @@ from pipelines.catalogue import by_hand, hub_files
 from pipelines.catalogue.archives import extract_member
 from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry
 from pipelines.catalogue.identity import remember
-from pipelines.catalogue.lock import Locked, add_to_lock, read_lock
+from pipelines.catalogue.lock import Locked, add_to_lock
 from pipelines.catalogue.transfer import Watch, download, partial_of, remote_size, require_safe, require_space
 
 ARCHIVES = ".archives"  # in the checkpoint folder: zip archives, until what is wanted of them is taken out
@@ -141,12 +141,12 @@ def take_from(folder: Path, names: Sequence[str], catalogue: Catalogue) -> tuple
 def _look(names: Sequence[str], catalogue: Catalogue, report: FetchReport) -> tuple[int, dict[str, hub_files.HubFolder]]:
     """The bytes that will come, as far as servers say, and what the Hub lists of each folder. What cannot be had goes into the report."""
     listed: dict[str, hub_files.HubFolder] = {}
-    locked, needed = read_lock(catalogue.folder), 0
+    needed = 0
     for group in _by_source(names, catalogue):
         entry = catalogue.entries[group[0]]
         try:
             if entry.hub and not entry.url:
-                revision = entry.revision or (locked[str(entry.file)].revision if str(entry.file) in locked else None)
+                revision = catalogue.revision(group[0])
                 folder = catalogue.path(group[0])
                 listed[group[0]] = hub_files.list_folder(entry.hub, revision, entry.variant, folder)
                 needed += listed[group[0]].size - _bytes_in(partial_of(folder))

@@ -61,7 +61,7 @@ def missing_checkpoints(manifest: Manifest, catalogue: Catalogue) -> dict[str, M
         name: Missing(
             f"checkpoint {name}",
             str(catalogue.path(name)),
-            problems[name].fix if name in problems else catalogue.entries[name].origin,
+            problems[name].fix if name in problems else catalogue.origin(name),
             catalogue.entries[name].licence,
             tuple(dict.fromkeys(subsets)),
             problems[name].message if name in problems else "",

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from flows import console
 from generators.training.train import RECIPES
@@ -179,3 +181,24 @@ def test_validate_lists_everything_that_is_wrong_with_keys_files_and_lists(ntf: 
         (complaint,) = [line for line in complaints if sign in line]
         (number,) = [number for number, line in enumerate(lines, 1) if place in line]
         assert f"m.yaml, line {number}: " in complaint
+
+
+def test_inspect_prints_one_screen_of_a_file_and_of_a_folder(ntf: Ntf, tmp_path: Path) -> None:
+    """Thirty lines at most, and all of it with --all."""
+    weights = {f"layer{number}.weight": torch.zeros(2, 3) for number in range(50)}
+    torch.save({"net": weights, "settings": {f"option_{number}": number for number in range(50)}}, tmp_path / "net.pt")
+    for part in range(20):
+        place = tmp_path / "pipeline" / f"part{part:02}"
+        place.mkdir(parents=True)
+        save_file({name: value.clone() for name, value in weights.items()}, place / "diffusion_pytorch_model.safetensors")
+        (place / "config.json").write_text("{}")
+    for name, more in (("net.pt", "and 42 tensors more"), ("pipeline", "and 4 files more")):
+        short, whole = ntf("checkpoint", "inspect", name), ntf("checkpoint", "inspect", name, "--all")
+        assert (short.code, whole.code) == (0, 0)
+        assert len(short.out.splitlines()) <= 30
+        assert f"{more}: `--all` shows them" in short.out
+        assert "layer49.weight" in whole.out
+        assert "layer49.weight" not in short.out
+    assert "part15/diffusion_pytorch_model.safetensors" in short.out
+    assert "50" in short.out
+    assert "part19" in whole.out

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 from generators.checkpoints import sha256_of
+from tests.commands import Answer
 from tests.generators.methods import tiny_diffusion as tiny
 from tests.pipelines.catalogue.servers import COMMIT, Served, Server, serving
 
@@ -88,6 +90,28 @@ def test_a_hub_folder_a_file_and_what_is_by_hand(server: Server, tmp_path: Path)
     entry = locked[str(tmp_path / "ck" / "hub")]
     assert (entry["revision"], entry["sha256"]) == (COMMIT, sha256_of(tmp_path / "ck" / "hub"))
     assert entry["files"].keys() == kept
+
+
+def test_the_commit_of_the_first_fetch_is_used_again(
+    server: Server, tmp_path: Path, ntf: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the repository has a newer one, a folder that was removed comes back as it was. `ntf plan` and `fetch` name the commit."""
+    server.repositories["org/ddpm"] = pipeline(tmp_path / "made")
+    m = manifest(tmp_path, hub={"hub": "org/ddpm"})
+    assert run(tmp_path, server, m, "--accept", "MIT")[0] == 0
+    digest = sha256_of(tmp_path / "ck" / "hub")
+    shutil.rmtree(tmp_path / "ck" / "hub")
+    asked = len(server.requests)
+    monkeypatch.setenv("NTF_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    planned = ntf("plan", str(m))
+    assert planned.code == 1
+    assert f"get it from https://huggingface.co/org/ddpm, revision {COMMIT[:12]}, which lock.yaml holds" in " ".join(planned.out.split())
+    code, out, err = run(tmp_path, server, m, "--accept", "MIT")
+    assert (code, err) == (0, ""), out
+    assert sha256_of(tmp_path / "ck" / "hub") == digest
+    listings = [path for method, path, _ in server.requests[asked:] if path.startswith("/api/models/")]
+    assert listings
+    assert all(path.endswith(f"/revision/{COMMIT}") for path in listings)
 
 
 @pytest.mark.parametrize(
