@@ -13,8 +13,10 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
 from flows import console, report, tasks
 from flows.building import build_version
+from flows.current import CURRENT_FILE, Current, write_current
 from flows.data import detector_settings, plan_of, splits_of_store
 from flows.orphans import end_with_worker
+from flows.outputs import Outputs
 from flows.remote import Source
 from ntf_model import runs
 from pipelines.build.build import BuildReport
@@ -38,28 +40,35 @@ def build_multistep(
 
     With `examine` the detector is also evaluated on degraded images and explained, so that the report has those curves, pictures and maps.
     `device` may name several GPUs ("0,1"). `limit` bounds the fakes of each part of a subset, to try a manifest out. `shares` is the number
-    of `make-shards` runs that the build is shared out to, over a work pool. Gives the version, its digest, what was made, and the report.
+    of `make-shards` runs that the build is shared out to, over a work pool. `output` may be a prefix on an object storage. The detector is
+    noted as the one in use, which the next `refresh` compares with. Gives the version, its digest, what was made, and the report.
     """
     end_with_worker()
     plan = plan_of(manifest, limit)
     dataset = Store(store, plan.manifest.dataset)
-    folder = Path(output) / plan.manifest.dataset
+    outputs = Outputs(output, plan.manifest.dataset)
+    folder = outputs.folder
     try:
         built = build_version(plan, Source(manifest, limit, store, device), shares)
     except CheckFailed:  # of a version that is committed but failed the audit's gate the page shows why
         if dataset.exists():
             report.write_page(dataset, folder / "report.html")
+            outputs.keep("report.html")
         raise
     version = dataset.version()
     run = folder / f"ntf-{version.digest[:12]}"
+    outputs.take(run.name)
     if not (run / runs.EVALUATION_FILE).is_file():  # no detector of exactly these images has been evaluated yet
         _train(plan, dataset, run, device)
+        outputs.keep(run.name)
         _evaluate(run, dataset)
     if examine:
         _examine(run, dataset)
     page = report.write_page(dataset, folder / "report.html", version.number, (run,))
-    create_link_artifact(page.resolve().as_uri(), link_text=f"Report of {dataset.name}, version {version.number}", key="report")
-    return {**_summary(built, dataset), "run": str(run), "report": str(page)}
+    write_current(folder, Current(run, version.number))
+    outputs.keep(run.name, "report.html", CURRENT_FILE)
+    create_link_artifact(outputs.uri(page.name), link_text=f"Report of {dataset.name}, version {version.number}", key="report")
+    return {**_summary(built, dataset), "run": str(run), "report": str(page) if outputs.place.is_local else outputs.uri(page.name)}
 
 
 @flow(name="build-dataset", log_prints=False, validate_parameters=True)

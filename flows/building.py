@@ -50,8 +50,10 @@ PATIENCE = 1800.0  # seconds without a new shard after which the shares that sti
 UPDATE_EVERY = 2.0  # seconds between updates of the progress bar in Prefect's page
 
 
-def build_version(plan: Plan, source: Source, shares: int = 1) -> BuildReport:
+def build_version(plan: Plan, source: Source, shares: int = 1, flow_name: str = "") -> BuildReport:
     """Makes the missing shards, one task each, commits and audits them. Progress shows in the terminal, in Prefect's page, or both.
+
+    The version has `flow_name` among its properties.
 
     CheckFailed, with the version committed, if its audit fails and the manifest does not allow that.
 
@@ -67,7 +69,7 @@ def build_version(plan: Plan, source: Source, shares: int = 1) -> BuildReport:
         logger.info("%d shards to make, %d present, %d stale", len(build.missing), build.reused, len(build.stale))
         with _progress(dataset.name) as on_shard:
             build.run(on_shard, _runner(plan, dataset, source))
-        built = build.report(build.commit())
+        built = build.report(build.commit({"flow": flow_name} if flow_name else None))
     create_table_artifact(_ledger(built), key="ledger", description=f"What the build of {plan.manifest.dataset} did")
     create_image_artifact(sample_sheet(dataset), key="sheet", description=f"The first fakes of each subset of {dataset.name}")
     if built.audit is not None:

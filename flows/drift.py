@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +13,7 @@ from foreign.text import markdown_text
 from generators.errors import InputError
 from generators.files import write_json
 from ntf_model.judging.evaluate import Evaluation
-from pipelines.catalogue.catalogue import Catalogue
-from pipelines.examine.diff import diff
+from pipelines.examine.diff import changed_checkpoints, diff
 from pipelines.plan.plan import Plan
 from pipelines.store import Store
 
@@ -56,6 +55,11 @@ class Drift:
     subsets: list[SubsetDrift] = field(default_factory=list)
 
     @property
+    def is_compared(self) -> bool:
+        """Whether a detector of before was evaluated on the new images."""
+        return any(subset.old is not None for subset in self.subsets)
+
+    @property
     def fallen(self) -> list[str]:
         """The subsets whose AP under the old detector is below the gate."""
         return [subset.name for subset in self.subsets if subset.below_gate]
@@ -91,17 +95,17 @@ def measure_drift(
                 value is not None and value < gate,
             )
         )
-    added = newest_checkpoints(plan, [name for name, change in moved.items() if change.replaced or change.added])
+    names = changed_checkpoints(store, *versions) if versions[0] is not None else set()
+    added = times_added(plan, names)
     appeared = max((datetime.fromisoformat(when) for when in added.values()), default=None)
     seconds = (finished - appeared).total_seconds() if appeared else None
     return Drift(versions[0], versions[1], datetime.now(UTC).isoformat(timespec="seconds"), new is not None, gate, seconds, added, subsets)
 
 
-def newest_checkpoints(plan: Plan, subsets: Sequence[str]) -> dict[str, str]:
-    """The registered checkpoints that `subsets` use, and when each was added (ISO 8601)."""
-    catalogue: Catalogue = plan.catalogue
-    used = {step.checkpoint for name, _, part in plan.manifest.walk() if name in subsets for step in part.chain}
-    return {name: str(catalogue.entries[name].added) for name in sorted(used) if catalogue.entries[name].added}
+def times_added(plan: Plan, names: Iterable[str]) -> dict[str, str]:
+    """When each of the checkpoints `names` was registered (ISO 8601); those that were not are left out."""
+    entries = plan.catalogue.entries
+    return {name: str(entries[name].added) for name in sorted(names) if name in entries and entries[name].added}
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
@@ -114,10 +118,15 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
 
 
 def add_to_history(folder: Path, drift: Drift) -> Path:
-    """Notes a drift in `folder/drift.json`, which appears whole or not at all."""
+    """Notes a drift in `folder/drift.json`, which appears whole or not at all.
+
+    It takes the place of one between the same versions, which a refresh noted that was killed before its end.
+    """
     file = folder / HISTORY_FILE
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(file, [*read_history(folder), {**asdict(drift), "fallen": drift.fallen}], indent=1)
+    versions = (drift.from_version, drift.to_version)
+    others = [entry for entry in read_history(folder) if (entry["from_version"], entry["to_version"]) != versions]
+    write_json(file, [*others, {**asdict(drift), "fallen": drift.fallen, "is_compared": drift.is_compared}], indent=1)
     return file
 
 
@@ -130,11 +139,8 @@ def as_markdown(drift: Drift) -> str:
             if drift.time_to_detect is not None
             else ""
         )
-        + (
-            f"AP below the gate of {drift.gate:.2f}: {', '.join(map(markdown_text, drift.fallen))}."
-            if drift.fallen
-            else f"No subset has an AP below the gate of {drift.gate:.2f}."
-        ),
+        + (f"Changed checkpoints: {', '.join(map(markdown_text, drift.checkpoints))}. " if drift.checkpoints else "")
+        + _verdict(drift),
         "",
         "| subset | replaced | added | removed | AP before | AP, old detector | AP, retrained | ACC, old detector | ACC, retrained |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -149,6 +155,14 @@ def as_markdown(drift: Drift) -> str:
         ]
         lines.append(f"| {markdown_text(subset.name)} | {subset.replaced} | {subset.added} | {subset.removed} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _verdict(drift: Drift) -> str:
+    if not drift.is_compared:
+        return "There is nothing to compare: no detector had been evaluated before, and the one of this version is the first."
+    if drift.fallen:
+        return f"AP below the gate of {drift.gate:.2f}: {', '.join(map(markdown_text, drift.fallen))}."
+    return f"No subset has an AP below the gate of {drift.gate:.2f}."
 
 
 def _measures(evaluation: Evaluation | None, subset: str) -> dict[str, Any] | None:

@@ -81,7 +81,7 @@ def _partial(place: Path) -> Path:
     pattern = re.compile(rf"\.{re.escape(place.name)}\.(\d+)\.[0-9a-f]{{8}}\.partial")
     for name in os.listdir(place.parent) if place.parent.is_dir() else ():
         match = pattern.fullmatch(name)
-        if match and not _is_running(int(match[1])):
+        if match and not is_running(int(match[1])):
             _remove_old(place.with_name(name))
     return place.with_name(f".{place.name}.{os.getpid()}.{secrets.token_hex(4)}.partial")
 
@@ -95,7 +95,7 @@ def _remove_old(leftover: Path) -> None:
                 leftover.unlink()
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
     """Whether this machine has a process of that number. Another machine's are told by the age of what they write."""
     try:
         os.kill(process, 0)

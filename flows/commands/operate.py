@@ -45,7 +45,7 @@ def serve(
     if Path(manifest).suffix in (".yaml", ".yml"):
         os.environ.setdefault(MANIFESTS, str(Path(manifest).resolve().parent))
         manifest = str(Path(manifest).resolve())
-    offered = deployments(manifest, str(store.resolve()), str(output.resolve()), device, cron)
+    offered = deployments(manifest, _absolute(store), _absolute(output), device, cron)
     console.err.print(f"offering {', '.join(deployment.name for deployment in offered)}; Ctrl-C ends it")
     prefect.serve(*offered, pause_on_shutdown=False, print_starting_message=False)
 
@@ -62,3 +62,11 @@ def _require_server(address: str) -> None:
         raise InputError(f"no Prefect server answers at {shown} ({reason(error)})", f"{START}, or correct PREFECT_API_URL") from None
     if answer.status_code == httpx.codes.NOT_FOUND:
         raise InputError(f"what answers at {shown} is no Prefect API", "Correct PREFECT_API_URL: it ends in /api")
+
+
+def _absolute(folder: Path) -> str:
+    """A folder as runs in other working directories find it; a URI, which lost a slash on its way, as it is."""
+    from pipelines.place import Place
+
+    place = Place.of(folder)
+    return str(folder.resolve()) if place.is_local else place.location

@@ -8,6 +8,7 @@ A file may also be dropped into `incoming/` with a note beside it (`FILE.yaml`: 
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from contextlib import suppress
@@ -19,6 +20,7 @@ from typing import Any
 import filelock
 import numpy as np
 import yaml
+from pyarrow import fs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from generators import registry
@@ -31,6 +33,7 @@ from pipelines.catalogue.catalogue import REGISTERED_FILE, Catalogue, Checkpoint
 from pipelines.images import encode
 from pipelines.manifest import yaml_lines
 from pipelines.manifest.schema import Codec, Name
+from pipelines.place import Place
 
 INCOMING = "incoming"
 TEST_STEPS = 10  # of diffusion, for the test image
@@ -138,10 +141,9 @@ def _remove(places: list[Path], folder: Path) -> None:
         folder.rmdir()
 
 
-def scan_incoming(folder: Path, settle: float = SETTLE_SECONDS) -> list[Arrival]:
-    """What lies in `folder/incoming/`, and what each file waits for: to be whole, or to be described."""
+def scan_incoming(incoming: Path, settle: float = SETTLE_SECONDS) -> list[Arrival]:
+    """What lies in the folder `incoming`, and what each file waits for: to be whole, or to be described."""
     arrivals = []
-    incoming = folder / INCOMING
     for file in sorted(incoming.iterdir()) if incoming.is_dir() else []:
         if file.suffix in (".yaml", ".partial") or file.name.startswith(".") or not file.is_file():
             continue
@@ -156,13 +158,59 @@ def scan_incoming(folder: Path, settle: float = SETTLE_SECONDS) -> list[Arrival]
     return arrivals
 
 
+def bring_incoming(place: Place, folder: Path) -> list[str]:
+    """Copies the described files of `place`, on an object storage, to `folder/incoming/`, and gives their names.
+
+    An object is whole as soon as it is there, so nothing has to settle. What has been copied already is not copied again. InputError if
+    the storage cannot be read.
+    """
+    incoming = folder / INCOMING
+    try:
+        sizes = place.sizes()
+        names = [name for name in sorted(sizes) if not name.endswith((".yaml", ".partial")) and f"{name}.yaml" in sizes]
+        remote, path = place.filesystem
+        for name in names:
+            for file in (name, f"{name}.yaml"):
+                here = incoming / file
+                if here.is_file() and here.stat().st_size == sizes[file]:
+                    continue
+                incoming.mkdir(parents=True, exist_ok=True)
+                with whole_file(here) as partial:
+                    fs.copy_files(f"{path}/{file}", str(partial), remote, fs.LocalFileSystem())
+                os.utime(here, (time.time() - SETTLE_SECONDS,) * 2)
+    except OSError as error:
+        raise InputError(
+            f"cannot read {place.location}: {str(error).splitlines()[0][:200]}", "Check the network, the bucket and the credentials"
+        ) from None
+    return names
+
+
 def take_incoming(catalogue: Catalogue, settle: float = SETTLE_SECONDS) -> tuple[list[Added], list[Arrival]]:
-    """Registers every file of `incoming/` that is whole and described; gives those, and what the others wait for.
+    """Registers every file that is whole and described in `incoming/`, or in the folder or object storage that NTF_INCOMING names.
+
+    Gives those, and what the others wait for. See `take_from`.
+    """
+    place = Place.of(os.environ.get("NTF_INCOMING") or str(catalogue.folder / INCOMING))
+    if place.is_local:
+        return take_from(Path(place.location), catalogue, settle)
+    brought = bring_incoming(place, catalogue.folder)
+    added, waiting = take_from(catalogue.folder / INCOMING, catalogue, settle)
+    for name in brought:
+        if not (catalogue.folder / INCOMING / name).exists():  # it is registered
+            for file in (name, f"{name}.yaml"):
+                place.remove(file)
+    alone = [name for name in place.sizes() if not name.endswith((".yaml", ".partial")) and name not in brought]
+    waiting += [Arrival(Path(name), f"no {name}.yaml beside it in {place.location} (name, generator, licence)") for name in sorted(alone)]
+    return added, waiting
+
+
+def take_from(incoming: Path, catalogue: Catalogue, settle: float = SETTLE_SECONDS) -> tuple[list[Added], list[Arrival]]:
+    """Registers every file of the folder `incoming` that is whole and described; gives those, and what the others wait for.
 
     A file that cannot be registered stays, and says why, without keeping the others from being taken.
     """
     added, waiting = [], []
-    for arrival in scan_incoming(catalogue.folder, settle):
+    for arrival in scan_incoming(incoming, settle):
         if arrival.registration is None:
             waiting.append(arrival)
             continue

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +52,28 @@ def diff(store: Store, before: int | str | None, after: int | str | None) -> lis
             entry.replaced += 1
             entry.causes.update(_causes(old[name], new[name]))
     return [entry for _, entry in sorted(entries.items()) if entry.added or entry.removed or entry.replaced]
+
+
+def changed_checkpoints(store: Store, before: int | str | None, after: int | str | None) -> set[str]:
+    """The names of the checkpoints whose weights, components or options `after` uses and `before` does not, in images that differ.
+
+    A checkpoint that a new subset uses as others did before has not changed.
+    """
+    old_version, new_version = store.dataset(before), store.dataset(after)
+    shared = _files(old_version).keys() & _files(new_version).keys()
+    fresh = _uses(_images(new_version, shared).values()) - _uses(_images(old_version, shared).values())
+    return {name for name, identity in fresh if not _is_used(old_version, identity)}
+
+
+def _uses(rows: Iterable[dict[str, Any]]) -> set[tuple[str, str]]:
+    """Name and identity (canonical JSON, as a chain has it) of the checkpoint of every link."""
+    links = [link for chain in {row["chain"]: row for row in rows}.values() for link in parsed(chain, "chain")]
+    return {(link["checkpoint"], json.dumps(link["identity"], sort_keys=True, separators=(",", ":"))) for link in links}
+
+
+def _is_used(dataset: lance.LanceDataset, identity: str) -> bool:
+    pattern = identity.replace("'", "''")
+    return any(batch.num_rows for batch in read_batches(dataset, ["id"], f"chain LIKE '%{pattern}%'"))
 
 
 def _files(dataset: lance.LanceDataset) -> dict[str, lance.LanceFragment]:

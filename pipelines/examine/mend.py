@@ -71,7 +71,7 @@ def _is_usable(store: Store, number: int) -> bool:
     except StoreDamaged:
         return False
     if is_same:
-        store.records.write(number, record.digest, record.rows, record.sums)
+        store.records.write(number, record.digest, record.rows, record.sums, record.titles)
     return is_same
 
 

@@ -112,14 +112,15 @@ def damaged_manifests(store: Store) -> list[Damage]:
 def read_back(store: Store, dataset: lance.LanceDataset, on_images: Callable[[int, int], None] = lambda done, total: None) -> ReadBack:
     """Reads a version: each image against its sha256 and size, and each data file's rows against the sum that is recorded of them."""
     rows, images, damaged = 0, 0, list[Damage]()
-    sizes, sums, total = store.data.sizes(), store.records.sums(), Digest()
+    sizes, sums, titles, total = store.data.sizes(), store.records.sums(), store.records.titles(), Digest()
     everything = sum(fragment.physical_rows for fragment in dataset.get_fragments())
     with ThreadPoolExecutor(DECODING_THREADS) as threads:
         for fragment in dataset.get_fragments():
             file = fragment.metadata.files[0].path
+            title = titles.get(file) or _shard(fragment)
             fault = fault_of(fragment, sizes)
             if fault:
-                damaged.append(Damage(f"{fault}. Its {fragment.physical_rows} rows cannot be read", file, _shard(fragment)))
+                damaged.append(Damage(f"{fault}. Its {fragment.physical_rows} rows cannot be read", file, title))
                 continue
             try:
                 lines = list[str]()
@@ -130,12 +131,12 @@ def read_back(store: Store, dataset: lance.LanceDataset, on_images: Callable[[in
                     on_images(rows, everything)
                 part = Digest().add(read_batches(fragment, LIGHT_COLUMNS))
             except InputError as error:
-                damaged.append(Damage(error.message, file, _shard(fragment)))
+                damaged.append(Damage(error.message, file, title))
                 continue
             total.take(part.text)
             if not lines and sums.get(file, part.text) != part.text:
                 lines.append(f"the rows in the data file {file} are not those that were written: their digest differs")
-            damaged += [Damage(line, file, _shard(fragment)) for line in lines]
+            damaged += [Damage(line, file, title) for line in lines]
     recorded = store.version(dataset.version).digest
     digest = not damaged and total.hex() == recorded
     if not damaged and not digest:

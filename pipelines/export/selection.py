@@ -15,8 +15,7 @@ from pipelines.manifest.splits import SPLITS, Split
 from pipelines.reading import usable
 from pipelines.store import Store
 from pipelines.store.damage import damaged
-from pipelines.store.schema import SCHEMA, parsed
-from pipelines.store.store import quoted
+from pipelines.store.schema import SCHEMA, parsed, quoted
 from pipelines.store.upgrade import read_rows, take_rows
 
 BATCH_IMAGES = 64

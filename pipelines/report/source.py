@@ -17,7 +17,7 @@ from pipelines.report.album import Album
 from pipelines.report.inputs import Inputs
 from pipelines.report.quality import FeatureNetwork, Quality, subset_quality
 from pipelines.store import Row, Store, Version
-from pipelines.store.store import quoted
+from pipelines.store.schema import quoted
 
 BATCH_IMAGES = 64
 MASK = "#mask"  # behind the id of an image: its mask

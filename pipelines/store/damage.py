@@ -16,7 +16,7 @@ import lance
 import pyarrow as pa
 
 from generators.errors import InputError
-from pipelines.store.place import Place
+from pipelines.place import Place
 
 # The end of a Lance file: where three tables begin, how many buffers and columns they list, the format's version, and its mark.
 FOOTER = struct.Struct("<QQQIIHH4s")

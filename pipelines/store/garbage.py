@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from generators.files import LEFTOVER_SECONDS
+from pipelines.place import Place
 from pipelines.store.damage import damaged
 from pipelines.store.holding import probes
-from pipelines.store.place import Place
 from pipelines.store.store import Store
 
 # An object storage has no lock that would tell of a builder on another machine: there a file must be this old to count as an orphan.

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.store.place import Place
+from pipelines.place import Place
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,11 @@ def from_table(table: pa.Table) -> list[Row]:
     return rows
 
 
+def quoted(text: str) -> str:
+    """`text` as a string of SQL, whatever quotes it has."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def parsed(row: Mapping[str, Any], column: str) -> Any:
     """The JSON of a row's `chain` or `measures`. StoreDamaged if it is none."""
     try:

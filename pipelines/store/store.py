@@ -20,12 +20,12 @@ import pyarrow.compute as pc
 from lance.fragment import write_fragments
 
 from generators.errors import InputError
+from pipelines.place import Place
 from pipelines.store.damage import StoreDamaged, damaged, explained
 from pipelines.store.digest import Digest
 from pipelines.store.holding import held
 from pipelines.store.pending import Note, Notes
-from pipelines.store.place import Place
-from pipelines.store.schema import LIGHT_COLUMNS, SCHEMA, SCHEMA_VERSION, Row, from_table, to_table
+from pipelines.store.schema import LIGHT_COLUMNS, SCHEMA, SCHEMA_VERSION, Row, from_table, quoted, to_table
 from pipelines.store.upgrade import is_older, read_batches, read_file, read_rows, schema_version, upgrade
 from pipelines.store.versions.manifests import Manifests
 from pipelines.store.versions.records import Records
@@ -182,9 +182,9 @@ class Store:
     # Writing
 
     @contextmanager
-    def building(self) -> Iterator[None]:
-        """Holds the store for one builder. StoreBusy if another holds it, InputError if the folder cannot be written."""
-        with held(self.root, self.name):
+    def building(self, wait: bool = False) -> Iterator[None]:
+        """Holds the store for one builder. StoreBusy if another holds it and it is not to `wait`, InputError if it cannot be written."""
+        with held(self.root, self.name, wait):
             yield
 
     def write_shard(self, key: str, title: str, rows: Sequence[Row], short: int = 0, seconds: float = 0.0) -> Note:
@@ -224,9 +224,10 @@ class Store:
             self._upgraded()  # fragments have other numbers after it
             return self.commit(wanted, run_id, properties)
         fragments = [lance.FragmentMetadata.from_json(json.dumps(note.fragment)) for note in fresh]
-        sums = {name: note.digest for note in fresh if note.digest for name, _ in note.files[:1]}
+        sums = {note.files[0][0]: note.digest for note in fresh if note.digest}
+        titles = {note.files[0][0]: note.title for note in fresh}
         facts = {**(properties or {}), "run_id": run_id}
-        version = self._commit(stale, fragments, facts, before, sums)
+        version = self._commit(stale, fragments, facts, before, sums, titles)
         if version.number != before + 1:  # another builder's commit came between, and Lance joined both
             version = self._commit(self._doubles(), [], facts, version.number)
         self.notes.drop([note.key for note in fresh])
@@ -274,7 +275,7 @@ class Store:
         )
         with self._explained():
             lance.LanceDataset.commit(self.uri, transaction)
-        return self._recorded({})
+        return self._recorded({}, {})
 
     def tag(self, name: str, version: int | str | None = None) -> None:
         """Names a version. InputError if the name is taken or is no name, or the store cannot be written."""
@@ -315,6 +316,7 @@ class Store:
         properties: dict[str, str],
         before: int,
         sums: Mapping[str, str] | None = None,
+        titles: Mapping[str, str] | None = None,
     ) -> Version:
         """One version more than `before` (0: the first): without the fragments `removed`, with `added`, its digest among its properties.
 
@@ -332,16 +334,16 @@ class Store:
         transaction = lance.Transaction(read_version=before, operation=operation, transaction_properties=everything)
         with self._explained():
             lance.LanceDataset.commit(self.uri, transaction)
-        return self._recorded(new)
+        return self._recorded(new, titles or {})
 
-    def _recorded(self, sums: Mapping[str, str]) -> Version:
-        """The newest version, which this process has just committed with the data files `sums`, and its record is written.
+    def _recorded(self, sums: Mapping[str, str], titles: Mapping[str, str]) -> Version:
+        """The newest version, which this process has just committed with the data files of `sums`, and its record is written.
 
         A record only helps to find losses, so a disk that is full just now does not make the commit fail.
         """
         version = self.version()
         with suppress(OSError):
-            self.records.write(version.number, version.digest, version.rows, sums)
+            self.records.write(version.number, version.digest, version.rows, sums, titles)
         return version
 
     def _doubles(self) -> list[int]:
@@ -385,11 +387,6 @@ class Store:
             raise InputError(
                 f"cannot write to the store {self.uri}: {reason}", "Free some space, then run the same command again"
             ) from None
-
-
-def quoted(text: str) -> str:
-    """`text` as a string of SQL, whatever quotes it has."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _among(ids: Collection[str]) -> str:

@@ -151,7 +151,7 @@ def test_verify_names_it_and_mend_and_build_bring_it_back(ntf: Ntf, tmp_path: Pa
         assert not is_harmless
     if is_harmless:
         return
-    assert verified.code == 1 and ("Swapped" in verified.out if what == "data" and "bit" in damage else True), verified
+    assert verified.code == 1 and (what == "manifest" or "Swapped" in verified.out), verified
     mended = ntf("store", "mend", "fake")
     assert mended.code == 0 and mended.out.count("damaged") >= 1, mended
     assert ntf("store", "verify", "fake").code == 0
@@ -211,7 +211,7 @@ def test_a_row_whose_words_are_spoilt_is_traced_to_its_shard(ntf: Ntf, tmp_path:
     place = content.index(b"person")
     file.write_bytes(content[:place] + b"q" + content[place + 1 :])
     answer = ntf("store", "verify", "fake")
-    assert answer.code == 1 and file.name in answer.out and "Swapped step 1" in answer.out
+    assert answer.code == 1 and file.name in answer.out and "Swapped" in answer.out
     assert is_one_line(ntf("store", "digest", "fake"))
     assert ntf("store", "mend", "fake").code == 0
     assert "made 1 shard" in ntf(*COMMANDS["build"]).out

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from prefect.testing.utilities import prefect_test_harness
 
+from flows.build_multistep import build_multistep
+from flows.current import read_current
 from flows.drift import read_history
-from flows.refresh import read_current, refresh
+from flows.refresh import refresh
 from pipelines.catalogue.catalogue import Catalogue
 from pipelines.catalogue.registering import Registration, add_checkpoint
 from pipelines.store import Store
@@ -41,8 +43,8 @@ def test_refresh(prefect: None, tmp_path: Path, manifest_data: dict[str, Any], m
     manifest = str(write_manifest(tmp_path / "m.yaml", manifest_data))
     where = {"store": str(tmp_path / "store"), "output": str(tmp_path / "runs"), "device": "cpu"}
 
-    first = refresh(manifest, **where)
-    assert (first["version"], first["retrained"]) == (1, True)
+    first = build_multistep(manifest, **where)
+    assert first["version"] == 1
     folder = tmp_path / "runs" / "tiny"
     trained = read_current(folder)
     assert trained is not None
@@ -61,11 +63,34 @@ def test_refresh(prefect: None, tmp_path: Path, manifest_data: dict[str, Any], m
     assert "refresh-2" in store.version(2).tags
 
     drifts = read_history(folder)
-    assert [drift["to_version"] for drift in drifts] == [1, 2]
-    swapped = next(subset for subset in drifts[1]["subsets"] if subset["name"] == "SimSwap_Style2")
-    untouched = next(subset for subset in drifts[1]["subsets"] if subset["name"] == "StyleGAN2")
+    assert [(drift["from_version"], drift["to_version"]) for drift in drifts] == [(1, 2)]
+    assert drifts[0]["is_compared"] and drifts[0]["checkpoints"].keys() == {"swap"}  # the first refresh compares with the build's detector
+    swapped = next(subset for subset in drifts[0]["subsets"] if subset["name"] == "SimSwap_Style2")
+    untouched = next(subset for subset in drifts[0]["subsets"] if subset["name"] == "StyleGAN2")
     assert (swapped["replaced"], untouched["replaced"]) == (16, 0)
     assert 0 <= untouched["old"]["ap"]["value"] <= 1 + 1e-9
-    assert drifts[1]["time_to_detect"] > 0
-    assert drifts[1]["retrained"] == bool(drifts[1]["fallen"]) == second["retrained"]
+    assert drifts[0]["time_to_detect"] > 0
+    assert drifts[0]["retrained"] == bool(drifts[0]["fallen"]) == second["retrained"]
     assert "Version 1 to 2" in (folder / "report.html").read_text()
+
+    register_swap(tmp_path, 8)
+    with store.building():  # another build
+        state = refresh(manifest, **where, return_state=True)
+    assert state.is_completed() and "another build holds tiny" in state.message
+    assert store.version().number == 2
+
+    def killed(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("flows.refresh._evaluate", killed)
+        with pytest.raises(BaseException):  # noqa: B017 (whatever Prefect makes of it)
+            refresh(manifest, **where)
+    assert store.version().number == 3  # committed, and nobody has said what it did
+    third = refresh(manifest, **where)
+    assert (third["version"], third["made"]) == (3, 0)
+    last = read_history(folder)[-1]
+    assert (last["from_version"], last["to_version"], list(last["checkpoints"])) == (2, 3, ["swap"])
+    assert next(subset for subset in last["subsets"] if subset["name"] == "SimSwap_Style2")["replaced"] == 16
+    assert "refresh-3" in store.version(3).tags
+    assert refresh(manifest, **where) == {"version": 3, "made": 0, "retrained": False, "fallen": []}

@@ -33,8 +33,8 @@ from pipelines.catalogue.catalogue import Catalogue, _read_entries
 from pipelines.catalogue.lock import read_lock
 from pipelines.importing.importing import import_images
 from pipelines.manifest.load import check_manifest
+from pipelines.place import Place
 from pipelines.store.pending import Notes
-from pipelines.store.place import Place
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (12, 10, 3), np.uint8)
 STATE = {"w": torch.arange(6.0).reshape(2, 3), "n": {"lr": 1e-3, "names": ["a", ("b", 1)]}}

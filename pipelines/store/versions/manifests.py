@@ -12,8 +12,8 @@ from typing import Any
 
 import lance
 
+from pipelines.place import Place
 from pipelines.store.damage import StoreDamaged, damaged, is_reading_fault, reason_of
-from pipelines.store.place import Place
 from pipelines.store.versions.records import Records
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
-from pipelines.store.place import Place
+from pipelines.place import Place
 
 LAST = 2**64 - 1  # Lance names the manifest of version N by LAST - N, so that the newest is listed first
 
@@ -27,10 +27,11 @@ class Record:
     rows: int
     manifest: str  # the sha256 of its manifest
     sums: dict[str, str]
+    titles: dict[str, str] = field(default_factory=dict)  # the shard in each of them, as far as it is known
 
     def is_sound(self) -> bool:
         """Whether the fields are of their types."""
-        texts = (self.digest, self.manifest, *self.sums, *self.sums.values())
+        texts = (self.digest, self.manifest, *self.sums, *self.sums.values(), *self.titles.values())
         return type(self.number) is int and type(self.rows) is int and all(isinstance(text, str) for text in texts)
 
 
@@ -75,9 +76,14 @@ class Records:
         records = [record for record in map(self.get, self.numbers()) if record]
         return {file: text for record in records for file, text in record.sums.items()}
 
-    def write(self, number: int, digest: str, rows: int, sums: Mapping[str, str]) -> None:
+    def titles(self) -> dict[str, str]:
+        """The shard in every data file that is known, by the file's name."""
+        records = [record for record in map(self.get, self.numbers()) if record]
+        return {file: title for record in records for file, title in record.titles.items()}
+
+    def write(self, number: int, digest: str, rows: int, sums: Mapping[str, str], titles: Mapping[str, str]) -> None:
         """Records a version that is committed."""
-        record = Record(number, digest, rows, self.manifest_sha256(number), dict(sums))
+        record = Record(number, digest, rows, self.manifest_sha256(number), dict(sums), dict(titles))
         self._write(record)
 
     def manifest_sha256(self, number: int) -> str:
@@ -94,7 +100,8 @@ class Records:
         moved = {file: text for record in records if record.number in gone for file, text in record.sums.items() if file in keep}
         heir = next((record for record in records if record.number not in gone), None)
         if heir and moved:
-            self._write(Record(heir.number, heir.digest, heir.rows, heir.manifest, {**moved, **heir.sums}))
+            titles = {file: title for file, title in self.titles().items() if file in moved}
+            self._write(replace(heir, sums={**moved, **heir.sums}, titles={**titles, **heir.titles}))
         for number in gone:
             self.place.remove(f"{number}.json")
             self._read.pop(number, None)

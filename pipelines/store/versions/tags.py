@@ -10,8 +10,8 @@ from urllib.parse import quote, unquote
 import lance
 
 from generators.errors import InputError
+from pipelines.place import Place
 from pipelines.store.damage import is_reading_fault, reason_of
-from pipelines.store.place import Place
 
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 

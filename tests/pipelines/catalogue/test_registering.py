@@ -73,13 +73,13 @@ def test_a_dropped_file_waits_until_it_is_whole_and_described(tmp_path: Path, fo
     incoming = folder / "incoming"
     incoming.mkdir(parents=True)
     file = stylegan2_checkpoint(incoming / "x.safetensors")
-    assert "being copied" in scan_incoming(folder)[0].waits_for
+    assert "being copied" in scan_incoming(folder / "incoming")[0].waits_for
     os.utime(file, (time.time() - 60,) * 2)
-    assert "x.safetensors.yaml" in scan_incoming(folder)[0].waits_for
+    assert "x.safetensors.yaml" in scan_incoming(folder / "incoming")[0].waits_for
     (incoming / "x.safetensors.yaml").write_text(yaml.safe_dump(FACES.model_dump()))
     added, waiting = take_incoming(Catalogue.shipped(folder))
     assert ([each.name for each in added], waiting) == (["my-faces"], [])
-    assert scan_incoming(folder) == []
+    assert scan_incoming(folder / "incoming") == []
 
 
 def test_a_bad_drop_says_why_and_keeps_no_other_from_being_taken(tmp_path: Path, folder: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_note_with_a_wrong_key_names_it(tmp_path: Path, folder: Path) -> None:
     incoming.mkdir(parents=True)
     stylegan2_checkpoint(incoming / "x.safetensors")
     (incoming / "x.safetensors.yaml").write_text("name: x\ngenerator: stylegan2\nlicense: y\n")
-    (arrival,) = scan_incoming(folder, settle=0)
+    (arrival,) = scan_incoming(folder / "incoming", settle=0)
     assert arrival.registration is None
     assert "line 3: license" in arrival.waits_for
 

@@ -163,7 +163,7 @@ def test_a_store_that_may_not_be_written(store: Store, manifest: Path, monkeypat
     def refuse(*_: object) -> None:
         raise OSError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("pipelines.store.place.Place.write", refuse)
+    monkeypatch.setattr("pipelines.place.Place.write", refuse)
     with pytest.raises(InputError, match=r"cannot write to the store .*Permission denied"):
         run_build(planned(manifest), store, "cpu")
 

@@ -2,50 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import lance
 import pytest
-from moto.server import ThreadedMotoServer
 
 from generators.errors import InputError
 from pipelines.build.build import run_build, status
 from pipelines.build.runner import local_runner
 from pipelines.build.shares import in_order, run_shards
 from pipelines.examine.verify import verify
+from pipelines.place import Place
 from pipelines.reading import StoreDataset, read_table
 from pipelines.store import Store
 from pipelines.store.forget import forget
 from pipelines.store.garbage import collect_garbage
-from pipelines.store.place import Place
+from tests.object_storage import bucket, server
 from tests.pipelines.store.fakes import edited, planned
 
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    found = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    found.start()
-    yield "http://{}:{}".format(*found.get_host_and_port())
-    found.stop()
-
-
-@pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    settings = {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    boto3.client("s3").create_bucket(Bucket="datasets")
-    return "s3://datasets/mine"
+__all__ = ["bucket", "server"]
 
 
 @pytest.mark.slow

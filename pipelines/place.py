@@ -1,4 +1,4 @@
-"""Where a store lies: a folder of this machine, or a prefix on an object storage.
+"""Where a store, or the outputs of flows, lie: a folder of this machine, or a prefix on an object storage.
 
 Lance reads and writes both by URI. This is for the small files beside its datasets, through pyarrow's file systems. Both take the same
 environment (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, ...); Lance wants `AWS_ALLOW_HTTP=true` too where the endpoint is plain http.
@@ -6,9 +6,9 @@ environment (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, ...); Lance wants `AWS_ALL
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
+import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,12 +16,14 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
+import lance
+import pyarrow as pa
 from pyarrow import fs
 
 from generators.errors import InputError
 from generators.files import write_bytes
-from pipelines.files import cache_folder
 
+_NOTHING = pa.table({"nothing": pa.array([], pa.int8())})
 _URI = re.compile(r"^([a-z][a-z0-9+]*):/{1,2}(?=[^/])")
 
 
@@ -45,21 +47,27 @@ class Place:
         return Place(f"{self.location}/{name}")
 
     def is_there(self) -> bool:
-        files, path = self._files
+        files, path = self.filesystem
         return files.get_file_info(path).type != fs.FileType.NotFound
 
     def sizes(self) -> dict[str, int]:
         """Name and size in bytes of every file that lies directly here; nothing if the folder is not there."""
-        files, path = self._files
+        files, path = self.filesystem
         entries = files.get_file_info(fs.FileSelector(path, allow_not_found=True))
         return {entry.base_name: entry.size for entry in entries if entry.type == fs.FileType.File}
 
     def ages(self) -> dict[str, timedelta]:
         """Name and time since the last change of every file that lies directly here."""
-        files, path = self._files
+        files, path = self.filesystem
         now = datetime.now(UTC)
         entries = files.get_file_info(fs.FileSelector(path, allow_not_found=True))
         return {entry.base_name: now - entry.mtime for entry in entries if entry.type == fs.FileType.File}
+
+    def states(self) -> dict[str, tuple[datetime, int]]:
+        """Name, time of the last change, and size in bytes of every file that lies directly here."""
+        files, path = self.filesystem
+        entries = files.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        return {entry.base_name: (entry.mtime, entry.size) for entry in entries if entry.type == fs.FileType.File}
 
     def touch(self, names: Iterable[str]) -> None:
         """Makes local files look fresh; on an object storage, where nothing can be touched, it does nothing."""
@@ -69,7 +77,7 @@ class Place:
 
     def read(self, name: str) -> bytes | None:
         """The content of a file, or None if it is not there."""
-        files, path = self._files
+        files, path = self.filesystem
         try:
             with files.open_input_file(f"{path}/{name}") as stream:
                 return stream.read()
@@ -79,7 +87,7 @@ class Place:
     def write(self, name: str, data: bytes) -> None:
         """Writes a file so that it appears whole or not at all, also after a power cut. Raises OSError."""
         if not self.is_local:
-            files, path = self._files
+            files, path = self.filesystem
             with files.open_output_stream(f"{path}/{name}") as stream:  # an object appears when its upload is complete
                 stream.write(data)
             return
@@ -87,26 +95,56 @@ class Place:
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / name, data)
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Writes a file that is not there yet, whole or not at all; False if it is there. Of several processes one succeeds.
+
+        pyarrow has no conditional write. Lance has one, on every storage that it knows: creating an empty dataset beside the file stands
+        for it. Raises OSError.
+        """
+        if not self.is_local:
+            try:
+                version = lance.write_dataset(_NOTHING, f"{self.location}/{name}.claim", mode="create").version
+            except OSError as error:
+                if "already exists" in str(error):
+                    return False
+                raise
+            if version > 1:  # another was faster by a moment, and Lance wrote this upon that
+                return False
+            self.write(name, data)
+            return True
+        folder = Path(self.location)
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f".{name}.{os.getpid()}.{secrets.token_hex(4)}.partial"
+        try:
+            partial.write_bytes(data)
+            os.link(partial, folder / name)
+        except FileExistsError:
+            return False
+        finally:
+            partial.unlink(missing_ok=True)
+        return True
+
+    def uncreate(self, name: str) -> None:
+        """Removes a file that `create` made, so that it can be created again."""
+        self.remove(name)
+        if not self.is_local:
+            files, path = self.filesystem
+            with suppress(FileNotFoundError):
+                files.delete_dir(f"{path}/{name}.claim")
+
     def remove(self, name: str) -> None:
         """Removes a file; one that is not there is no error."""
-        files, path = self._files
+        files, path = self.filesystem
         with suppress(FileNotFoundError):
             files.delete_file(f"{path}/{name}")
 
     def lock_file(self, name: str) -> Path:
-        """The file whose lock keeps a second builder out.
-
-        It lies beside the dataset where that is local, so that all users of the folder see it. An object storage has no locks: there
-        it lies in this machine's own state folder, and keeps out builders on this machine alone; see `Store.commit` for those on others.
-        """
-        if self.is_local:
-            return Path(self.location) / f"{name}.lock"
-        state = cache_folder() / "locks"
-        state.mkdir(parents=True, exist_ok=True)
-        return state / f"{hashlib.sha256(f'{self.location}/{name}'.encode()).hexdigest()[:32]}.lock"
+        """The file whose lock keeps a second builder out of a folder. It lies beside the dataset, so that all users see it."""
+        return Path(self.location) / f"{name}.lock"
 
     @cached_property
-    def _files(self) -> tuple[fs.FileSystem, str]:
+    def filesystem(self) -> tuple[fs.FileSystem, str]:
+        """pyarrow's file system and the path in it. InputError if there is none for the URI."""
         if self.is_local:
             return fs.LocalFileSystem(), self.location
         try:
