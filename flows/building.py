@@ -15,9 +15,9 @@ from prefect.artifacts import create_image_artifact, create_progress_artifact, c
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.context import FlowRunContext
-from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, TerminationSignal
 from prefect.futures import PrefectFuture
+from prefect.states import Completed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import console, tasks
@@ -26,13 +26,15 @@ from flows.logs import run_logger
 from flows.orphans import end_with_worker
 from flows.remote import Source
 from flows.report import sample_sheet
+from flows.spread import Spread
 from foreign.text import visible
 from generators.errors import InputError
-from pipelines.build.build import Build, BuildReport, require_gate, status
+from pipelines.build.build import Build, BuildReport, require_gate
+from pipelines.build.claims import make_claimed
 from pipelines.build.devices import parse_devices
 from pipelines.build.producer import Producer
 from pipelines.build.runner import Ended, Failure, Here, Processes, Runner, failure_of, input_failure
-from pipelines.build.shares import OnShard, in_order, run_shards, share_of
+from pipelines.build.shares import OnShard
 from pipelines.build.workers import Worker
 from pipelines.make.rows import ShardPictures
 from pipelines.plan.plan import Plan
@@ -45,12 +47,10 @@ Hold = Callable[[], AbstractContextManager[None]]
 LIMIT = "ntf-generating"  # a global concurrency limit of this name bounds the shards in the making, over all machines
 LEASE = 60.0  # seconds until the place of a killed holder is free again; Prefect's own 300 would leave a GPU idle
 IN_FLIGHT = 256  # tasks given to a cluster at once: thousands would choke the server
-POLL = 5.0
-PATIENCE = 1800.0  # seconds without a new shard after which the shares that still run are taken to be lost
 UPDATE_EVERY = 2.0  # seconds between updates of the progress bar in Prefect's page
 
 
-def build_version(plan: Plan, source: Source, shares: int = 1, flow_name: str = "") -> BuildReport:
+def build_version(plan: Plan, source: Source, shares: int = 1, flow_name: str = "", wait: bool = True) -> BuildReport:
     """Makes the missing shards, one task each, commits and audits them. Progress shows in the terminal, in Prefect's page, or both.
 
     The version has `flow_name` among its properties.
@@ -58,17 +58,15 @@ def build_version(plan: Plan, source: Source, shares: int = 1, flow_name: str = 
     CheckFailed, with the version committed, if its audit fails and the manifest does not allow that.
 
     A flow with a cluster's task runner makes them on the cluster. With several `shares` that many runs of the deployment `make-shards`
-    make them, wherever the workers of its pool are; what a lost worker left undone is then made here.
+    make them, wherever the workers of its pool are, and nothing is made here. While another build holds the dataset it waits, or with
+    `wait` off it is StoreBusy.
     """
     logger = run_logger()
     dataset = Store(source.store, plan.manifest.dataset)
-    if shares > 1:
-        with dataset.building():
-            _share_out(source, shares, dataset)
-    with Build(plan, dataset, source.device) as build:
+    with Build(plan, dataset, source.device, wait=wait, elsewhere=shares > 1) as build:
         logger.info("%d shards to make, %d present, %d stale", len(build.missing), build.reused, len(build.stale))
         with _progress(dataset.name) as on_shard:
-            build.run(on_shard, _runner(plan, dataset, source))
+            build.run(on_shard, Spread(source, shares, plan, dataset) if shares > 1 else _runner(plan, dataset, source))
         built = build.report(build.commit({"flow": flow_name} if flow_name else None))
     create_table_artifact(_ledger(built), key="ledger", description=f"What the build of {plan.manifest.dataset} did")
     create_image_artifact(sample_sheet(dataset), key="sheet", description=f"The first fakes of each subset of {dataset.name}")
@@ -80,20 +78,21 @@ def build_version(plan: Plan, source: Source, shares: int = 1, flow_name: str = 
 
 @flow(name="make-shards", log_prints=False, validate_parameters=True)
 def make_shards(
-    manifest: str = "demo", store: str = "store", device: str = "auto", limit: int | None = None, share: int = 0, of: int = 1
-) -> int:
-    """Makes the missing shards of share number `share` of `of`. Gives how many. The build that shared them out commits them."""
+    manifest: str = "demo", store: str = "store", device: str = "auto", limit: int | None = None, workers: int = 1
+) -> State[dict[str, Any]]:
+    """Makes missing shards until none is left, as one of `workers` that share them. The build that started it commits them."""
     end_with_worker()
     plan = plan_of(manifest, limit)
     plan.require_complete()
     dataset = Store(store, plan.manifest.dataset)
-    missing = in_order(share_of(plan, status(plan, dataset).missing, share, of))
     with _progress(dataset.name) as on_shard:
-        shards = run_shards(missing, _runner(plan, dataset, Source(manifest, limit, store, device)), on_shard)
+        runner = _runner(plan, dataset, Source(manifest, limit, store, device))
+        shards = make_claimed(plan, dataset, runner, workers, on_shard)
+    message = f"{len(shards.notes)} shards made"
     if shards.failures:
         first = shards.failures[0]
-        run_logger().error("%d shards failed, such as %s: %s", len(shards.failures), first.shard.title, first.reason)
-    return len(shards.notes)
+        message += f", {len(shards.failures)} failed, such as {visible(first.shard.title)}: {visible(first.reason)}"
+    return Completed(message=message, data={"made": len(shards.notes), "failed": len(shards.failures)})
 
 
 @contextmanager
@@ -201,34 +200,6 @@ def _limited() -> Hold:
         except ObjectNotFound:
             return nullcontext
     return lambda: concurrency(LIMIT, occupy=1, lease_duration=LEASE, strict=True)
-
-
-def _share_out(source: Source, shares: int, dataset: Store) -> None:
-    """Runs `make-shards` once for each share and waits until all have ended, however they ended, or nothing has come for `PATIENCE`.
-
-    A run that is killed with its worker never ends in Prefect's eyes.
-    """
-    parameters = {"manifest": source.manifest, "store": source.store, "device": source.device, "limit": source.limit, "of": shares}
-    waiting = {}
-    for share in range(shares):
-        name = f"share {share + 1} of {shares}"
-        run = run_deployment("make-shards/make-shards", parameters={**parameters, "share": share}, flow_run_name=name, timeout=0)
-        waiting[run.id] = name
-    logger = run_logger()
-    pending = dataset.root.child(f"{dataset.name}.pending")
-    written, since = -1, time.monotonic()
-    with get_client(sync_client=True) as client:
-        while waiting:
-            time.sleep(POLL)
-            for number in list(waiting):
-                state = client.read_flow_run(number).state
-                if state is not None and state.is_final():
-                    logger.info("%s: %s", waiting.pop(number), state.name)
-            if len(pending.sizes()) != written:
-                written, since = len(pending.sizes()), time.monotonic()
-            elif time.monotonic() - since > PATIENCE:
-                logger.warning("nothing has come for %d minutes from %s: making the rest here", PATIENCE / 60, ", ".join(waiting.values()))
-                return
 
 
 def _ledger(built: BuildReport) -> list[list[Any]]:

@@ -65,7 +65,7 @@ def refresh(
         return {"version": current.version, "made": 0, "retrained": False, "fallen": []}
     before = _version_before(dataset, current)
     try:
-        built = build_version(plan, Source(manifest, None, store, device), flow_name="refresh")
+        built = build_version(plan, Source(manifest, None, store, device), flow_name="refresh", wait=False)
     except StoreBusy as error:  # the next refresh comes by the schedule, and this one has done no harm
         logger.info("%s: the next refresh takes this up", error.message)
         return Completed(message=f"{error.message}: the next refresh takes this up", data={"version": None, "made": 0, "retrained": False})

@@ -105,7 +105,7 @@ class Place:
             try:
                 version = lance.write_dataset(_NOTHING, f"{self.location}/{name}.claim", mode="create").version
             except OSError as error:
-                if "already exists" in str(error):
+                if "already exists" in str(error) or "commit conflict" in str(error):
                     return False
                 raise
             if version > 1:  # another was faster by a moment, and Lance wrote this upon that

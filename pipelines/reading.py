@@ -20,7 +20,7 @@ from pipelines.delivery.rows import MARK
 from pipelines.images import decode
 from pipelines.manifest.splits import SPLITS, Split
 from pipelines.store import Store
-from pipelines.store.store import quoted
+from pipelines.store.schema import quoted
 from pipelines.store.upgrade import read_rows, take_rows
 
 REAL_ID = "real/"  # how the id of a real image begins

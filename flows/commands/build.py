@@ -152,9 +152,9 @@ def build(
 ) -> None:
     """Makes the shards that are missing, commits them as one version, and audits it.
 
-    A build that was stopped goes on where it was. Deliveries of the manifest are made when they are asked for. The exit code is 1 if the
-    audit fails and the manifest does not allow that. A version of too few images is not judged: the build says so and ends with 0, and
-    `ntf audit` ends with 2.
+    A build that was stopped goes on where it was. While another build of the dataset runs, it waits for its end. Deliveries of the manifest
+    are made when they are asked for. The exit code is 1 if the audit fails and the manifest does not allow that. A version of too few
+    images is not judged: the build says so and ends with 0, and `ntf audit` ends with 2.
     """
     from flows.data import plan_of
     from pipelines.build.build import require_gate, run_build
@@ -165,7 +165,7 @@ def build(
         console.err.print(f"[yellow]warning:[/yellow] {warning}")
     dataset = Store(store, planned.manifest.dataset)
     with console.shard_progress() as show:
-        built = run_build(planned, dataset, device, show, delivery or ())
+        built = run_build(planned, dataset, device, show, delivery or (), wait=True)
     if built.version is None:
         shards = f"{'the only shard' if built.reused == 1 else f'all {built.reused:,} shards'} of {planned.manifest.dataset}"
         console.out.print(f"nothing to do: version {dataset.version().number} has {shards}")

@@ -74,8 +74,18 @@ class Build:
     ...     version = build.commit()
     """
 
-    def __init__(self, plan: Plan, store: Store, device: str = "auto", deliveries: Collection[str] = ()):
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        device: str = "auto",
+        deliveries: Collection[str] = (),
+        wait: bool = False,
+        elsewhere: bool = False,
+    ):
         """`device` may name several (`parse_devices`). `deliveries` are made too; those that are there and still fit are kept in any case.
+        With `wait` it waits for the end of another build, which else is StoreBusy. With `elsewhere` a runner on other machines makes the
+        shards, so that the device need not be here.
 
         Raises InputError if something that the plan needs is missing, or it has no such delivery.
         """
@@ -84,13 +94,14 @@ class Build:
         self.deliveries = tuple(deliveries)
         self.plan = plan
         self.store = store
-        self.devices = parse_devices(device)
+        self.devices = (device,) if elsewhere else parse_devices(device)
+        self._wait, self._elsewhere = wait, elsewhere
         self.run_id = uuid.uuid4().hex
         self.shards = ShardsMade()
         self._held = ExitStack()
 
     def __enter__(self) -> Build:
-        self._held.enter_context(self.store.building())
+        self._held.enter_context(self.store.building(self._wait))
         self._started = time.perf_counter()
         try:
             state = status(self.plan, self.store, self.deliveries)
@@ -144,7 +155,8 @@ class Build:
         notes: tuple[Note, ...] = self.shards.notes
         shards = {shard.key: shard for shard in (*self.plan.shards, *self.plan.delivered)}
         titles = {key: shard.subset or f"real {shard.real}" for key, shard in shards.items()}
-        rates.remember(self.devices[0], ((shards[note.key], note.written, note.seconds) for note in notes))
+        if not self._elsewhere:
+            rates.remember(self.devices[0], ((shards[note.key], note.written, note.seconds) for note in notes))
         rejected: dict[str, Counter[str]] = {}
         short: Counter[str] = Counter()
         for note in notes:
@@ -186,10 +198,15 @@ class Build:
 
 
 def run_build(
-    plan: Plan, store: Store, device: str = "auto", on_shard: OnShard | None = None, deliveries: Collection[str] = ()
+    plan: Plan,
+    store: Store,
+    device: str = "auto",
+    on_shard: OnShard | None = None,
+    deliveries: Collection[str] = (),
+    wait: bool = False,
 ) -> BuildReport:
-    """The whole build, without Prefect. For `device` and `deliveries` see `Build`, for `on_shard` see `run_shards`."""
-    with Build(plan, store, device, deliveries) as build:
+    """The whole build, without Prefect. For `device`, `deliveries` and `wait` see `Build`, for `on_shard` see `run_shards`."""
+    with Build(plan, store, device, deliveries, wait) as build:
         build.run(on_shard)
         return build.report(build.commit())
 

@@ -45,13 +45,16 @@ def in_order(shards: Iterable[Shard]) -> list[Shard]:
     return sorted(shards, key=lambda shard: (shard.delivery, shard.step, shard.generator, shard.checkpoint, *_chain(shard)))
 
 
-def share_of(plan: Plan, shards: Iterable[Shard], number: int, of: int) -> list[Shard]:
-    """Share `number` of `of`: every `of`-th chain of the plan, each with all its steps, so that no share waits for another."""
+def chains_of(plan: Plan, shards: Iterable[Shard]) -> dict[str, list[Shard]]:
+    """`shards` by the chain that they belong to, in the order of the plan: by the key of the chain's first shard. No chain needs a shard of
+    another, so that each can be made by itself."""
     roots: dict[str, str] = {}  # of each shard, the key of the first one of its chain: a subset may begin at another's images
     for shard in (*plan.shards, *plan.delivered):
         roots[shard.key] = roots.get(shard.inputs[0], shard.inputs[0]) if shard.inputs else shard.key
-    numbers = {root: position for position, root in enumerate(dict.fromkeys(roots.values()))}
-    return [shard for shard in shards if numbers[roots[shard.key]] % of == number]
+    chains: dict[str, list[Shard]] = {}
+    for shard in shards:
+        chains.setdefault(roots[shard.key], []).append(shard)
+    return chains
 
 
 def _chain(shard: Shard) -> tuple[str, str, int, int]:

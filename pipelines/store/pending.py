@@ -73,6 +73,10 @@ class Notes:
         notes = [note for note in map(self.get, sorted(names)) if note is not None]
         return {note.key: note for note in notes if all(sizes.get(name) == size for name, size in note.files)}
 
+    def keys(self) -> set[str]:
+        """The keys of the shards that have a note, without a look into the notes."""
+        return {name.removesuffix(".json") for name in self._place.sizes() if name.endswith(".json") and not name.startswith(".")}
+
     def drop(self, keys: Iterable[str]) -> None:
         for key in keys:
             self._place.remove(f"{key}.json")
