@@ -10,7 +10,7 @@ import pytest
 
 from generators.errors import InputError
 from pipelines.build.build import run_build, status
-from pipelines.build.shares import share_of
+from pipelines.build.shares import chains_of
 from pipelines.examine.pairs import partners
 from pipelines.examine.verify import verify
 from pipelines.images import decode
@@ -73,10 +73,10 @@ def test_a_compressed_origin_is_what_is_worked_on_and_remade(tmp_path: Path) -> 
     assert not np.array_equal(images["First"], images["Second"])
 
 
-def test_a_share_of_a_build_has_the_origins_of_its_shards(tmp_path: Path) -> None:
+def test_a_chain_has_the_origins_of_its_shards(tmp_path: Path) -> None:
     plan = planned(tmp_path, shard_size=1)
     fakes = [shard for shard in plan.shards if shard.role != "real"]
-    shares = [share_of(plan, plan.shards, number, 3) for number in range(3)]
+    shares = chains_of(plan, plan.shards).values()
     assert sorted(shard.key for share in shares for shard in share) == sorted(shard.key for shard in plan.shards)
     for share in shares:
         keys = {shard.key for shard in share}
