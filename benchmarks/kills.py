@@ -260,6 +260,8 @@ def main() -> None:
     resumed, cases = sum(tally.resumed for tally in everything), sum(tally.cases for tally in everything)
     print(f"\n{kills} kills in {(time.monotonic() - start) / 60:.0f} minutes: {lost} lost, {doubled} doubled, {resumed} of {cases} resumed")
     print(f"{log.count('Traceback')} tracebacks in what the commands said; load {os.getloadavg()[0]:.1f}")
+    for last in sorted({part.strip().splitlines()[-1][:200] for part in log.split("Traceback")[1:] if part.strip()})[:5]:
+        print(f"  {last}")
     for name, tally in tallies.items():
         for line in tally.wrong:
             print(f"  {name}: {line}")
