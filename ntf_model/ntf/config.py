@@ -111,15 +111,16 @@ PRESETS: dict[str, dict[str, Any]] = {
     "default": {
         "encoder": "auto",
         "pooling": "traces",
+        "frozen_statistics": True,
         "stage1": {"epochs": 1, "batch_size": 64, "freeze_encoder": True, **PRETRAINED},
         "stage2": {
-            "epochs": 6,
+            "epochs": 4,
             "batch_size": 32,
             "patience": 3,
             "contrastive": "reals",
             "trace": "memory",
             "temperature": 0.5,
-            "gamma": 2.0,
+            "gamma": 20.0,
             "start_as_probe": True,
             "encoder_rate": 0.5,
             **PRETRAINED,
