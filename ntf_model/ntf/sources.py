@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ntf_model.data.data import DetectionData
-from ntf_model.errors import InputError
+from ntf_model.errors import InputError, counted
 from ntf_model.judging.bootstrap import Measure, difference_with_interval
 from ntf_model.judging.evaluate import Evaluation
 from ntf_model.judging.tables import Cell, Figure, Table
@@ -56,8 +56,8 @@ def sources_table(results: Mapping[str, AcrossSources], titles: Mapping[str, str
         *(f"over {titles[line]}: {part}" for line in lines for part in ("trained on", "unseen")),
     ]
     note = (
-        f"Per cent, means over {sources} sources that were each trained on alone, and {seeds} seeds; 95 % intervals from a bootstrap over "
-        "seeds and pictures. Gains are percentage points, drawn in pairs."
+        f"Per cent, means over {counted(sources, 'source')} that were trained on alone, and {counted(seeds, 'seed')}; 95 % intervals from "
+        "a bootstrap over seeds and pictures. Gains are percentage points, drawn in pairs."
     )
     return Table("Trained on one subset", header, rows, note=note)
 
