@@ -44,7 +44,8 @@ class Stage:
     """What the loop needs to know: a stage of NTF, or the training of a baseline.
 
     `loss` gives the loss of a batch. It is the mean over the batch of all processes if `gathered`, and otherwise over the part of this
-    process. `step` takes a step of the optimiser: `backward` computes the loss of the batch and its gradients, as often as it is called.
+    process; the log has the mean over processes. `step` takes a step of the optimiser: `backward` computes the loss of the batch and its
+    gradients, as often as it is called.
     `after_epoch` is given the network, the epoch (from 0) and the entry of the best one so far.
     """
 
@@ -183,7 +184,7 @@ class _Run:
     def close_epoch(self) -> None:
         """Measures the epoch that has ended, keeps its weights if it is the best, and moves on to the next one."""
         stage, state = self.stage, self.state
-        means = {name: float(value) / self.per_epoch for name, value in self.sums.items()}
+        means = {name: value / self.per_epoch for name, value in self._shared_sums().items()}
         if not math.isfinite(means["loss"]):
             raise InputError(f"{stage.name} diverged: in epoch {state.epoch + 1} its loss is {means['loss']}", stage.advice)
         measures, is_best = stage.after_epoch(self.network, state.epoch, state.best)
@@ -204,7 +205,7 @@ class _Run:
             return
         if self.state.batch:  # otherwise the present epoch has not begun
             self._look_at_clock()
-        self.state.sums = {name: float(value) for name, value in self.sums.items()}
+        self.state.sums = self._shared_sums()
         save_checkpoint(self.folder, self.accelerator, self._bare_network(), self.optimizer, self.state, self.best)
 
     def close(self) -> None:
@@ -216,6 +217,10 @@ class _Run:
         state = self.state
         loss = f", loss {state.history[-1]['loss']:.4f}" if state.history else ""
         return f"{self.stage.name}, epoch {state.epoch + 1} of {self.stage.epochs}{loss}"
+
+    def _shared_sums(self) -> dict[str, float]:
+        """The sums of the losses in the present epoch, each the mean over processes: a checkpoint and the log hold for all of them."""
+        return {name: float(self.accelerator.reduce(value, "mean")) for name, value in self.sums.items()}
 
     def _bare_network(self) -> nn.Module:
         return self.accelerator.unwrap_model(self.network)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode
 from io import BytesIO
 from pathlib import Path
@@ -11,16 +12,20 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from flows.data import splits_of_store
 from flows.report import read_inputs, sample_sheet, write_page
 from generators.errors import InputError
+from ntf_model.comparing.compare import compare
 from ntf_model.comparing.comparison_data import ComparisonData
+from ntf_model.comparing.comparison_tables import write_comparison
 from ntf_model.errors import InputError as DetectorInputError
 from ntf_model.judging.deliveries import DeliveredResults
-from ntf_model.judging.evaluate import Evaluation
+from ntf_model.judging.evaluate import Evaluation, evaluate
 from ntf_model.judging.robustness import Robustness
 from ntf_model.ntf.ablation import Ablation
 from pipelines.report import Inputs
 from pipelines.store import Store
+from tests.ntf_model.comparing.test_compare import Smoothness
 from tests.pipelines.report.report_support import report_inputs, store_of
 
 
@@ -91,3 +96,37 @@ def test_a_sheet_has_a_row_for_every_part_of_a_subset(site: tuple[Store, Inputs,
     small, large = (Image.open(BytesIO(b64decode(sample_sheet(store, columns).split(",")[1]))) for columns in (1, 3))
     assert small.height == large.height
     assert small.width < large.width
+
+
+def test_a_figure_has_one_interval_on_the_page(site: tuple[Store, Inputs, Path], tmp_path: Path) -> None:
+    """`ntf evaluate` and `ntf compare` measure the same detector on the same pictures, and the page shows both."""
+    store, _, _ = site
+    splits = splits_of_store(store)
+    detectors = {"smoothness": Smoothness(0.2), "other": Smoothness(0.0)}
+    for name, detector in detectors.items():
+        detector.title = name
+    evaluate(detectors["smoothness"], splits.test, splits.validation).save(tmp_path / "run" / "evaluation.json")
+    (tmp_path / "run" / "run.json").write_text("{}")
+    write_comparison(compare(detectors, splits.test, splits.validation), tmp_path / "compare")
+    page = write_page(store, tmp_path / "report.html", None, [tmp_path / "run"], comparison=tmp_path / "compare").read_text(
+        encoding="utf-8"
+    )
+    means = {"all (unweighted)": "mean", "all (weighted)": "weighted mean"}
+    alone = {means.get(row["subset"], row["subset"]): row for row in table_of(page, "Results of smoothness by subset")}
+    for measure in ("AP", "AUROC", "FPR", "ACC at the validation threshold"):
+        together = table_of(page, f"{measure} by detector and subset, %")
+        compared = next(row for row in together if row.pop("detector") == "smoothness")
+        assert {"mean", "weighted mean", *splits.test.fake_subsets} <= compared.keys()
+        shown = {column: alone[column][measure] for column in compared if column in alone}
+        assert all("[" in figure for figure in shown.values())
+        assert {column: compared[column] for column in shown} == shown and len(shown) == 2 + len(splits.test.fake_subsets)
+
+
+def table_of(page: str, caption: str) -> list[dict[str, str]]:
+    """The rows of the table of this caption, each by the words of the head: texts without marks."""
+    (table,) = [part for part in page.split("<table>") if part.startswith(f"<caption><span>{caption}</span>")]
+    rows = [
+        [" ".join(re.sub(r"<[^>]*>|[①②]", " ", cell).split()) for cell in re.findall(r"<t[hd][ >].*?</t[hd]>", row, re.DOTALL)]
+        for row in re.findall(r"<tr>.*?</tr>", table.split("</table>")[0], re.DOTALL)
+    ]
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]

@@ -120,7 +120,10 @@ def test_a_manifest_names_the_dataset_and_how_detectors_are_trained(ntf: Ntf, ma
     assert ntf("build", str(manifest_file), "--device", "cpu").code == 0
     answer = ntf("compare", str(manifest_file), "--detectors", "probe", "--limit", "8", "--preset", "demo")
     assert answer.code == 0, answer.err
-    assert Path("runs/rehearsal/probe/run.json").is_file()
+    (logged,) = json.loads(ntf("store", "log", "tiny", "--json").out)
+    recorded = json.loads(Path("runs/rehearsal/probe/run.json").read_text())["dataset"]
+    assert [recorded[key] for key in ("name", "version", "store_digest")] == ["tiny", logged["version"], logged["digest"]]
+    assert recorded["store_digest"][:16] in ntf("store", "log", "tiny").out
     assert "no manifest" in ntf("compare", "nonsense").err
     assert "folders of the same name" in ntf("evaluate", "tiny", "--run", "a/x", "--run", "b/x").err
 

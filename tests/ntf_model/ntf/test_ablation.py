@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from ntf_model.comparing.rehearsal import few, one_epoch
 from ntf_model.data.data import DetectionSplits
 from ntf_model.data.sources import from_rows
 from ntf_model.errors import InputError
@@ -75,7 +78,8 @@ def test_sources_with_the_same_reals_share_their_stage_1(tiny: NTFConfig, tmp_pa
     splits = from_rows({"train": rows, "validation": rows, "test": rows})
     config = merge(tiny, {"stage1": {"epochs": 1}, "stage2": {"epochs": 1}})
     variants = {f"ntf:{name}": Variant(name, subsets=(name,)) for name in "ab"}
-    ablate(splits, tmp_path, config, variants=variants, seeds=(0,), bootstrap=5, device="cpu")
+    ablation = ablate(splits, tmp_path, config, variants=variants, seeds=(0,), bootstrap=5, device="cpu")
+    assert ablation.rehearsal == ""
     assert not (tmp_path / "ntf-b" / "0" / "stage1").exists()
     NTFDetector.fit(splits.only(["b"]), merge(config, {"seed": 0}), tmp_path / "alone", device="cpu")
     weights = [load_file(folder / "stage1" / "model.safetensors") for folder in (tmp_path / "ntf-a" / "0", tmp_path / "alone")]
@@ -98,6 +102,19 @@ def test_a_probe_stands_beside_ntf_on_the_same_encoder(splits: DetectionSplits, 
     weights = (tmp_path / "probe" / "4" / "model.safetensors").stat().st_mtime_ns
     assert ablate(splits, tmp_path, config, **options) == ablation
     assert (tmp_path / "probe" / "4" / "model.safetensors").stat().st_mtime_ns == weights  # it was not trained again
+
+
+def test_runs_on_a_few_pictures_mark_the_table_as_a_rehearsal(splits: DetectionSplits, tiny: NTFConfig, tmp_path: Path) -> None:
+    """Also when they were trained and evaluated before, and only the table is made again."""
+    said = "at most 8 images in each split, one epoch"
+    config, variants = one_epoch(tiny, 8), {LINE_TO_BEAT: VARIANTS[LINE_TO_BEAT]}
+    for _ in range(2):
+        ablation = ablate(few(splits, 8), tmp_path, config, variants=variants, seeds=(0,), bootstrap=5, device="cpu")
+        assert ablation.rehearsal == said
+        table = ablation_table(ablation)
+        assert f"Rehearsal, {said}" in table.render("markdown")
+        assert [row["rehearsal"] for row in csv.DictReader(io.StringIO(table.render("csv")))] == [said]
+    assert Evaluation.load(tmp_path / LINE_TO_BEAT / "0" / EVALUATION_FILE).rehearsal == said
 
 
 def test_sources_and_breadths(splits: DetectionSplits) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import cycle
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from ntf_model.baselines._sbi_sam import SAM
@@ -135,6 +137,18 @@ def test_the_best_epoch_is_kept_and_not_the_last(splits: DetectionSplits) -> Non
     assert state.best == state.history[1]
     assert float(best["0.weight"][0, 0]) == state.history[1]["first"]
     assert not same(best, network.state_dict())
+
+
+def test_the_log_has_the_mean_loss_over_processes(splits: DetectionSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if there were a second process, whose loss is three times this one's; a resumed run goes on from the mean."""
+    alone, _, _ = trained(splits)
+    monkeypatch.setattr(Accelerator, "reduce", lambda _, value, reduction: 2 * value if reduction == "mean" else 4 * value)
+    shared, _, _ = trained(splits, tmp_path)
+    assert [entry["loss"] for entry in shared.history] == pytest.approx([2 * entry["loss"] for entry in alone.history])
+    with pytest.raises(KeyboardInterrupt):
+        trained(splits, tmp_path / "stopped", 2)
+    sums = json.loads((tmp_path / "stopped" / "checkpoint" / "small" / "state.json").read_text())["state"]["sums"]
+    assert 0 < sums["loss"] < 2 * alone.history[0]["loss"] * BalancedBatches(splits.train, 12, 0, 0).batches
 
 
 def test_a_plateau_ends_a_training_and_its_resumption_alike(splits: DetectionSplits, tmp_path: Path) -> None:
