@@ -69,6 +69,11 @@ def _parse(file: Path) -> dict[str, float]:
     for number, (line, cells) in enumerate(read_rows(file, "the scores")):
         if number == 0:
             header = [cell.casefold() for cell in cells]
+            scored = [cell for cell in header if cell in SCORE_COLUMNS]
+            twice = [name for name in ID_COLUMNS if header.count(name) > 1]
+            if len(scored) > 1 or (scored and twice):
+                columns = ", ".join(scored if len(scored) > 1 else twice * 2)
+                raise InputError(f"{file}, line {line}: it is not certain which of the columns {columns} is meant", "Keep one of them")
             at = [next((header.index(name) for name in names if name in header), None) for names in (ID_COLUMNS, SCORE_COLUMNS)]
             if at[0] is not None and at[1] is not None:
                 id_column, score_column, width = at[0], at[1], len(cells)

@@ -32,7 +32,8 @@ def as_picture(value: Any, name: str = "the picture") -> np.ndarray:
     """A picture as `uint8` RGB `[H, W, 3]`.
 
     Files, bytes and PIL pictures are read as `read_image` reads files. Arrays: `uint8`, `uint16` (the upper eight bits), or floats in
-    [0, 1] (times 255, rounded); grey `[H, W]` or `[H, W, 1]`, grey with alpha, RGB or RGBA in the last axis; alpha is dropped. Raises
+    [0, 1] (times 255, rounded); grey `[H, W]` or `[H, W, 1]`, grey with alpha, RGB or RGBA in the last axis; what is transparent shows
+    white, as in files. Raises
     InputError, beginning with `name`, for anything else: other integers, floats outside [0, 1] or not finite, channels in front.
     """
     if isinstance(value, np.ndarray):
@@ -51,7 +52,6 @@ def _as_rgb(value: np.ndarray, name: str) -> np.ndarray:
         value = value[..., None]
     if value.ndim != 3 or value.shape[2] not in (1, 2, 3, 4) or 0 in value.shape:
         raise InputError(f"{name} is an array of shape {list(value.shape)}", ACCEPTED)
-    value = value[..., :1] if value.shape[2] <= 2 else value[..., :3]  # without alpha
     if value.dtype == np.uint16:
         value = (value >> 8).astype(np.uint8)
     elif np.issubdtype(value.dtype, np.floating):
@@ -60,4 +60,6 @@ def _as_rgb(value: np.ndarray, name: str) -> np.ndarray:
         value = np.rint(value.astype(np.float64) * 255).astype(np.uint8)
     elif value.dtype != np.uint8:
         raise InputError(f"{name} is an array of {value.dtype}", ACCEPTED)
+    if value.shape[2] in (2, 4):
+        return decode_pil(Image.fromarray(np.ascontiguousarray(value)), name)
     return np.ascontiguousarray(np.broadcast_to(value, (*value.shape[:2], 3)))

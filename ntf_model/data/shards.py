@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from foreign.archives import tar_members
 from foreign.files import open_plain
 from foreign.folders import said
+from foreign.objects import read_object
 from foreign.pictures import MAX_BYTES
 from foreign.text import reason, visible
 from ntf_model.data.data import DetectionData, DetectionSplits, Item
@@ -140,8 +140,8 @@ def _key_of(name: str) -> tuple[str, str]:
 
 def _json(data: bytes, where: str) -> dict[str, Any]:
     try:
-        facts = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        facts = read_object(data)
+    except ValueError as error:
         raise InputError(f"{where} is damaged ({reason(error)})", "Make the shard again") from None
     if not isinstance(facts, dict):
         raise InputError(f"{where} is no JSON object", "Make the shard again")

@@ -6,7 +6,6 @@ a path by them.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from foreign.errors import InputError
 from foreign.files import require_plain, unreadable
 from foreign.folders import list_pictures, why_left_out
 from foreign.lists import plain
+from foreign.objects import read_object
 from foreign.pictures import SUFFIXES
 from foreign.text import reason, visible
 from pipelines.images import MAX_BYTES, read_bytes
@@ -160,7 +160,7 @@ def _index(file: Path, column: str | None) -> _Index:
         fields[key][suffix] = plain(name)
         return suffix in ("json", "txt")
 
-    for member in tar_members(file, wanted, MAX_JSON):
+    for member in tar_members(file, wanted, MAX_JSON, odd=lambda _: index.left_out.update(["link or device"])):
         where = f"{visible(file)}, {visible(member.name)}"
         if member.data is None:
             raise InputError(f"{where} has {member.size:,} bytes", f"At most {MAX_JSON:,} are read")
@@ -182,6 +182,7 @@ def _index(file: Path, column: str | None) -> _Index:
             )
         index.pictures.update({named[suffix]: key for suffix in taken})
         index.left_out.update(f".{suffix}" for suffix in named if suffix not in (*taken, "json", "txt"))
+        index.left_out.update(f".{suffix} without a picture" for suffix in named if not taken and suffix in ("json", "txt"))
     return index
 
 
@@ -190,7 +191,7 @@ def _taken(named: dict[str, str], column: str | None) -> list[str]:
     if column is not None:
         return [suffix for suffix in named if suffix == column.lower().removeprefix(".")]
     plain_ones = [suffix for suffix in named if f".{suffix}" in SUFFIXES]
-    return plain_ones or [suffix for suffix in named if not suffix.endswith("json")]
+    return plain_ones or [suffix for suffix in named if not suffix.endswith(("json", "txt"))]
 
 
 def _key(name: str) -> tuple[str, str]:
@@ -202,7 +203,7 @@ def _key(name: str) -> tuple[str, str]:
 
 def _facts_in(data: bytes, where: str) -> dict[str, Any]:
     try:
-        facts = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        facts = read_object(data)
+    except ValueError as error:
         raise InputError(f"{where} is not JSON ({reason(error)})", "Write it again, or leave it out") from None
     return facts if isinstance(facts, dict) else {}

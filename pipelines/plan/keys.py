@@ -106,8 +106,10 @@ def _mask(step: ChainStep) -> dict[str, Any]:
 
 
 def _pictures_of(folder: Path) -> str:
-    """The sha256 of the names and the contents of the pictures in a folder."""
+    """The sha256 of the names and the contents of the pictures in a folder of masks. InputError if there are none."""
     files = sorted(list_pictures(folder).files)
+    if not files:
+        raise InputError(f"the folder of masks {folder} has no pictures", "Put a mask there for each real image, under its name")
     names = [file.relative_to(folder).as_posix() for file in files]
     return sha256_of_listing(dict(zip(names, cached_sha256s(files), strict=True)))
 

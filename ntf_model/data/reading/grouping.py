@@ -12,7 +12,8 @@ from typing import NamedTuple
 from foreign.lists import plain, read_pairs
 from ntf_model.errors import InputError
 
-_FRAME = re.compile(r"^(.+?)[ _.-]+(?:frame|frm|f|img|image)?[ _.-]*\d+$", re.IGNORECASE)
+_FRAME = re.compile(r"^(.+?)[ _.-]+[(\[]?(?:frame|frm|f|img|image)?[ _.-]*\d+[)\]]?$", re.IGNORECASE)  # `id7_0012`, `clip 3 (12)`
+_FRAME_FIRST = re.compile(r"^(?:frame|frm)[ _.-]*\d+[ _.-]+(.+)$", re.IGNORECASE)  # `frame0012_id7`
 FEWEST = 3  # groups that can be divided into three splits
 FEWEST_WORDS = 8  # beginnings of names without a digit: fewer are sources (`biggan_001`) and not people (`Aaron_Eckhart_0001`)
 OPTION = "Say what holds together: --groups none, --groups folders, --groups names, or a file of lines `picture,group`"
@@ -146,8 +147,8 @@ def _beginnings(entries: Sequence[Entry], where: str, how: str) -> bool:
 
 
 def _beginning(entry: Entry) -> str:
-    """What is before the number of the frame: "id7" of `id7_0001.png`."""
-    match = _FRAME.match(entry.file.stem)
+    """What is beside the number of the frame: "id7" of `id7_0001.png` and of `frame0001_id7.png`."""
+    match = _FRAME_FIRST.match(entry.file.stem) or _FRAME.match(entry.file.stem)
     return match[1] if match else ""
 
 

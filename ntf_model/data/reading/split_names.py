@@ -31,6 +31,10 @@ _HINTS = {
     "trainval",
     "tst",
     "trn",
+    "fold",
+    "folds",
+    "partition",
+    "split",
 }
 
 

@@ -279,6 +279,16 @@ def test_scores_as_spreadsheets_write_them(tmp_path: Path, data: bytes) -> None:
     assert read_scores(file, ["a", "b"]).tolist() == [0.25, 1.0]
 
 
+@pytest.mark.parametrize(
+    ("header", "named"),
+    [("id,score,score", "score, score"), ("score,id,probability", "score, probability"), ("id,ID,score", "id, id")],
+)
+def test_a_header_that_names_two_columns_is_refused(header: str, named: str, tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text(f"{header}\na,0.5,0.5\n")
+    with pytest.raises(InputError, match=f"line 1: it is not certain which of the columns {named} is meant"):
+        read_scores(tmp_path / "s.csv", ["a"])
+
+
 @pytest.mark.parametrize(("encoding", "message"), [("utf-16", "is UTF-16"), ("utf-16-le", "is UTF-16"), ("latin-1", "line 2 is not UTF-8")])
 def test_scores_in_another_encoding_are_refused_by_its_name(tmp_path: Path, encoding: str, message: str) -> None:
     file = tmp_path / "scores.csv"

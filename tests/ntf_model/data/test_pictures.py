@@ -31,7 +31,7 @@ def encoded(picture: Image.Image, form: str = "PNG") -> bytes:
     [
         RGB,
         RGB[::-1][::-1],
-        np.dstack([RGB, ALPHA]),
+        np.dstack([RGB, np.full_like(ALPHA, 255)]),
         RGB.astype(np.uint16) * 257,
         RGB / 255,
         (RGB / 255).astype(np.float32),
@@ -47,12 +47,23 @@ def test_the_same_picture_in_every_form(value: Any) -> None:
     assert np.array_equal(picture, RGB)
 
 
+@pytest.mark.parametrize("channels", [RGB, GREY[..., None]], ids=["RGB", "grey"])
+def test_what_is_transparent_shows_white_in_an_array_as_in_a_file(channels: np.ndarray) -> None:
+    hidden, half = np.zeros_like(ALPHA), np.full_like(ALPHA, 128)
+    assert (as_picture(np.dstack([channels, hidden])) == 255).all()
+    for array in (np.dstack([channels, ALPHA]), np.dstack([channels, half])):
+        expected = as_picture(Image.fromarray(array))
+        assert abs(expected.astype(int) - channels).max() > 9
+        for value in (array, array.astype(np.uint16) * 257, array / 255, encoded(Image.fromarray(array))):
+            assert np.array_equal(as_picture(value), expected)
+
+
 @pytest.mark.parametrize(
     "value",
     [
         GREY,
         GREY[..., None],
-        np.stack([GREY, GREY], axis=2),
+        np.stack([GREY, np.full_like(GREY, 255)], axis=2),
         GREY.astype(np.uint16) << 8,
         GREY / 255,
         Image.fromarray(GREY),
@@ -96,7 +107,7 @@ def test_a_single_picture_is_not_taken_for_a_list(value: Any) -> None:
 def test_a_detector_takes_all_forms_in_all_methods(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     Image.fromarray(RGB).save(file)
-    values = [RGB, RGB / 255, Image.fromarray(RGB), file, str(file), np.dstack([RGB, ALPHA])]
+    values = [RGB, RGB / 255, Image.fromarray(RGB), file, str(file), np.dstack([RGB, np.full_like(ALPHA, 255)])]
     detector = Roughness()
     assert len(set(detector.score(values).tolist())) == 1
     assert [detection.probability for detection in detector(values)] == detector.score([RGB]).tolist() * 6

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ntf_model.data.reading.labels import LabelRule
 from ntf_model.data.rows import from_huggingface, from_rows
 from ntf_model.data.shards import from_webdataset
 from ntf_model.data.sources import from_path
@@ -173,6 +174,31 @@ def test_a_class_label_is_read_by_its_names(tmp_path: Path, names: list[str], fo
         assert split.dataset[0].image.mean() > 100 > split.dataset[1].image.mean()
 
 
+@pytest.mark.parametrize(
+    ("names", "given", "expected"),
+    [
+        (["FAKE_images", "Real"], None, [1, 0]),
+        (["1", "0"], None, [1, 0]),  # the names decide and not the places
+        (["ai", "nature"], None, [1, 0]),
+        (["cat", "dog"], "real=dog,fake=cat", [1, 0]),
+        (["cat", "dog"], "real=1,fake=0", [1, 0]),
+        (["cat", "dog"], None, "'cat' is neither real nor fake"),
+        (["not-real", "real"], None, "'not-real' is neither"),
+        (["real", "fake_sd"], None, "'fake_sd' is neither"),
+    ],
+)
+def test_classes_of_other_names_are_read_or_refused(names: list[str], given: str | None, expected: Any) -> None:
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(decode=False), "label": datasets.ClassLabel(names=names)})
+    columns = {"image": [{"bytes": png(value), "path": None} for value in (1, 2)], "label": [0, 1]}
+    rows = {split: datasets.Dataset.from_dict(columns, features=features) for split in ("train", "validation", "test")}
+    if isinstance(expected, str):
+        with pytest.raises(InputError, match=expected):
+            from_rows(rows, labels=LabelRule.parse(given))
+    else:
+        assert from_rows(rows, labels=LabelRule.parse(given)).train.labels.tolist() == expected
+
+
 def test_one_picture_or_one_id_in_both_classes_is_refused() -> None:
     both = [{"image": png(1), "label": 0}, {"image": png(1), "label": 1}]
     fine = rows(False)
@@ -215,6 +241,12 @@ def test_a_key_twice_in_a_shard_is_refused(tmp_path: Path) -> None:
         tar.addfile(info, io.BytesIO(png(7)))
     with pytest.raises(InputError, match=r"test-000000\.tar: the member 0001\.png comes a second time"):
         from_path(folder)
+
+
+def test_a_label_twice_in_a_sample_is_refused(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "a.tar", {"1": {".png": png(1), ".json": b'{"label": 0, "label": 1}'}})
+    with pytest.raises(InputError, match=r"a\.tar: 1\.json is damaged \(the key 'label' comes twice\)"):
+        from_webdataset([shard], [shard], [shard])
 
 
 def test_shards_of_splits_in_any_case_and_of_none(tmp_path: Path) -> None:

@@ -96,12 +96,29 @@ def test_further_fields_of_a_key_and_what_macs_add_are_left_out_and_counted(tmp_
         ([*samples()[:-1], ("0005.json", b'{"identity": [1]}')], "0005.json: the identity [1] is neither"),
         ([*samples()[:-1], ("0005.json", b'{"identity": 1.0}')], "0005.json: the identity 1.0 is neither"),
         ([*samples()[:-1], ("0005.json", b'{"identity": true}')], "0005.json: the identity True is neither"),
+        ([*samples()[:-1], ("0005.json", b'{"identity": "p1", "identity": "p2"}')], "the key 'identity' comes twice"),
         (samples()[:-1], "an identity for 5 images and none for 1"),
         ([*samples()[:-1], ("0005.json", b"{}" + b" " * 2**20)], "0005.json has"),
     ],
 )
 def test_a_tar_that_is_not_certain_is_refused(tmp_path: Path, members: list[tuple[str, bytes]], named: str) -> None:
     assert named in refusal(tar(tmp_path / "x.tar", members))
+
+
+def test_links_and_facts_without_a_picture_are_left_out_and_counted(tmp_path: Path) -> None:
+    path = tar(tmp_path / "a.tar", [*samples(), ("9999.json", PERSON["0000"]), ("9998.txt", b"a caption")])
+    with tarfile.open(path, "a") as archive:
+        for name, kind in (
+            ("x.png", tarfile.LNKTYPE),
+            ("y.png", tarfile.SYMTYPE),
+            ("folder", tarfile.DIRTYPE),
+            ("z.png", tarfile.FIFOTYPE),
+        ):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = kind, "0000.png"
+            archive.addfile(entry)
+    assert [name for name, _ in images(path)] == [f"{key}.png" for key in PNGS]
+    assert left_out(path) == {"link or device": 3, ".json without a picture": 1, ".txt without a picture": 1}
 
 
 @pytest.mark.parametrize("harm", ["cut at a member", "cut in a member", "header", "no end"])

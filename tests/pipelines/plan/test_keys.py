@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,10 @@ import pytest
 
 from generators import registry
 from pipelines.images import encode
+from pipelines.manifest.deliveries import as_data, expanded
 from pipelines.manifest.load import load_manifest
 from pipelines.manifest.schema import Codec
+from pipelines.plan.keys import key_of, key_of_delivered
 from pipelines.plan.plan import Plan, make_plan
 from tests.support import stylegan2_checkpoint, write_manifest
 
@@ -70,6 +75,20 @@ def test_an_ingredient_changes_exactly_the_shards_it_decides(
     tmp_path: Path, manifest_data: dict[str, Any], change: Callable[[dict[str, Any]], None], expected: set[tuple[str, str, int]]
 ) -> None:
     assert changed(tmp_path, manifest_data, change) == expected
+
+
+def test_a_key_is_the_sha256_of_canonical_json(tmp_path: Path, manifest_data: dict[str, Any]) -> None:
+    """Sorted keys, no spaces, ASCII: another form of the same ingredients would make every shard of every store stale."""
+    text = '{"a":{"c":null,"d":"x/y"},"b":[1,"\\u00e9"],"recipe":1}'
+    assert key_of({"b": [1, "é"], "a": {"d": Path("x/y"), "c": None}}) == hashlib.sha256(text.encode()).hexdigest()
+    manifest_data["deliveries"] = {"web": [{"encode": {"webp": [50, 80]}}]}
+    planned = plan(tmp_path, manifest_data)
+    clean, delivered = planned.shards[0], planned.delivered[0]
+    assert delivered.inputs == (clean.key,) and delivered.role == "delivered"
+    steps = json.dumps(as_data(expanded(planned.manifest.deliveries["web"])), sort_keys=True, separators=(",", ":"))
+    text = f'{{"delivery":"web","inputs":["{clean.key}"],"recipe":1,"seed":{planned.manifest.seed},"steps":{steps},"version":1}}'
+    assert delivered.key == hashlib.sha256(text.encode()).hexdigest()
+    assert key_of_delivered(replace(clean, key=""), planned.manifest, "web") == ""
 
 
 def test_another_checkpoint_changes_its_steps_and_what_stands_on_them(tmp_path: Path, manifest_data: dict[str, Any]) -> None:

@@ -38,6 +38,16 @@ def test_a_checkpoint_that_is_not_here(tmp_path: Path, manifest_data: dict[str, 
         plan.require_complete()
 
 
+def test_how_many_more_are_missing_is_said(tmp_path: Path, manifest_data: dict[str, Any]) -> None:
+    for name, more in (("sg2", ""), ("unet", " (and 1 more: see `ntf plan`)")):
+        manifest_data["checkpoints"][name]["file"] = str(tmp_path / f"{name}.safetensors")
+        plan = planned(tmp_path, manifest_data)
+        with pytest.raises(InputError) as raised:
+            plan.require_complete()
+        first = plan.missing[0].error()
+        assert (raised.value.message, raised.value.fix) == (first.message + more, first.fix)
+
+
 def test_a_real_source_that_is_not_here(tmp_path: Path, manifest_data: dict[str, Any]) -> None:
     manifest_data["reals"]["faces"] = {"path": str(tmp_path / "gone"), "licence": "CC0"}
     plan = planned(tmp_path, manifest_data)

@@ -65,6 +65,17 @@ def test_the_estimated_size_is_that_of_all_images(tmp_path: Path, manifest_data:
     assert jpeg == pytest.approx((40 + 22) * 32**2 * 0.35 + 6 * 32**2 * 1.1, abs=1)
 
 
+def test_where_sizes_differ_the_estimate_takes_those_of_the_checkpoint_and_of_the_reals(
+    tmp_path: Path, manifest_data: dict[str, Any]
+) -> None:
+    """A first step that samples has the size of its checkpoint, if that is known; all else has the reals'."""
+    manifest_data["checkpoints"]["sg2"]["resolution"] = 48
+    plan = make_plan(load_manifest(write_manifest(tmp_path / "m.yaml", {**manifest_data, "size": "native"})))
+    height, width = plan.pools["faces"].images[0].shape
+    swaps = 1.1 * (6 * 48**2 + 6 * height * width)  # the checkpoint of the second step has no size
+    assert plan.estimated_bytes() == pytest.approx(1.1 * (10 * 48**2 + (40 + 6) * height * width) + swaps, abs=1)
+
+
 def test_the_donor_of_a_chain_is_the_real_image_that_it_began_with(tmp_path: Path, manifest_data: dict[str, Any]) -> None:
     plan = make_plan(load_manifest(write_manifest(tmp_path / "m.yaml", manifest_data)))
     shard = next(shard for shard in plan.shards if shard.role == "final")

@@ -51,7 +51,7 @@ def test_a_split_has_its_name_in_any_case(named: tuple[str, str], data: st.DataO
     assert looks_like_a_split(f"{written}_2")
 
 
-@pytest.mark.parametrize("name", ["train2", "test-hard", "my_train", "holdout", "Evaluation", "trainval", "val1"])
+@pytest.mark.parametrize("name", ["train2", "test-hard", "my_train", "holdout", "Evaluation", "trainval", "val1", "fold_1", "split1"])
 def test_names_that_look_like_splits(name: str) -> None:
     assert looks_like_a_split(name)
     assert split_of(name) is None
@@ -98,6 +98,10 @@ def test_frames_of_a_video_stay_together_by_folder_or_by_name() -> None:
     assert Counter(groups_of(*by_name)) == {"id0": 3, "id1": 3, "id2": 3}
     words = [f"real/{person}_frame{frame}.png" for person in "abcdefgh" for frame in range(2)]
     assert set(groups_of(*words)) == set("abcdefgh")
+    bracketed = [f"real/clip {video} ({frame}).png" for video in range(3) for frame in range(3)]
+    assert Counter(groups_of(*bracketed)) == {"clip 0": 3, "clip 1": 3, "clip 2": 3}
+    frame_first = [f"real/frame{frame:03d}_id{person}.png" for person in range(3) for frame in range(4)]
+    assert Counter(groups_of(*frame_first)) == {"id0": 4, "id1": 4, "id2": 4}
     assert "kept together in one split: 9 pictures by folder (3 groups)" in group_entries(entries(*by_folder), ROOT).note
 
 

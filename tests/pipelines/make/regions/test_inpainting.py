@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from generators.errors import InputError
 from pipelines.build.build import run_build, status
@@ -85,6 +86,46 @@ def test_a_seed_and_an_area_decide_the_mask_and_the_key(tmp_path: Path) -> None:
     plans = [planned(tmp_path, {"Box": [{**first, "mask": dict(kind)}]}) for kind in kinds]
     plans.append(planned(tmp_path, {"Box": [{**first, "mask": dict(BOX), "keep": "pipeline"}]}))
     assert len({shard.key for plan in plans for shard in plan.shards if shard.role == "final"}) == 4
+
+
+def test_masks_of_a_folder_are_those_of_the_reals_of_their_names(tmp_path: Path) -> None:
+    """From the plan to the store: the left half of each picture is reworked and the right half is that of the real."""
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        for folder, pixels in (("reals", rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)), ("masks", np.zeros((48, 48), np.uint8))):
+            if folder == "masks":
+                pixels[:, :24] = 255
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{number}.png")
+    step = {**PAINT, "target": "faces", "mask": {"folder": str(tmp_path / "masks")}}
+    data = {
+        "dataset": "painted",
+        "size": 48,
+        "audit": {"gate": False},
+        "reals": {"faces": {"path": str(tmp_path / "reals"), "licence": "own"}},
+        "subsets": {"Half": {"count": 2, "real": "faces", "chain": [step]}},
+    }
+    plan = make_plan(load_manifest(write_manifest(tmp_path / "m.yaml", data)))
+    store = Store(tmp_path / "store", "painted")
+    assert run_build(plan, store, "cpu").short == {}
+    painted = [row for row in store.rows(images=True) if row.role == "final"]
+    assert len(painted) == 2
+    for row in painted:
+        mask = decode(row.mask or b"", row.id)[..., 0] > 127
+        assert mask[:, :24].all() and not mask[:, 24:].any()
+
+
+def test_the_pictures_of_a_folder_of_masks_decide_the_key(tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    keys = []
+    for colour in ("white", "black", "white"):
+        Image.new("L", (48, 48), colour).save(tmp_path / "masks" / "a.png")
+        plan = planned(tmp_path, {"Box": [{**PAINT, "target": "faces", "mask": {"folder": str(tmp_path / "masks")}}]})
+        keys.append(next(shard.key for shard in plan.shards if shard.role == "final"))
+    assert keys[0] == keys[2] != keys[1]
+    (tmp_path / "masks" / "a.png").rename(tmp_path / "masks" / "a.txt")
+    with pytest.raises(InputError, match=r"the folder of masks .* has no pictures"):
+        planned(tmp_path, {"Box": [{**PAINT, "target": "faces", "mask": {"folder": str(tmp_path / "masks")}}]})
 
 
 @pytest.mark.parametrize(
