@@ -89,6 +89,7 @@ def test_an_audit_goes_with_its_version(tmp_path: Path, manifest_data: dict[str,
     [
         ({"passed": True, "judged": True, "reason": "x"}, [1], {"passed": True, "judged": True, "reason": "x"}),
         ({"passed": False, "judged": False, "reason": "x"}, [], {"passed": False, "judged": False, "reason": "x"}),
+        ({"passed": False, "judged": False, "reason": "x"}, [1], {"passed": False, "judged": False, "reason": "x"}),
         # An earlier release wrote no `judged`, and let pass what it could not judge.
         ({"passed": True, "reason": "x"}, [], {"passed": False, "judged": False, "reason": "x"}),
         ({"passed": True, "reason": "x"}, [1], {"passed": True, "judged": True, "reason": "x"}),

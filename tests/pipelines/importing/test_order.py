@@ -14,6 +14,7 @@ from PIL import Image
 from generators.errors import InputError
 from pipelines.images import encode_uncompressed
 from pipelines.importing import import_images, importing
+from pipelines.importing.budget import Budget
 from pipelines.importing.packed import PackedImage
 
 COUNT, REFUSED = 23, {3, 4, 11}
@@ -55,7 +56,7 @@ def test_order_names_and_hashes(
     assert set(done.refused) == {f"{number:02}.png" for number in REFUSED}
 
 
-def test_at_most_so_many_images_are_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_so_many_images_are_ahead_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is read and not yet given out is bounded by number and by bytes."""
     asked = 0
 
@@ -65,12 +66,12 @@ def test_at_most_so_many_images_are_ahead(tmp_path: Path, monkeypatch: pytest.Mo
             asked += 1
             yield PackedImage(f"{number}", grey(number))
 
-    for ahead, length, most in ((3, 2**26, 3), (64, 1, 1), (64, 2 * len(grey(1)) + len(grey(3)), 4)):
+    for ahead, length, least, most in ((3, 2**26, 3, 3), (64, 2**26, 20, 20), (64, 1, 1, 1), (64, 2 * len(grey(1)) + len(grey(3)), 3, 4)):
         monkeypatch.setattr(importing, "READ_AHEAD", ahead)
         monkeypatch.setattr(importing, "READ_AHEAD_BYTES", length)
         asked = given = 0
-        for image, _, answer in importing._converted(packed(), tmp_path, False):  # type: ignore[arg-type]
-            assert asked - given <= most
+        for image, _, answer in importing._converted(packed(), Budget(tmp_path, 1), tmp_path, False):  # type: ignore[arg-type]
+            assert min(least, 20 - given) <= asked - given <= most
             assert image.data is None and answer.result()
             given += 1
         assert given == 20

@@ -91,6 +91,30 @@ def test_a_key_is_the_sha256_of_canonical_json(tmp_path: Path, manifest_data: di
     assert key_of_delivered(replace(clean, key=""), planned.manifest, "web") == ""
 
 
+def test_what_decides_the_pixels_of_a_step_is_named_in_its_key(
+    tmp_path: Path, manifest_data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A renamed ingredient would make every shard stale, and one that is lost would keep shards that should be made again."""
+    named: list[dict[str, Any]] = []
+
+    def noted(ingredients: dict[str, Any]) -> str:
+        named.append(ingredients)
+        return key_of(ingredients)
+
+    monkeypatch.setattr("pipelines.plan.keys.key_of", noted)
+    plan(tmp_path, manifest_data)
+    swap = next(ingredients for ingredients in named if ingredients.get("generator") == "simswap")
+    step = {"generator", "output_version", "checkpoint", "kind", "parameters", "prompts"}
+    assert swap.keys() == {*step, "faces", "seeds", "inputs", "splits", "draws", "size", "codec"}
+    assert (swap["kind"], swap["size"], swap["prompts"]) == ("swap", 32, None)
+    assert [len(swap[each]) for each in ("inputs", "splits", "draws")] == [1, 4, 4]
+    assert swap["faces"].keys() > {"version", "networks"}
+    gan = next(ingredients for ingredients in named if ingredients.get("generator") == "stylegan2")
+    assert gan.keys() == {*step, "seeds", "inputs", "splits", "draws", "size", "codec"} and gan["draws"] == []
+    assert gan["seeds"][1:] == [0, 0, 4]
+    assert named[0].keys() == {"import", "images", "size", "codec"}
+
+
 def test_another_checkpoint_changes_its_steps_and_what_stands_on_them(tmp_path: Path, manifest_data: dict[str, Any]) -> None:
     def swap_weights(data: dict[str, Any]) -> None:
         data["checkpoints"]["sg2"]["file"] = str(stylegan2_checkpoint(tmp_path / "other.safetensors", seed=5))

@@ -88,6 +88,14 @@ def test_a_seed_and_an_area_decide_the_mask_and_the_key(tmp_path: Path) -> None:
     assert len({shard.key for plan in plans for shard in plan.shards if shard.role == "final"}) == 4
 
 
+def test_prompts_in_a_file_have_the_key_of_the_same_prompts_in_the_manifest(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a sky\n\n  a wall\n")
+    step = {"prompt": "stable_diffusion", "checkpoint": "stable-diffusion-demo-32", "steps": 2, "safety": "off"}
+    said: list[Any] = [["a sky", "a wall"], str(tmp_path / "p.txt"), ["a wall", "a sky"]]
+    keys = [[shard.key for shard in planned(tmp_path, {"Said": [{**step, "prompts": prompts}]}).shards] for prompts in said]
+    assert all(keys[0]) and keys[0] == keys[1] != keys[2]
+
+
 def test_masks_of_a_folder_are_those_of_the_reals_of_their_names(tmp_path: Path) -> None:
     """From the plan to the store: the left half of each picture is reworked and the right half is that of the real."""
     rng = np.random.default_rng(0)
