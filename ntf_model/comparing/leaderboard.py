@@ -82,7 +82,7 @@ def titles_of(comparison: Comparison) -> dict[str, str]:
 
 
 def _marked(row: Row, key: str, evaluation: Evaluation) -> Figure:
-    return Figure(row.measures[key], True, after=" *" if row.name in (evaluation.trained_on or ()) else "")
+    return Figure(row.measures[key], True, remark=" *" if row.name in (evaluation.trained_on or ()) else "")
 
 
 def _files(folder: Path) -> list[Path]:

@@ -124,6 +124,6 @@ def _drawn_ranks(
 def _group_cells(group: Group | None, key: str) -> list[Cell]:
     if group is None:
         return ["–"] * 6
-    worst: Cell = "–" if group.worst is None else Figure(group.worst.measures[key], True, after=f" ({group.worst.name})")
+    worst: Cell = "–" if group.worst is None else Figure(group.worst.measures[key], True, remark=f" ({group.worst.name})")
     others = [Figure(group.mean.measures[other], True) for other in ("acc_fixed", "fpr", "fnr")]
     return [str(group.subsets), Figure(group.mean.measures[key], True), worst, *others]

@@ -35,16 +35,23 @@ SWAPPED = {"fpr": "fnr", "fnr": "fpr"}  # the paper counts real as positive
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured value as a cell: in per cent, with its interval and its p if wished; `before` and `after` mark it in its column."""
+    """A measured value as a cell: in per cent, with its interval and its p if wished, and a `remark`; `before` and `after` mark it in its
+    column, and are no text of anybody's."""
 
     measure: Measure
     interval: bool = False
     p: float | None = None
     before: str = ""
     after: str = ""
+    remark: str = ""
 
     def __str__(self) -> str:
-        return f"{self.before}{percent(self.measure, self.interval)}{'' if self.p is None else f' (p {self.p:.3f})'}{self.after}"
+        return f"{self.before}{self.text}{self.after}"
+
+    @property
+    def text(self) -> str:
+        """The cell without its marks."""
+        return f"{percent(self.measure, self.interval)}{'' if self.p is None else f' (p {self.p:.3f})'}{self.remark}"
 
 
 Cell = str | Figure
@@ -204,7 +211,8 @@ def _markdown(table: Table) -> str:
 
 
 def _pipe(cells: Sequence[Cell]) -> str:
-    return "| " + " | ".join(map(markdown_text, cells)) + " |"
+    shown = (f"{cell.before}{markdown_text(cell.text)}{cell.after}" if isinstance(cell, Figure) else markdown_text(cell) for cell in cells)
+    return "| " + " | ".join(shown) + " |"
 
 
 def _csv(table: Table) -> str:
