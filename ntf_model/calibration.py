@@ -21,6 +21,8 @@ CALIBRATION_FILE = "calibration.json"  # in the folder of a run
 TINY = 1e-12  # keeps the logit of a score finite
 TEMPERATURES = (0.02, 50.0)
 ERROR = 0.05  # of the band, where none is wished
+TAIL = 0.1  # of the reals: those whose logits are taken to fall off exponentially
+FEWEST, ENOUGH = 5, 10  # reals in that tail at least; reals above a threshold that are enough to find it by counting
 Verdict = Literal["real", "fake", "unsure"]
 
 
@@ -66,33 +68,31 @@ class Calibration(BaseModel):
         return _sigmoid(_logit(np.asarray(scores, np.float64)) / self.temperature)
 
     def threshold_at(self, fpr: float) -> float:
-        """The threshold above which a real picture's score lies with a probability of at most `stated_fpr(fpr)`, averaged over validation
-        sets.
+        """The threshold above which about the share `fpr` of real pictures lies, for pictures that are like those of validation.
 
-        It is the k-th smallest score of the validation reals, k = ceil((n + 1)(1 - fpr)) (split conformal; Vovk et al. 2005), and holds for
-        pictures that are like those of validation. Where there are too few reals for that, it is the largest. Raises InputError for an
-        `fpr` outside (0, 1), or if that threshold would stand for more than twice the `fpr`.
+        Where at least `ENOUGH` validation reals would lie above it, or `fpr` is at least `TAIL`, it is the order statistic k = ceil((n + 1)
+        (1 - fpr)). Fewer would decide it alone: then the logits of the highest `TAIL` of the reals are taken to fall off exponentially
+        (peaks over a threshold; Pickands 1975, with shape 0). Raises InputError for an `fpr` outside (0, 1), or too few validation reals.
         """
-        stated = self.stated_fpr(fpr)
-        if stated > 2 * fpr:
-            needed, least = math.ceil(0.5 / fpr - 1e-9) - 1, math.ceil(500 / (len(self.real) + 1)) / 1000
-            raise InputError(
-                f"an FPR of {fpr:g} needs {counted(needed, 'validation real')}, and there {'is' if len(self.real) == 1 else 'are'} "
-                f"{len(self.real)}",
-                f"Take an FPR of {least:g} or more, or validate on more reals" if least < 1 else "Validate on more reals",
-            )
-        threshold = _upper(self.real, fpr)
-        return self.real[-1] if threshold is None else threshold
-
-    def stated_fpr(self, fpr: float) -> float:
-        """The share that the threshold for `fpr` stands for: `fpr`, or 1 / (n + 1) where n validation reals can tell no smaller one."""
         if not 0 < fpr < 1:
             raise InputError(f"the FPR {fpr:g} is not between 0 and 1", "Give a share, such as 0.01 for 1 %")
-        return max(fpr, 1 / (len(self.real) + 1))
+        count, beyond = len(self.real), round(TAIL * len(self.real))
+        if fpr >= TAIL or count * fpr >= ENOUGH:
+            threshold = _upper(self.real, fpr)
+            needed = math.ceil(1 / fpr - 1e-9) - 1
+        else:
+            threshold = _tail(_logit(np.array(self.real)), beyond, fpr) if beyond >= FEWEST else None
+            needed = round(FEWEST / TAIL)
+        if threshold is None:
+            there = f"there {'is' if count == 1 else 'are'} {count}"
+            raise InputError(
+                f"an FPR of {fpr:g} needs {counted(needed, 'validation real')}, and {there}", "Take a larger one, or validate on more reals"
+            )
+        return threshold
 
     def band(self, error: float = ERROR, fpr: float | None = None) -> Band:
-        """The band with a stated error, by class: of reals at most `stated_fpr(fpr)` (`error` if `fpr` is not given) are called fake, and
-        of fakes at most `error` are called real, averaged over validation sets (split conformal by class; Vovk 2012).
+        """The band with a stated error, by class: of reals at most `error` (about `fpr`, if it is given) are called fake, and of fakes
+        at most `error` are called real, averaged over validation sets (split conformal by class; Vovk 2012).
 
         A class with too few validation pictures for the error never loses a picture to the other: that end of the band is 0 or 1. Raises
         InputError for an error outside (0, 0.5].
@@ -160,6 +160,13 @@ def _lower(scores: tuple[float, ...], error: float) -> float | None:
     """Of ascending scores the one that a further picture's is below with a probability of at most `error`; None if there are too few."""
     rank = math.floor((len(scores) + 1) * error + 1e-9)
     return scores[rank - 1] if rank else None
+
+
+def _tail(logits: np.ndarray, beyond: int, fpr: float) -> float:
+    """The score above which `fpr` of the reals lie, if the excesses of the `beyond` highest logits (ascending) are exponential."""
+    start = logits[-beyond - 1]
+    excess = float(np.mean(logits[-beyond:] - start))
+    return float(_sigmoid(np.array(start + excess * math.log(beyond / len(logits) / fpr))))
 
 
 def _logit(scores: np.ndarray) -> np.ndarray:

@@ -120,7 +120,7 @@ class Detector(ABC):
         return fit_calibration(validation.labels, np.array(scores), validation.digest)
 
     def at_fpr(self, fpr: float) -> Self:
-        """This detector with the threshold at which at most `fpr` of the reals are called fake, and the same share in its band.
+        """This detector with the threshold at which about the share `fpr` of reals is called fake, and the same share in its band.
 
         Raises InputError if it has no calibration, or its validation split had too few reals for that share.
         """
@@ -159,9 +159,9 @@ class Detector(ABC):
         if self.calibration is None:
             return f"no calibration was saved with this {self.title}: fake is a P(fake) above {self.threshold:.3f}, and nothing is unsure"
         band = self.calibration.band(self.error, self.fpr)
-        reals = self.error if self.fpr is None else self.calibration.stated_fpr(self.fpr)
+        reals = f"at most {100 * self.error:g}" if self.fpr is None else f"about {100 * self.fpr:.3g}"
         return (
-            f"unsure is a P(fake) from {band.low:.3f} to {band.high:.3f}: at most {100 * reals:.3g} % of reals are called fake, and at "
+            f"unsure is a P(fake) from {band.low:.3f} to {band.high:.3f}: {reals} % of reals are called fake, and at "
             f"most {100 * self.error:g} % of fakes real, if they are like the {len(self.calibration.real)} and "
             f"{len(self.calibration.fake)} of validation"
         )

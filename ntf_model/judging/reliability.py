@@ -27,11 +27,9 @@ class Bin(BaseModel):
 
 
 class Wish(BaseModel):
-    """A wished FPR, the threshold that validation gives for it (None: too few validation reals) and the share that this stands for
-    (`ntf_model.calibration.Calibration.stated_fpr`), and what it does on test."""
+    """A wished FPR, the threshold that validation gives for it (None: too few validation reals), and what it does on test."""
 
     wished: float
-    stated: float
     threshold: float | None
     fpr: Measure
     fnr: Measure
@@ -143,9 +141,8 @@ def share(hits: np.ndarray) -> Measure:
 
 
 def _wish(calibration: Calibration, wished: float, reals: np.ndarray, fakes: np.ndarray) -> Wish:
-    stated = calibration.stated_fpr(wished)
     try:
         threshold = calibration.threshold_at(wished)
     except InputError:  # too few validation reals, which the table shows as a dash
-        return Wish(wished=wished, stated=stated, threshold=None, fpr=Measure(value=None), fnr=Measure(value=None))
-    return Wish(wished=wished, stated=stated, threshold=threshold, fpr=share(reals > threshold), fnr=share(fakes <= threshold))
+        return Wish(wished=wished, threshold=None, fpr=Measure(value=None), fnr=Measure(value=None))
+    return Wish(wished=wished, threshold=threshold, fpr=share(reals > threshold), fnr=share(fakes <= threshold))

@@ -115,8 +115,6 @@ def reliability_table(measured: Reliability, title: str, *, rehearsal: str = "")
     ]
     for wish in measured.wishes:
         said = "too few validation reals" if wish.threshold is None else f"threshold {wish.threshold:.4f}"
-        if wish.threshold is not None and wish.stated > wish.wished:
-            said += f", which stands for {100 * wish.stated:.3g} %: few validation reals"
         name = f"a wished FPR of {100 * wish.wished:g} %"
         rows += [[f"{name}: FPR", said, Figure(wish.fpr, True), "%"], [f"{name}: FNR", said, Figure(wish.fnr, True), "%"]]
     where = f"unsure from {band.low:.4f} to {band.high:.4f}"

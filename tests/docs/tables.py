@@ -43,7 +43,7 @@ PARSED = {
     "ntf evaluate demo --detectors ntf,sbi --runs runs/compare": "reads what `ntf compare` leaves: tests/flows/commands/test_detect.py",
     "ntf evaluate demo --run runs/wang2020-released": "needs the authors' file: tests/ntf_model/baselines/test_detectors.py",
     "ntf train demo --detector ensemble": "reads trained detectors: tests/ntf_model/test_ensemble.py makes one of two probes",
-    "ntf detect photo.png --model runs/ntf --fpr 0.05": "needs 19 validation reals: tests/flows/commands/test_detect.py has enough",
+    "ntf detect photo.png --model runs/ntf --fpr 0.05": "needs 50 validation reals: tests/flows/commands/test_detect.py has enough",
     "ntf ablate": "trains eight detectors: tests/ntf_model/ntf/test_ablation.py runs it on small ones",
     "python benchmarks/": "measures for minutes",
     "python -m pytest": "is what runs this",

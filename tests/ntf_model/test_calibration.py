@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import logistic, norm
 
 from ntf_model.baselines.probe import FeatureProbe
 from ntf_model.calibration import CALIBRATION_FILE, Band, Calibration, fit_calibration, fit_temperature
@@ -56,24 +57,37 @@ def test_classes_count_alike_and_a_perfect_split_does_not_ask_for_no_temperature
     assert sigmoid(0.0) == Calibration(temperature=certain, real=(0.1,), fake=(0.9,)).probability(np.array([0.5]))[0]
 
 
-def test_thresholds_are_order_statistics_and_hold_on_average() -> None:
-    real = tuple(np.arange(1, 100) / 100)  # 99 reals: 0.01 to 0.99
+def test_thresholds_are_order_statistics_where_reals_are_many() -> None:
+    real = tuple(np.arange(1, 1000) / 1000)  # 999 reals: 0.001 to 0.999
     calibration = Calibration(temperature=1, real=real, fake=(1.0,))
-    assert calibration.threshold_at(0.01) == 0.99
+    assert calibration.threshold_at(0.011) == 0.989
     assert calibration.threshold_at(0.10) == 0.90
-    assert calibration.threshold_at(0.006) == 0.99
-    assert calibration.stated_fpr(0.006) == 0.01
-    with pytest.raises(InputError, match=r"an FPR of 0\.004 needs 124 validation reals, and there are 99"):
-        calibration.threshold_at(0.004)
     with pytest.raises(InputError, match="not between 0 and 1"):
         calibration.threshold_at(1.5)
+    few = Calibration(temperature=1, real=real[:30], fake=(1.0,))
+    assert few.threshold_at(0.2) == 0.025
+    with pytest.raises(InputError, match=r"an FPR of 0\.01 needs 50 validation reals, and there are 30"):
+        few.threshold_at(0.01)
+    with pytest.raises(InputError, match=r"an FPR of 0\.1 needs 9 validation reals, and there are 3"):
+        Calibration(temperature=1, real=real[:3], fake=(1.0,)).threshold_at(0.1)
     rng = np.random.default_rng(3)
+    rates = [1 - Calibration(temperature=1, real=tuple(np.sort(rng.random(399))), fake=(1.0,)).threshold_at(0.05) for _ in range(300)]
+    assert np.mean(rates) == pytest.approx(0.05, abs=0.003)  # of uniform scores as many lie above it
+
+
+@pytest.mark.parametrize(("count", "inside"), [(90, 0.75), (300, 0.93), (900, 0.98)])
+@pytest.mark.parametrize("shape", ["normal", "logistic"])
+def test_a_threshold_of_few_reals_holds_on_further_ones(count: int, inside: float, shape: str) -> None:
+    """Of 400 validation sets so many give a threshold at which 0.3 to 3 % of all reals are called fake, where 1 % are wished."""
+    rng = np.random.default_rng(4)
     rates = []
     for _ in range(400):
-        drawn = np.sort(rng.random(199))
-        threshold = Calibration(temperature=1, real=tuple(drawn), fake=(1.0,)).threshold_at(0.05)
-        rates.append(1 - threshold)  # the share of uniform scores above it
-    assert np.mean(rates) == pytest.approx(0.05, abs=0.003)
+        logits = np.sort(getattr(rng, shape)(-3, 2, count))
+        threshold = Calibration(temperature=1, real=tuple(sigmoid(logits)), fake=(1.0,)).threshold_at(0.01)
+        cut = (np.log(threshold / (1 - threshold)) + 3) / 2
+        rates.append(norm.sf(cut) if shape == "normal" else logistic.sf(cut))
+    assert np.mean((np.array(rates) > 0.003) & (np.array(rates) < 0.03)) >= inside
+    assert np.median(rates) == pytest.approx(0.01, rel=0.35)
 
 
 def test_the_band_keeps_its_stated_error_in_both_classes() -> None:

@@ -162,7 +162,7 @@ def test_thresholds_by_wish_and_a_band_with_a_stated_error(ntf: Ntf, folders: Pa
     assert row["threshold"] == saved["real"][-1]
     assert row["is_fake"] == (row["probability"] > row["threshold"])
     assert row["verdict"] in ("real", "fake", "unsure")
-    assert f"at most {100 * wish:.3g} % of reals are called fake, and at most 40 % of fakes real" in " ".join(answer.err.split())
+    assert f"about {100 * wish:.3g} % of reals are called fake, and at most 40 % of fakes real" in " ".join(answer.err.split())
     plain = ntf("detect", photo, "--model", "run")
     assert plain.out.split()[-2] == "unsure", "three validation pictures of a class allow no verdict with an error of 5 %"
     for wrong in (("--fpr", "0.001"), ("--fpr", "2"), ("--error", "0.7"), ("--error", "0")):

@@ -162,8 +162,8 @@ def _reliability() -> dict[str, Any]:
     errors = {"brier_scores": 0.21, "brier": 0.2, "ece_scores": 0.11, "ece": 0.05}
     shares = dict.fromkeys(("real_as_fake", "fake_as_real", "unsure_reals", "unsure_fakes"), _measure(0.1))
     wishes = [
-        {"wished": 0.01, "stated": 0.1, "threshold": None, "fpr": unknown, "fnr": unknown},
-        {"wished": 0.05, "stated": 0.06, "threshold": 0.8, "fpr": _measure(0.06), "fnr": _measure(0.2)},
+        {"wished": 0.01, "threshold": None, "fpr": unknown, "fnr": unknown},
+        {"wished": 0.05, "threshold": 0.8, "fpr": _measure(0.06), "fnr": _measure(0.2)},
     ]
     return {**counts, **errors, "bins": bins, "wishes": wishes, "band": {"error": 0.05, "low": 0.3, "high": 0.8, **shares}}
 
