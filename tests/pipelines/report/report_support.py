@@ -146,6 +146,7 @@ def _evaluation(title: str, subsets: list[str], scores: dict[str, Any]) -> dict[
     families = {"GAN": {kind: {**row, "name": f"GAN ({kind})"} for kind, row in means.items()}}
     known = {"title": title, "detector": "ntf", "threshold": 0.5, "worst": subsets[-1], "bootstrap": 100}
     known |= {"data_digest": "f" * 64, "validation_digest": "a" * 64, "fpr": 0.01, "reliability": _reliability()}
+    known |= dict.fromkeys(("validation", "calibration", "trained_on", "seen"))
     known["exposure"] = {"held-out": {kind: {**row, "name": f"held-out ({kind})"} for kind, row in means.items()}}
     return {**known, "subsets": rows, "families": families, "overall": means, "scores": scores, "rehearsal": ""}
 
