@@ -33,6 +33,7 @@ def serve(detector: Detector, source: str, port: int, on_ready: Any = None) -> N
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((HOST, port))
+        listening.listen()  # from here on a browser waits, and is not refused
     except OSError as error:
         listening.close()
         raise InputError(f"the port {port} cannot be used ({error.strerror})", "Give another --port, or 0 for a free one") from None
