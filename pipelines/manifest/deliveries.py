@@ -219,7 +219,7 @@ def read_delivery(text: str) -> tuple[str | Step, ...]:
     try:
         return _of_bounded_length(_as_chain(written))
     except ValueError as error:
-        raise InputError(f"{text} is no delivery: {error}", "See docs/which-data.md") from None
+        raise InputError(f"{text} is no delivery: {str(error).rstrip('?')}", "See docs/which-data.md") from None
 
 
 def faults(deliveries: Mapping[str, tuple[str | Step, ...]]) -> str | None:
