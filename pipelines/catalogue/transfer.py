@@ -10,6 +10,7 @@ import ipaddress
 import os
 import shutil
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -133,11 +134,15 @@ def _attempt(url: str, partial: Path, note: Path, watch: Watch) -> str:
                 _forget(partial, note)
                 raise _PassingError("the part that is here is of another version of the file")
             start, total = _place(response, have)
+            blocks, coding = response.iter_raw(), response.headers.get("Content-Encoding", "identity").lower()
+            if coding != "identity":  # a server that compresses although it was asked not to: what comes is no part to go on with
+                blocks, start, total = _decoded(url, blocks, coding), 0, None
             if start == 0:
                 partial.unlink(missing_ok=True)
-                write_json(note, {"url": url, "validator": _validator(response), "total": total})
+                validator = _validator(response) if coding == "identity" else None
+                write_json(note, {"url": url, "validator": validator, "total": total})
             watch.expect(total or 0)
-            return _stream(url, response, partial, start, total, watch)
+            return _stream(url, blocks, partial, start, total, watch)
     except httpx.HTTPError as error:
         raise _PassingError(f"the connection failed ({str(error) or type(error).__name__})") from None
 
@@ -157,7 +162,7 @@ def _resumable(url: str, partial: Path, note: Path) -> tuple[int, dict[str, str]
 def _place(response: httpx.Response, have: int) -> tuple[int, int | None]:
     """Where the body begins in the file, and the length of the file if it is known."""
     length = response.headers.get("Content-Length", "")
-    if response.status_code == 206 and have:
+    if response.status_code == 206:
         unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
         begin, _, total = rest.partition("/")
         if unit == "bytes" and begin.partition("-")[0] == str(have):
@@ -166,7 +171,24 @@ def _place(response: httpx.Response, have: int) -> tuple[int, int | None]:
     return 0, int(length) if length.isdigit() else None
 
 
-def _stream(url: str, response: httpx.Response, partial: Path, start: int, total: int | None, watch: Watch) -> str:
+def _decoded(url: str, blocks: Iterator[bytes], coding: str) -> Iterator[bytes]:
+    """What `blocks` are once they are decompressed. A stream without its end is a cut connection."""
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        raise TransferError(f"{url} is sent compressed as {coding!r}", "Open it in a browser, save the file, and use `ntf fetch --from`")
+    decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either header
+    try:
+        for block in blocks:
+            rest = block
+            while rest and not decoder.eof:
+                yield decoder.decompress(rest, BLOCK)
+                rest = decoder.unconsumed_tail
+    except zlib.error as error:
+        raise _PassingError(f"what the server sends cannot be decompressed ({error})") from None
+    if not decoder.eof:
+        raise _PassingError("the connection was cut")
+
+
+def _stream(url: str, blocks: Iterator[bytes], partial: Path, start: int, total: int | None, watch: Watch) -> str:
     digest, size = hashlib.sha256(), start
     if start:
         with partial.open("rb") as stream:
@@ -176,7 +198,7 @@ def _stream(url: str, response: httpx.Response, partial: Path, start: int, total
     done = False
     try:
         with partial.open("ab") as out:
-            for block in response.iter_raw():  # as it comes, so that a cut loses nothing
+            for block in blocks:  # as it comes, so that a cut loses nothing
                 if total is not None and size + len(block) > total:
                     raise _PassingError("the server sends more than it said")
                 if total is None and shutil.disk_usage(partial.parent).free < RESERVE + len(block):

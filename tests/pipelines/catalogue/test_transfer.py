@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +77,35 @@ def test_a_part_of_another_version_is_not_gone_on_with(server: Server, tmp_path:
 def test_without_a_length_the_end_is_the_end(server: Server, tmp_path: Path) -> None:
     server.files["/w.pkl"] = Served(BODY, length=False)
     assert download(server.url("/w.pkl"), tmp_path / "w.pkl") == SHA256
+
+
+@pytest.mark.parametrize("length", [True, False])
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_a_server_that_compresses_unasked(server: Server, tmp_path: Path, coding: str, length: bool) -> None:
+    """Its first answer is cut: what came of it is no part that the second goes on with."""
+    body = gzip.compress(BODY) if coding == "gzip" else zlib.compress(BODY)
+    served = server.files["/w.pkl"] = Served(body, headers={"Content-Encoding": coding}, length=length, cuts=[len(body) // 2, len(body)])
+    assert download(server.url("/w.pkl"), tmp_path / "w.pkl", waits=AT_ONCE) == SHA256
+    assert (tmp_path / "w.pkl").read_bytes() == BODY
+    assert server.gets("/w.pkl") == [None, None]
+    assert served.cuts == []
+
+
+def test_a_small_answer_that_grows_is_read_in_bounded_blocks(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.files["/w.pkl"] = Served(gzip.compress(bytes(50_000_000)), headers={"Content-Encoding": "gzip"})
+    sizes: list[int] = []
+    watch = Watch(sizes.append)
+    download(server.url("/w.pkl"), tmp_path / "w.pkl", watch=watch)
+    assert (sum(sizes), max(sizes) <= transfer.BLOCK) == (50_000_000, True)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 0, 10**6))
+    with pytest.raises(TransferError, match="is full"):
+        download(server.url("/w.pkl"), tmp_path / "again.pkl")
+
+
+def test_a_compression_that_nobody_here_knows(server: Server, tmp_path: Path) -> None:
+    server.files["/w.pkl"] = Served(BODY[:100], headers={"Content-Encoding": "zstd"})
+    with pytest.raises(TransferError, match="compressed as 'zstd'"):
+        download(server.url("/w.pkl"), tmp_path / "w.pkl")
 
 
 def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
