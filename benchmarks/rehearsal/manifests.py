@@ -44,7 +44,7 @@ def single_steps(work: Path) -> dict[str, Path]:
                 continue
             chain = [{"target": part["real"], **step}] if "swap" in step else [step]
             reals = {name: source for name, source in whole["reals"].items() if name in (part["real"], step.get("source"))}
-            data = {**whole, "reals": reals, "subsets": {"Step": {"count": 1, "real": part["real"], "chain": chain}}}
+            data = {**whole, "reals": reals, "subsets": {"Step": {"count": part["count"], "real": part["real"], "chain": chain}}}
             files[title] = work / f"step-{title.replace('/', '-')}.yaml"
             files[title].write_text(yaml.safe_dump(data, sort_keys=False))
     return files
