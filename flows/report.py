@@ -26,9 +26,9 @@ from ntf_model.runs import (
     ROBUSTNESS_FILE,
     RUN_FILE,
 )
+from pipelines.features import FeatureNetwork
 from pipelines.images import decode
 from pipelines.report import Inputs, Run, write_report
-from pipelines.report.quality import FeatureNetwork
 from pipelines.report.sheets import contact_sheet
 from pipelines.store import Store
 
@@ -46,7 +46,7 @@ def write_page(
     """Writes the page of a version to `output` and returns it.
 
     It shows all that lies in the folders `runs`, and the drifts of `history` (`flows.drift.read_history`). `features` is an .onnx file
-    for FID and KID: see `pipelines.report.quality.FeatureNetwork`. `comparison` and `ablation` are folders that
+    for FID and KID: see `pipelines.features.FeatureNetwork`. `comparison` and `ablation` are folders that
     `flows.judging.compare_detectors` and `ablate_ntf` wrote.
     """
     inputs = read_inputs(runs, history, comparison, ablation)

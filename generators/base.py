@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer
 
 from generators.checkpoints import Checkpoint
 from generators.errors import InputError
@@ -34,9 +34,20 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Parameters(StrictNumbers):
-    """What a manifest may say about a step, beyond its generator and checkpoint. Everything here decides pixels."""
+    """What a manifest may say about a step, beyond its generator and checkpoint. Everything here decides pixels.
+
+    A parameter that a generator got after shards were made with it stands in `later`. Its default is what was done before, and is left
+    out of the data that keys are made of: so those shards keep their keys.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        fields = type(self).model_fields
+        return {key: value for key, value in dump(self).items() if key not in self.later or value != fields[key].default}
 
 
 class Options(StrictNumbers):

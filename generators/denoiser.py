@@ -13,6 +13,7 @@ from generators.base import Generator, StepKind
 from generators.diffusers_files import to_device
 from generators.errors import InputError
 from generators.images import luminance, require_size, to_float, to_uint8
+from generators.latent_noise import NAME, with_noise
 from generators.seeding import torch_rng
 
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # x and t to the noise in x
@@ -139,12 +140,13 @@ class Denoiser(Generator):
         return to_uint8(self.decode(self.denoise(predict, x, scheduler, scheduler.timesteps, self.step_options(settings, rngs))))
 
     def rework(self, images: np.ndarray, seeds: list[int], settings: Any, predict: Predict) -> np.ndarray:
-        """SDEdit (Meng et al. 2022, Algorithm 1): noise to `strength` of the schedule, then denoise. At 0 it only encodes and decodes."""
+        """SDEdit (Meng et al. 2022, Algorithm 1): noise to `strength` of the schedule, then denoise. At 0 it only encodes and decodes,
+        with noise on the latents where `latent_noise` asks for it."""
         require_size(images, self.resolution, self.name)
         rngs = [torch_rng(seed) for seed in seeds]
         start = self.encode(to_float(images, device=self.device), rngs)
         if settings.strength == 0:
-            return to_uint8(self.decode(start))
+            return to_uint8(self.decode(with_noise(start, getattr(settings, NAME, 0.0), seeds)))
         scheduler = self.scheduler(settings)
         timesteps = self.timesteps_from(scheduler, max(1, int(self.step_count(settings) * settings.strength)))
         x = scheduler.add_noise(start, self.draw(rngs), timesteps[:1].expand(len(seeds)))

@@ -13,6 +13,7 @@ import typer
 from flows import console
 from flows.commands.options import (
     AllowOutsideOption,
+    AllowRulesOption,
     DeliveriesOption,
     DeviceOption,
     DevicesOption,
@@ -33,7 +34,7 @@ ManifestArgument = Annotated[str, typer.Argument(help="A YAML file, or `demo`, `
 
 def add_to(app: typer.Typer) -> None:
     app.command(epilog="Examples: `ntf validate demo` · `ntf validate mine.yaml`")(validate)
-    app.command(epilog="Examples: `ntf plan paper` · `ntf plan mine.yaml --json`")(plan)
+    app.command(epilog="Examples: `ntf plan paper` · `ntf plan mine.yaml --json` · `ntf plan mine.yaml --expand`")(plan)
     app.command(epilog="Examples: `ntf check paper` · `ntf check mine.yaml --json`")(check)
     app.command(epilog="Examples: `ntf build demo` · `ntf build mine.yaml --store /data/store --devices 0,1,2,3 --delivery web`")(build)
 
@@ -62,7 +63,11 @@ def plan(
     store: StoreOption = Path("store"),
     limit: LimitOption = None,
     as_json: JsonOption = False,
+    expand: Annotated[
+        bool, typer.Option("--expand", help="Print the manifest with every recipe written out as the steps that it stands for, and end.")
+    ] = False,
     allow_outside: AllowOutsideOption = False,
+    allow_rules: AllowRulesOption = False,
 ) -> None:
     """Shows what a build would do: the shards that are present, missing and stale, and how long the missing ones take.
 
@@ -76,6 +81,9 @@ def plan(
     from pipelines.examine.lineage import stale_shards
     from pipelines.store import Store
 
+    if expand:
+        print(_written_out(manifest), end="")
+        return
     planned = plan_of(manifest, limit)
     dataset = Store(store, planned.manifest.dataset)
     state = status(planned, dataset)
@@ -101,13 +109,28 @@ def plan(
     raise typer.Exit(_exit_code(planned))
 
 
+def _written_out(manifest: str) -> str:
+    """The manifest's YAML without recipes. InputError for the first thing that is wrong with it."""
+    from flows.data import find_manifest
+    from pipelines.manifest.load import load_manifest
+    from pipelines.manifest.recipes import written_out
+
+    file = find_manifest(manifest)
+    load_manifest(file)
+    return written_out(file)
+
+
 def _exit_code(planned: Plan) -> int:
     """2 if something is there and no use, 1 if something is only not there yet."""
     return max((2 if missing.no_use else 1 for missing in planned.missing), default=0)
 
 
 def check(
-    manifest: ManifestArgument, device: DeviceOption = "auto", as_json: JsonOption = False, allow_outside: AllowOutsideOption = False
+    manifest: ManifestArgument,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    allow_outside: AllowOutsideOption = False,
+    allow_rules: AllowRulesOption = False,
 ) -> None:
     """Tries a manifest before hours of work: loads every checkpoint once and makes one image of every step, in two steps of diffusion.
 
@@ -149,6 +172,7 @@ def build(
     limit: LimitOption = None,
     delivery: DeliveriesOption = None,
     allow_outside: AllowOutsideOption = False,
+    allow_rules: AllowRulesOption = False,
 ) -> None:
     """Makes the shards that are missing, commits them as one version, and audits it.
 

@@ -45,6 +45,23 @@ AllowOutsideOption = Annotated[
         help="Let the manifest name files outside its own folder. NTF_ALLOW_OUTSIDE=FOLDER:FOLDER allows single folders.",
     ),
 ]
+
+
+def _allow_rules(is_allowed: bool) -> bool:
+    """Lets manifests name functions that are imported, in this process and in those that it starts."""
+    if is_allowed:
+        os.environ["NTF_ALLOW_RULES"] = "1"
+    return is_allowed
+
+
+AllowRulesOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-rules",
+        callback=_allow_rules,
+        help="Let the functions that the manifest names under `filters` run. NTF_ALLOW_RULES=MODULE:MODULE allows single modules.",
+    ),
+]
 StoreOption = Annotated[Path, typer.Option("--store", help="The folder that holds the datasets.", envvar="NTF_STORE")]
 OutputOption = Annotated[Path, typer.Option("--output", help="The folder for trained detectors, results and the report.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="The device to run on: auto, cpu, cuda:0, ...")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pipelines.examine.verify import Verification
     from pipelines.store.forget import Forgotten
 
+Among = Literal["splits", "subsets", "all"]
+SIMILARITY = 0.95  # likewise
 DISTANCE = 4  # as pipelines.examine.duplicates has it; tests/flows/commands/test_help.py holds them equal
 VersionArgument = Annotated[str, typer.Argument(help="The number or tag of a version.")]
 app = typer.Typer(no_args_is_help=True, help="Shows, compares, checks, tags and cleans the versions of a dataset.")
@@ -354,6 +356,16 @@ def duplicates(
             "--distance", min=0, max=16, help="Two images look the same if their perceptual hashes differ in at most this many of 64 bits."
         ),
     ] = DISTANCE,
+    among: Annotated[
+        Among, typer.Option("--among", help="Which pairs count: those in different splits, in different subsets, or all.")
+    ] = "splits",
+    features: Annotated[
+        Path | None,
+        typer.Option("--features", help="Compare by this .onnx network instead: RGB [N, 3, H, W] in [0, 1] to features [N, D]."),
+    ] = None,
+    similarity: Annotated[
+        float, typer.Option("--similarity", min=0.5, max=1.0, help="With --features: the least cosine of two images that look the same.")
+    ] = SIMILARITY,
     drop: Annotated[
         bool, typer.Option("--drop", help="Make a version without one image of every pair. Images of the test split stay.")
     ] = False,
@@ -361,12 +373,18 @@ def duplicates(
     version: VersionOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Lists images that look the same and are in different splits. With `--drop`, makes a version without them."""
+    """Lists images that look the same and are in different splits. With `--drop`, makes a version without them.
+
+    Images that were made from each other, or from the same real image, are no pair. `--drop` works on pairs across splits by their hashes.
+    """
+    from flows.similar import similar_images
     from pipelines.examine.duplicates import drop_duplicates, find_duplicates
     from pipelines.store import Store
 
     stored = Store(store, dataset)
     if drop:
+        if among != "splits" or features is not None:
+            raise InputError("--drop works on pairs across splits by their hashes", "Leave out --among and --features")
         if version is not None:
             raise InputError("--drop works on the newest version only", "Leave out --version, or make that version the newest: `checkout`")
         without, dropped = drop_duplicates(stored, distance)
@@ -375,13 +393,17 @@ def duplicates(
         else:
             console.out.print("no duplicates across splits")
         return
-    pairs = find_duplicates(stored, version, distance)
+    if features is not None:
+        pairs = similar_images(stored, features, version, similarity, among)
+    else:
+        pairs = find_duplicates(stored, version, distance, among)
     if as_json:
         console.out.print_json(json.dumps([vars(pair) for pair in pairs]))
         return
     for pair in pairs:
-        bits = console.counted(pair.distance, "bit")
+        bits = console.counted(pair.distance, "bit") if pair.similarity is None else f"cosine {pair.similarity:.3f}"
         console.out.print(
             f"{bits}: {pair.first} ({pair.first_split}) and {pair.second} ({pair.second_split})", markup=False, soft_wrap=True
         )
-    console.out.print(f"{console.counted(len(pairs), 'pair')} across splits")
+    where = {"splits": "across splits", "subsets": "across subsets", "all": "in all"}[among]
+    console.out.print(f"{console.counted(len(pairs), 'pair')} {where}")

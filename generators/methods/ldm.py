@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from foreign.json_files import read_json
 from generators import base
@@ -21,6 +21,7 @@ from generators.checkpoints import Checkpoint, read_weights
 from generators.denoiser import Denoiser
 from generators.diffusers_files import build_part, diffusers_folder, load_part, to_device
 from generators.errors import CheckpointError
+from generators.latent_noise import NAME, noise_field, require_reconstruction
 from generators.networks.diffusion.latents import decode_latents
 from generators.networks.diffusion.ldm_original import read_parts
 from generators.networks.diffusion.schedules import require_known, schedule_of_folder
@@ -54,6 +55,9 @@ class LDM(Denoiser):
         strength: float = Field(
             0.5, ge=0, le=1, description="edit: the part of the schedule that the noise reaches; 0 only encodes and decodes"
         )
+        latent_noise: float = noise_field()
+        later: ClassVar[frozenset[str]] = frozenset({NAME})
+        _only_reconstructions = model_validator(mode="after")(require_reconstruction)
 
     def __init__(
         self,

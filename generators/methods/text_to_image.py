@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from generators import base
 from generators.base import Generator, Result, StepKind
@@ -21,6 +21,7 @@ from generators.checkpoints import Checkpoint
 from generators.diffusers_files import diffusers_folder
 from generators.errors import CheckpointError, InputError
 from generators.images import require_size, to_float, to_uint8
+from generators.latent_noise import NAME, noise_field, require_reconstruction
 from generators.memory import is_out_of_memory
 from generators.networks.diffusion.latents import images_at_once
 from generators.registry import register
@@ -53,6 +54,9 @@ class TextToImageParameters(base.Parameters):
     strength: float = Field(
         0.5, ge=0, le=1, description="edit, inpaint: the part of the schedule that the noise reaches; 0 only encodes and decodes"
     )
+    latent_noise: float = noise_field()
+    later: ClassVar[frozenset[str]] = frozenset({NAME})
+    _only_reconstructions = model_validator(mode="after")(require_reconstruction)
 
     @field_validator("safety", mode="before", check_fields=False)
     @classmethod
@@ -139,7 +143,7 @@ class TextToImage(Generator):
         options = self._options([settings.prompt] * len(seeds), seeds, settings)
         require_size(images, self.size, self.name)
         if settings.strength == 0:
-            return self._checked(reconstruct(autoencoder_of(self.pipeline), images, self.device), settings)
+            return self._checked(self._reconstructed(images, seeds, settings), settings)
         if self._editor is not None:
             inputs = {"image": to_float(images, 0.0, 1.0, self.device)}
             try:
@@ -155,7 +159,7 @@ class TextToImage(Generator):
         options = self._options([settings.prompt] * len(seeds), seeds, settings)
         require_size(images, self.size, self.name)
         if settings.strength == 0:
-            return self._checked(reconstruct(autoencoder_of(self.pipeline), images, self.device), settings)
+            return self._checked(self._reconstructed(images, seeds, settings), settings)
         if self._painter is not None:
             inside = torch.from_numpy(masks[:, None].astype(np.float32)).to(self.device)
             inputs = {"image": to_float(images, 0.0, 1.0, self.device), "mask_image": inside}
@@ -167,6 +171,9 @@ class TextToImage(Generator):
                 self._painter = None
                 options = self._options([settings.prompt] * len(seeds), seeds, settings)  # with generators that have drawn nothing
         return self._checked(self._continued(images, masks, options, settings), settings)
+
+    def _reconstructed(self, images: np.ndarray, seeds: list[int], settings: Any) -> np.ndarray:
+        return reconstruct(autoencoder_of(self.pipeline), images, self.device, settings.latent_noise, seeds)
 
     def _possible_kinds(self) -> tuple[StepKind, ...]:
         """What this pipeline can do of what the class can. One whose denoiser takes the mask too can only paint inside it."""

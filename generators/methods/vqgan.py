@@ -17,6 +17,7 @@ from generators.base import Generator, Options, Parameters
 from generators.checkpoints import Checkpoint, read_weights
 from generators.errors import CheckpointError, InputError
 from generators.images import require_colours, to_float, to_uint8
+from generators.latent_noise import NAME, noise_field, with_noise
 from generators.networks.packed import pack_linears
 from generators.networks.vq.gpt import GPT, sample_tokens
 from generators.networks.vq.vqgan import FirstStage
@@ -28,11 +29,14 @@ DECODED_AT_ONCE = 4  # images; a step of the transformer serves more of them in 
 
 
 class VQGANParameters(Parameters):
-    """The defaults are those of the official `sample_fast.py`. An edit has no parameters: it encodes and decodes."""
+    """The defaults are those of the official `sample_fast.py`. An edit encodes and decodes; `latent_noise` comes before the codes are
+    looked up."""
 
     temperature: float = Field(1.0, gt=0)
     top_k: int | None = Field(250, ge=1)
     top_p: float = Field(1.0, gt=0, le=1)
+    latent_noise: float = noise_field()
+    later: ClassVar[frozenset[str]] = frozenset({NAME})
 
 
 class VQGANOptions(Options):
@@ -102,7 +106,9 @@ class VQGAN(Generator):
         parts = []
         for start in range(0, len(images), DECODED_AT_ONCE):
             pixels = to_float(images[start : start + DECODED_AT_ONCE], device=self.device).to(self.dtype)
-            codes = self.first_stage.quantize(self.first_stage.encode(pixels.contiguous(memory_format=torch.channels_last)))
+            encoded = self.first_stage.encode(pixels.contiguous(memory_format=torch.channels_last))
+            own = seeds[start : start + DECODED_AT_ONCE]
+            codes = self.first_stage.quantize(with_noise(encoded, settings.latent_noise, own))
             parts.append(self._decode(codes, height // factor, width // factor))
         return np.concatenate(parts)
 

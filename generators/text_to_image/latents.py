@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,21 @@ import torch
 
 from generators.errors import InputError
 from generators.images import to_float, to_uint8
+from generators.latent_noise import with_noise
 
 
-def reconstruct(vae: Any, images: np.ndarray, device: torch.device) -> np.ndarray:
+def reconstruct(vae: Any, images: np.ndarray, device: torch.device, noise: float = 0.0, seeds: Sequence[int] = ()) -> np.ndarray:
     """`uint8` `[N, H, W, 3]` through the autoencoder and back, one at a time, so that memory is no matter.
 
-    It takes a code as the encoder's most likely one (KL), the nearest in the book (VQ), or the only one (DC-AE).
+    It takes a code as the encoder's most likely one (KL), the nearest in the book (VQ), or the only one (DC-AE). With `noise` the latents
+    get noise from the `seeds` (`generators.latent_noise`).
     """
-    return np.concatenate([_decoded(vae, encode(vae, to_float(images[row : row + 1], device=device))) for row in range(len(images))])
+
+    def one(row: int) -> np.ndarray:
+        latents = encode(vae, to_float(images[row : row + 1], device=device))
+        return _decoded(vae, with_noise(latents, noise, seeds[row : row + 1]))
+
+    return np.concatenate([one(row) for row in range(len(images))])
 
 
 def encode(vae: Any, pixels: torch.Tensor) -> torch.Tensor:

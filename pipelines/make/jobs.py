@@ -12,6 +12,7 @@ from pipelines.make.rows import Job, Picture, prompt_of, rejection, seed_of
 from pipelines.make.windows import Windows
 from pipelines.plan.pairs import Drawn, NobodyLeft
 from pipelines.plan.plan import Plan
+from pipelines.plan.rules import against_prompt
 from pipelines.plan.shards import Shard
 
 
@@ -34,8 +35,13 @@ def plan_jobs(
         except NobodyLeft:
             rejected.append(rejection(plan, shard, job, rejections.NO_PERSON))
             continue
+        prompt = prompt_of(plan.step(shard), job.seed)
+        refused = against_prompt(plan.manifest.filters, prompt) if prompt is not None else None
+        if refused is not None:
+            rejected.append(rejection(plan, shard, job, refused))
+            continue
         past = _past(plan, shard, index, job.above, drawn)
-        jobs.append(replace(job, drawn=drawn, prompt=prompt_of(plan.step(shard), job.seed), past=past))
+        jobs.append(replace(job, drawn=drawn, prompt=prompt, past=past))
     return jobs, rejected
 
 

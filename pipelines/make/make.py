@@ -16,6 +16,7 @@ from pipelines.make.past import read_history
 from pipelines.make.rows import Encodable, Picture, ShardPictures, real_row
 from pipelines.make.step import Steps
 from pipelines.plan.plan import Plan
+from pipelines.plan.rules import against_picture
 from pipelines.plan.shards import INTERMEDIATE_CODEC, Role, Shard
 from pipelines.store import Row, Store
 
@@ -89,7 +90,8 @@ class Maker:
         return [Picture(replace(nothing, role="rejected", reason=rejections.NO_INPUT), None)]
 
     def _reals(self, shard: Shard) -> list[Picture]:
-        """The real images, and a rejection for each that does not have the dataset's size: no attempt could make another of it."""
+        """The real images, and a rejection for each that does not have the dataset's size or that a rule refuses: no attempt could make
+        another of it."""
         pictures = []
         for index in range(shard.start, shard.stop):
             image = self._plan.pools[shard.real].images[index]
@@ -101,7 +103,9 @@ class Maker:
             except Unfit as unfit:
                 pictures.append(Picture(replace(row, role="rejected", reason=unfit.reason), None))
             else:
-                pictures.append(Picture(row, self._steps.compressed(pixels, image.id)))
+                pixels = self._steps.compressed(pixels, image.id)
+                refused = against_picture(self._plan.manifest.filters, pixels)
+                pictures.append(Picture(replace(row, role="rejected", reason=refused), None) if refused else Picture(row, pixels))
         return pictures
 
     def _fakes(self, shard: Shard) -> tuple[list[Picture], int]:

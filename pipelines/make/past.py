@@ -99,9 +99,15 @@ def with_history(pixels: np.ndarray, donor: History, parity: Parity) -> np.ndarr
         pixels = fit(pixels, donor.side)
     elif parity.sizes == "reals" and min(donor.height, donor.width) >= SMALLEST and max(donor.height, donor.width) <= LARGEST:
         pixels = fill(pixels, donor.height, donor.width)
-    if parity.jpeg != "reals" or not donor.tables:
+    return compressed_as(pixels, donor, donor.begins) if parity.jpeg == "reals" else pixels
+
+
+def compressed_as(pixels: np.ndarray, donor: History, begins: tuple[int, int]) -> np.ndarray:
+    """An image `uint8` RGB `[H, W, 3]` compressed with the tables and the chroma of a JPEG file, as if it began at `begins` (top, left) of
+    it; as it is if the file is no JPEG."""
+    if not donor.tables:
         return pixels
-    top, left = (start % 8 for start in donor.begins)
+    top, left = (start % 8 for start in begins)
     padded = np.pad(pixels, ((top, 0), (left, 0), (0, 0)), mode="symmetric")
     options = {"qtables": [list(table) for table in donor.tables], "subsampling": donor.subsampling}
     return _through_jpeg(padded, **options)[top:, left:]

@@ -136,6 +136,7 @@ def chain_link(plan: Plan, shard: Shard, attempt: int, seed: int, drawn: Drawn, 
         **{role: image.id for role, image in drawn.items()},
         **({"prompt": prompt} if prompt is not None else {}),
         **({"mask": step.mask.model_dump(mode="json", exclude_none=True), "keep": step.keep} if step.mask is not None else {}),
+        **({key: value for key, value in step.alignment().items() if value is not None} if step.is_aligned else {}),
     }
 
 

@@ -19,6 +19,7 @@ from pipelines.make.models import Models
 from pipelines.make.output import Output, judged
 from pipelines.make.past import recompressed, with_history
 from pipelines.make.regions import masks
+from pipelines.make.regions.aligning import aligned
 from pipelines.make.regions.edits import edit
 from pipelines.make.regions.inpainting import Painting, inpaint
 from pipelines.make.regions.places import in_stored_pixels
@@ -28,6 +29,7 @@ from pipelines.make.windows import CUT_AT, Input, Place, Windows
 from pipelines.manifest.chains import ON_IMAGES, ChainStep
 from pipelines.manifest.sizes import side_of
 from pipelines.plan.plan import Plan
+from pipelines.plan.rules import against_picture
 from pipelines.plan.shards import Shard
 
 
@@ -102,6 +104,8 @@ class Steps:
         """The mask of a job's image, which is a square at its stored size; None if there is nothing to mask."""
         spec = step.mask
         assert spec is not None
+        if masks.is_empty(spec, job.seed):
+            return np.zeros(original.shape[:2], bool)
         if spec.face is not None:
             return masks.parse(self._faces.parser, original, spec)
         if spec.folder is None:
@@ -127,7 +131,8 @@ class Steps:
             pictures = [inputs[job.index].open for job in jobs]
             edited = edit(generator, pictures, seeds, step.parameters, lambda: self._faces.detector)
             for job, output in zip(jobs, edited, strict=True):
-                yield replace(output, cut_at=inputs[job.index].cut_at)
+                cut = replace(output, cut_at=inputs[job.index].cut_at)
+                yield aligned(cut, step, job.seed, inputs[job.index].open, job.drawn["target"]) if step.is_aligned else cut
             return
         if step.kind == "prompt":
             request = PromptRequest(seeds, [job.prompt or "" for job in jobs])
@@ -157,7 +162,9 @@ class Steps:
         if job.past is not None and not self.windows.resamples:
             pixels = with_history(pixels, job.past, self._plan.manifest.parity)
             mask = None if mask is None else masks.filling(mask, *pixels.shape[:2])
-        return Picture(row, self.compressed(pixels, row.group), mask)
+        pixels = self.compressed(pixels, row.group)
+        refused = against_picture(self._plan.manifest.filters, pixels)
+        return Picture(row, pixels, mask) if refused is None else rejection(self._plan, shard, job, refused, row.measures)
 
     @cached_property
     def _faces(self) -> FaceSwaps:

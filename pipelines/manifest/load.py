@@ -19,7 +19,7 @@ from pipelines.manifest import origins
 from pipelines.manifest.bounds import too_many_images
 from pipelines.manifest.chains import ON_IMAGES, ChainStep, Part
 from pipelines.manifest.outside import outside_paths
-from pipelines.manifest.schema import CASCADE, AuditPolicy, Codec, DetectorPolicy, Faces, Manifest, Parity, RealSource, Splits
+from pipelines.manifest.schema import CASCADE, AuditPolicy, Codec, DetectorPolicy, Faces, Filters, Manifest, Parity, RealSource, Splits
 from pipelines.manifest.yaml_lines import KeyPath, Misread, line_of, read
 
 # What stands under a key of the manifest, so that a misspelt key in it can be told from those that it has.
@@ -31,6 +31,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "splits": Splits,
     "faces": Faces,
     "parity": Parity,
+    "filters": Filters,
     "audit": AuditPolicy,
     "detector": DetectorPolicy,
 }
@@ -138,7 +139,7 @@ def _stands_under(at: KeyPath, places: Collection[KeyPath]) -> bool:
 def _absolute_paths(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The same data with the paths of real sources, prompts and checkpoint files absolute; `_place` says how they are looked up."""
     out = dict(data)
-    for section, keys in (("reals", ("path", "identities", "exclude")), ("checkpoints", ("file",))):
+    for section, keys in (("reals", ("path", "identities", "exclude")), ("checkpoints", ("file",)), ("filters", ("file",))):
         entries = out.get(section)
         if isinstance(entries, Mapping):
             out[section] = {name: _resolved(entry, keys, folder) for name, entry in entries.items()}

@@ -19,6 +19,8 @@ class MaskSpec(StrictNumbers):
     """One of: `shape`, drawn by the image's own seed, covering a part of the picture between the two of `area`; `face`, parts of the face
     as the parser under `faces` sees them; `folder`, with a picture for each real image, under the same name, white where it is reworked.
 
+    `empty` is the part of the images that get an empty mask: they are made anew as a whole, and nothing of the original is put back.
+
     In YAML `mask: box` is short for `mask: {shape: box}`.
     """
 
@@ -28,6 +30,7 @@ class MaskSpec(StrictNumbers):
     area: tuple[Share, Share] = (0.05, 0.3)
     face: tuple[FacePart, ...] | None = Field(None, min_length=1)
     folder: Path | None = None
+    empty: Share | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -14,7 +14,7 @@ from typing import Any
 from pipelines.manifest.yaml_lines import KeyPath
 
 VARIABLE = "NTF_ALLOW_OUTSIDE"  # "1" for every folder, or folders with `:` between them
-KEYS = {"reals": ("path", "identities", "exclude"), "checkpoints": ("file",)}
+KEYS = {"reals": ("path", "identities", "exclude"), "checkpoints": ("file",), "filters": ("file",)}
 
 
 def outside_paths(data: Mapping[str, Any], folder: Path) -> Iterator[tuple[KeyPath, Path]]:

@@ -122,6 +122,29 @@ class Parity(Strict):
         return self.jpeg == "reals" or self.sizes == "reals"
 
 
+Rule = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
+
+
+class Classifier(Strict):
+    """A network in an .onnx file that scores a picture: RGB float32 `[N, 3, H, W]` in [0, 1] in, scores `[N, K]` out. A picture whose score
+    number `output` is above `above` is rejected."""
+
+    file: Path
+    output: int = Field(0, ge=0)
+    above: float = 0.5
+
+
+class Filters(Strict):
+    """Which prompts and pictures are refused, with the reason in the ledger; see `pipelines.plan.rules`.
+
+    `prompts` and `pictures` are functions, `MODULE:FUNCTION`, of this Python environment: they are imported only where that was allowed.
+    """
+
+    prompts: Rule | None = None
+    pictures: Rule | None = None
+    classifier: Classifier | None = None
+
+
 class AuditPolicy(Strict):
     """Whether a build fails when the audit of its version does. It is audited in any case."""
 
@@ -154,6 +177,7 @@ class Manifest(Strict):
     splits: Splits = Splits()
     faces: Faces = Faces()
     parity: Parity = Parity()
+    filters: Filters = Filters()
     audit: AuditPolicy = AuditPolicy()
     detector: DetectorPolicy = DetectorPolicy()
     deliveries: dict[Name, Delivery] = Field(default_factory=dict)
@@ -191,6 +215,13 @@ class Manifest(Strict):
     def _past_fits_the_size(self) -> Manifest:
         if isinstance(self.size, Crop) and self.parity.sizes is not None:
             raise ValueError("`parity: {sizes: reals}` resamples fakes, and `size: {crop: ...}` resamples nothing: leave one of them out")
+        return self
+
+    @model_validator(mode="after")
+    def _compressed_once(self) -> Manifest:
+        twice = [name for name, _, part in self.walk() if any(step.real_jpeg is not None for step in part.chain)]
+        if twice and self.parity.jpeg == "reals":
+            raise ValueError(f"subset {twice[0]}: `real_jpeg` and `parity: {{jpeg: reals}}` would compress it twice: leave one of them out")
         return self
 
     @model_validator(mode="after")

@@ -23,12 +23,14 @@ from pipelines.manifest.schema import Faces, Manifest
 from pipelines.manifest.sizes import as_data
 from pipelines.plan.pairs import Drawn, Pairing, person
 from pipelines.plan.reals import RealImage, RealPool
+from pipelines.plan.rules import picture_identity, prompt_identity
 from pipelines.plan.shards import INTERMEDIATE_CODEC, Shard, image_split, part_seed
 
 KEY_RECIPE = 1  # raise it when the meaning of the ingredients changes
 IMPORT_VERSION = 1  # raise it when real images come out of the same files differently
 DELIVERY_VERSION = 1  # raise it when a change of code changes what comes out of a step of a delivery
 MASKS_VERSION = 1  # raise it when a change of code changes which pixels a mask has
+ALIGNMENT_VERSION = 1  # raise it when a change of code changes how an image is brought nearer to its real
 SWAPS_VERSION = 2  # raise it when a change of code changes what comes out: swaps made before become stale
 
 
@@ -46,6 +48,7 @@ def key_of_reals(manifest: Manifest, images: Sequence[RealImage]) -> str:
         "size": as_data(manifest.size, manifest.seed),
         "codec": manifest.codec.model_dump(mode="json"),
         **_compression(manifest),
+        **picture_identity(manifest.filters),
     }
     return key_of(ingredients)
 
@@ -67,7 +70,8 @@ def key_of_step(
     # Subsets that begin at the same images have the same seeds; their rows are their own.
     subset = {"subset": shard.subset} if part.origin is not None else {}
     side = {"label": part.label} if part.label == "real" else {}  # no pixels, but what every row says
-    return key_of(common | _shard_ingredients(shard, manifest, part.chain[shard.step], pairings) | past | subset | side)
+    refused = picture_identity(manifest.filters) if shard.role == "final" else {}
+    return key_of(common | refused | _shard_ingredients(shard, manifest, part.chain[shard.step], pairings) | past | subset | side)
 
 
 def step_ingredients(step: ChainStep, manifest: Manifest, catalogue: Catalogue) -> dict[str, Any]:
@@ -79,8 +83,10 @@ def step_ingredients(step: ChainStep, manifest: Manifest, catalogue: Catalogue) 
         "kind": step.kind,
         "parameters": step.settings(),
         "prompts": prompts_of(step) if step.prompts is not None else None,
+        **(prompt_identity(manifest.filters) if step.prompts is not None else {}),
         **({"faces": face_settings(manifest.faces, catalogue)} if step.uses_faces else {}),
         **(_mask(step) if step.mask is not None else {}),
+        **({"alignment": {**step.alignment(), "version": ALIGNMENT_VERSION}} if step.is_aligned else {}),
     }
 
 
@@ -99,7 +105,8 @@ def face_settings(settings: Faces, catalogue: Catalogue) -> dict[str, Any]:
 def _mask(step: ChainStep) -> dict[str, Any]:
     """Where a step reworks its images, and what becomes of the rest. InputError if a folder of masks is not there."""
     assert step.mask is not None
-    spec, folder = step.mask.model_dump(mode="json", exclude={"folder"}), step.mask.folder
+    spec, folder = step.mask.model_dump(mode="json", exclude={"folder", "empty"}), step.mask.folder
+    spec |= {"empty": step.mask.empty} if step.mask.empty is not None else {}  # a later key: masks without it keep theirs
     if folder is not None and not folder.is_dir():
         raise InputError(f"there is no folder of masks {folder}", "Put the masks there, or change `mask`")
     return {"mask": {**spec, "folder": _pictures_of(folder) if folder is not None else None}, "keep": step.keep, "masks": MASKS_VERSION}

@@ -6,6 +6,7 @@ before: neither by an earlier step or attempt, nor, where targets are real, by a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from itertools import count
 
@@ -35,13 +36,14 @@ class Pairing:
         self._step, self._position, self._base, self._splits = step, position, base, splits
         self._sources = pools.get(step.source or "")
         self._targets = pools.get(step.target or "")
-        self._pairs: list[list[Drawn | None]] = []  # by attempt and index, where both are real
+        self._pairs: list[list[Drawn | None]] = []  # by attempt and index, where both are real or no target is repeated
         self._used: set[tuple[str, str]] = set()
+        self._worked_on: Counter[str] = Counter()
 
     def draw(self, index: int, attempt: int, avoid: Collection[str] = (), since: int = 0) -> Drawn:
         """What image `index` is made from at an attempt. `avoid` are the people in its chain so far, and `since` is the attempt that made
         the image which the step works on. NobodyLeft if there is no one else."""
-        if self._sources is not None and self._targets is not None:
+        if self._targets is not None and (self._sources is not None or not self._step.repeat_targets):
             while len(self._pairs) <= attempt:
                 self._draw_pairs(len(self._pairs))
             drawn = self._pairs[attempt][index]
@@ -95,15 +97,27 @@ class Pairing:
         return {"source": source} if source else None
 
     def _draw_pairs(self, attempt: int) -> None:
-        """The pairs of all images at one attempt, in the order of their index."""
-        assert self._sources is not None and self._targets is not None
+        """The pairs, or the targets alone, of all images at one attempt, in the order of their index."""
+        assert self._targets is not None
         drawn: list[Drawn | None] = []
+        if self._sources is None:
+            self._pairs.append([self._draw_unused(self._targets, index, attempt) for index in range(len(self._splits))])
+            return
         for index in range(len(self._splits)):
             pair = self._draw_pair(self._sources, self._targets, index, attempt)
             if pair is not None:
                 self._used.add((pair["target"].id, person(pair["source"])))
             drawn.append(pair)
         self._pairs.append(drawn)
+
+    def _draw_unused(self, targets: RealPool, index: int, attempt: int) -> Drawn | None:
+        """The first image of the ring that has been worked on least often."""
+        ring = list(self._around(targets, index, attempt, "target"))
+        if not ring:
+            return None
+        target = min(ring, key=lambda image: self._worked_on[image.id])
+        self._worked_on[target.id] += 1
+        return {"target": target}
 
     def _draw_pair(self, sources: RealPool, targets: RealPool, index: int, attempt: int) -> Drawn | None:
         for target in self._around(targets, index, attempt, "target"):

@@ -12,11 +12,11 @@ from markupsafe import Markup, escape
 
 from generators.errors import InputError
 from generators.files import write_text
+from pipelines.features import FeatureNetwork
 from pipelines.manifest.schema import Manifest
 from pipelines.report import words
 from pipelines.report.album import EXACT
 from pipelines.report.inputs import Inputs
-from pipelines.report.quality import FeatureNetwork
 from pipelines.report.sections import SECTIONS
 from pipelines.report.source import Source
 from pipelines.store import Store

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.features import FeatureNetwork
 from pipelines.images import decode
 from pipelines.manifest.schema import Manifest
 from pipelines.report.album import Album
 from pipelines.report.inputs import Inputs
-from pipelines.report.quality import FeatureNetwork, Quality, subset_quality
+from pipelines.report.quality import Quality, subset_quality
 from pipelines.store import Row, Store, Version
 from pipelines.store.schema import quoted
 

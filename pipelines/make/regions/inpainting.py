@@ -33,7 +33,8 @@ def inpaint(generator: Generator, paintings: Sequence[Painting], step: ChainStep
     """One image for each painting, in order, `size` pixels a side (by default the generator's), with its mask.
 
     `keep: exact` puts the original back outside the mask: the pixels that the picture itself has at that size. `keep: pipeline` leaves the
-    model's own. Measures: `mask_share`, the part of the picture that is masked.
+    model's own. An empty mask asks for the whole picture anew: nothing is put back, the stored mask is full, and `empty_mask` is among the
+    measures. Measures: `mask_share`, the part of the picture that is masked.
     """
     side = size or generator.resolution
     for start in range(0, len(paintings), CHUNK):
@@ -66,6 +67,8 @@ def _reworked(
 def _kept(output: Output, original: np.ndarray, mask: np.ndarray, keep: str) -> Output:
     assert output.picture is not None
     painted = fit(output.picture, len(original))
+    if not mask.any():  # the whole image is the model's
+        return replace(output, picture=painted, measures={**output.measures, "mask_share": 1.0, "empty_mask": True}, mask=~mask)
     picture = np.where(mask[..., None], painted, original) if keep == "exact" else painted
     measures = {**output.measures, "mask_share": round(float(mask.mean()), 4)}
     return replace(output, picture=picture, measures=measures, mask=mask)

@@ -58,6 +58,11 @@ def draw(spec: MaskSpec, seed: int, size: int) -> np.ndarray:
     return canvas.astype(bool)
 
 
+def is_empty(spec: MaskSpec, seed: int) -> bool:
+    """Whether the image of this seed is among those that get an empty mask."""
+    return spec.empty is not None and bool(numpy_rng(seed, "empty mask").random() < spec.empty)
+
+
 def parse(parser: FaceParser, picture: np.ndarray, spec: MaskSpec) -> np.ndarray | None:
     """Bool `[S, S]` of the parts of the face in a square `picture`, `uint8` `[S, S, 3]`; None if the parser sees none of them."""
     assert spec.face is not None

@@ -19,7 +19,7 @@ from flows.commands import options, store
 from generators import registry
 from generators.training.train import RECIPES
 from ntf_model.registry import detector_names
-from pipelines.examine.duplicates import DISTANCE
+from pipelines.examine.duplicates import DISTANCE, SIMILARITY
 from pipelines.export import FORMS
 from pipelines.export.licences import USES
 from pipelines.manifest.splits import SPLITS
@@ -139,7 +139,7 @@ def test_choices_are_those_of_the_rooms_below(choice: Any, known: tuple[str, ...
 def test_names_that_complete_are_the_registered_ones() -> None:
     assert options.detector_names() == detector_names()
     assert options.generator_names() == registry.names()
-    assert store.DISTANCE == DISTANCE
+    assert (store.DISTANCE, store.SIMILARITY) == (DISTANCE, SIMILARITY)
 
 
 @pytest.mark.parametrize(("name", "command"), commands(), ids=[name for name, _ in commands()])

@@ -11,13 +11,14 @@ from PIL import Image
 
 from generators.errors import InputError
 from pipelines.build.build import run_build
+from pipelines.features import FeatureNetwork
 from pipelines.images import decode
 from pipelines.make.measures import face_distances, sharpness
 from pipelines.manifest.load import load_manifest
 from pipelines.plan.plan import make_plan
 from pipelines.report import write_report
 from pipelines.report.album import Album
-from pipelines.report.quality import FeatureNetwork, feature_distances, fid, kid, subset_quality
+from pipelines.report.quality import feature_distances, fid, kid, subset_quality
 from pipelines.report.strips import ids_of, strip
 from pipelines.store import Row, Store
 from tests.support import small_manifest, write_manifest
