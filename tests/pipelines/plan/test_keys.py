@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 
 from generators import registry
+from generators.seeding import derive_seed
 from pipelines.images import encode
 from pipelines.manifest.deliveries import as_data, expanded
 from pipelines.manifest.load import load_manifest
 from pipelines.manifest.schema import Codec
 from pipelines.plan.keys import key_of, key_of_delivered
 from pipelines.plan.plan import Plan, make_plan
+from pipelines.plan.shards import image_split, part_seed
 from tests.support import stylegan2_checkpoint, write_manifest
 
 
@@ -113,6 +115,29 @@ def test_what_decides_the_pixels_of_a_step_is_named_in_its_key(
     assert gan.keys() == {*step, "seeds", "inputs", "splits", "draws", "size", "codec"} and gan["draws"] == []
     assert gan["seeds"][1:] == [0, 0, 4]
     assert named[0].keys() == {"import", "images", "size", "codec"}
+
+
+def test_the_past_in_a_key_is_that_of_the_drawn_donors(
+    tmp_path: Path, manifest_data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The donor of an image is the real that the image's own seed falls on among those of its split."""
+    named: list[dict[str, Any]] = []
+
+    def noted(ingredients: dict[str, Any]) -> str:
+        named.append(ingredients)
+        return key_of(ingredients)
+
+    monkeypatch.setattr("pipelines.plan.keys.key_of", noted)
+    planned = plan(tmp_path, {**manifest_data, "parity": {"jpeg": "reals", "recompress": {"quality": [60, 95]}}})
+    gan = next(ingredients for ingredients in named if ingredients.get("generator") == "stylegan2")
+    manifest, pool = planned.manifest, planned.pools["faces"]
+    base = part_seed(manifest, "StyleGAN2", "faces", 0)
+    splits = [image_split(manifest, "StyleGAN2", "faces", 0, index) for index in range(4)]
+    donors = [next(pool.around(derive_seed(base, index, "parity"), split)).sha256 for index, split in enumerate(splits)]
+    assert gan["donors"] == donors
+    assert gan["parity"] == {"jpeg": "reals", "sizes": manifest.parity.model_dump(mode="json")["sizes"]}
+    assert manifest.parity.recompress is not None
+    assert gan["recompress"] == named[0]["recompress"] == [manifest.parity.recompress.model_dump(mode="json"), manifest.seed]
 
 
 def test_another_checkpoint_changes_its_steps_and_what_stands_on_them(tmp_path: Path, manifest_data: dict[str, Any]) -> None:
