@@ -69,7 +69,7 @@ def build_version(plan: Plan, source: Source, shares: int = 1, flow_name: str = 
             build.run(on_shard, Spread(source, shares, plan, dataset) if shares > 1 else _runner(plan, dataset, source))
         built = build.report(build.commit({"flow": flow_name} if flow_name else None))
     create_table_artifact(_ledger(built), key="ledger", description=f"What the build of {plan.manifest.dataset} did")
-    create_image_artifact(sample_sheet(dataset), key="sheet", description=f"The first fakes of each subset of {dataset.name}")
+    create_image_artifact(sample_sheet(dataset), key="sheet", description=f"The first images of each subset of {dataset.name}")
     if built.audit is not None:
         logger.info("audit: %s", built.audit.gate.reason)
     require_gate(plan, dataset)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipelines.build.build import BuildReport, Status
     from pipelines.build.check import Finding
     from pipelines.examine.lineage import StaleShards
+    from pipelines.manifest.schema import Manifest
     from pipelines.plan.plan import Plan
     from pipelines.store import Store
 
@@ -54,8 +55,16 @@ def validate(manifest: ManifestArgument, allow_outside: AllowOutsideOption = Fal
         raise problems[-1]
     assert checked is not None
     subsets = console.counted(len(checked.subsets), "subset")
-    fakes = console.counted(sum(subset.count for subset in checked.subsets.values()), "fake")
-    console.out.print(f"{checked.dataset}: {subsets}, {fakes} at {said(checked.size)}. The manifest is right.")
+    console.out.print(
+        f"{checked.dataset}: {subsets}, {_images_of(checked)} at {said(checked.size)}. The manifest is right.", soft_wrap=True
+    )
+
+
+def _images_of(manifest: Manifest) -> str:
+    """The fakes that a manifest plans, and its retouched real images where it has any."""
+    fakes = console.counted(sum(subset.fakes for subset in manifest.subsets.values()), "fake")
+    retouched = sum(subset.retouched for subset in manifest.subsets.values())
+    return f"{fakes}, {console.counted(retouched, 'retouched real')}" if retouched else fakes
 
 
 def plan(
@@ -234,15 +243,17 @@ def _show_subsets(planned: Plan, state: Status, delivered: Mapping[str, tuple[in
     from pipelines.manifest.sizes import said
 
     manifest, present = planned.manifest, {shard.key for shard in state.present}
-    table = Table("subset", "mode", "fakes", "real source", "shards", "present", title=f"{manifest.dataset}, {said(manifest.size)}")
+    retouched = any(subset.retouched for subset in manifest.subsets.values())
+    counts = ("fakes", "retouched reals") if retouched else ("fakes",)
+    table = Table("subset", "mode", *counts, "real source", "shards", "present", title=f"{manifest.dataset}, {said(manifest.size)}")
     for name, subset in manifest.subsets.items():
         own = [shard for shard in planned.shards if shard.subset == name]
         ready = sum(shard.key in present for shard in own)
-        table.add_row(name, subset.mode, f"{subset.count:,}", ", ".join(subset.reals), str(len(own)), str(ready))
+        sides = (f"{subset.fakes:,}", f"{subset.retouched:,}") if retouched else (f"{subset.fakes:,}",)
+        table.add_row(name, subset.mode, *sides, ", ".join(subset.reals), str(len(own)), str(ready))
     console.out.print(table)
-    fakes = sum(subset.count for subset in manifest.subsets.values())
     console.out.print(
-        f"{console.counted(len(manifest.subsets), 'subset')}, {console.counted(fakes, 'fake')}, "
+        f"{console.counted(len(manifest.subsets), 'subset')}, {_images_of(manifest)}, "
         f"{console.counted(len(planned.shards), 'shard')}: {len(state.present):,} present, {len(state.missing):,} to be made, "
         f"{len(state.stale):,} stale; about {_bytes(planned.estimated_bytes())} in all",
         soft_wrap=True,
@@ -274,7 +285,8 @@ def _as_data(planned: Plan, state: Status, stale: list[StaleShards]) -> dict[str
     return {
         "dataset": planned.manifest.dataset,
         "subsets": {
-            name: {"fakes": subset.count, "mode": subset.mode, "reals": subset.reals} for name, subset in planned.manifest.subsets.items()
+            name: {"fakes": subset.fakes, "retouched": subset.retouched, "mode": subset.mode, "reals": subset.reals}
+            for name, subset in planned.manifest.subsets.items()
         },
         "shards": [
             {"title": shard.title, "key": shard.key, "images": shard.count, "present": shard.key in present} for shard in planned.shards

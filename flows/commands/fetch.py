@@ -94,6 +94,7 @@ def _wanted(what: list[str]) -> tuple[Catalogue, list[str], list[Path]]:
 def _show(report: FetchReport, doubts: list[str], still: list[str], catalogue: Catalogue) -> None:
     for done in report.fetched:
         console.out.print(f"{done.name}: {done.path}, sha256 {done.sha256[:16]}, from {done.source}", soft_wrap=True, markup=False)
+        console.out.print(f"         {catalogue.entries[done.name].licence_note}", soft_wrap=True, markup=False)
     for name, reason in report.failed.items():
         console.out.print(f"[red]failed:[/red] {name}", soft_wrap=True)
         console.out.print(f"         {reason}", soft_wrap=True, markup=False)
@@ -102,7 +103,8 @@ def _show(report: FetchReport, doubts: list[str], still: list[str], catalogue: C
         console.out.print(doubt, soft_wrap=True, markup=False)
     for name in (name for name in still if name not in report.failed):
         entry = catalogue.entries[name]
-        console.out.print(f"[yellow]by hand:[/yellow] {name}  ({entry.licence})" if not entry.is_fetchable else f"missing: {name}")
+        console.out.print(f"[yellow]by hand:[/yellow] {name}" if not entry.is_fetchable else f"missing: {name}")
+        console.out.print(f"         {entry.licence_note}", soft_wrap=True, markup=False)
         console.out.print(f"         get {catalogue.origin(name)}", soft_wrap=True, markup=False)
         console.out.print(f"         put it at {catalogue.path(name)}, or use `ntf fetch --from FOLDER`", soft_wrap=True, markup=False)
     if not still:

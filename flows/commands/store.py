@@ -154,7 +154,7 @@ def pairs(dataset: DatasetArgument, store: StoreOption = Path("store"), version:
     if as_json:
         console.out.print_json(json.dumps([asdict(pair) for pair in pictures]))
         return
-    table = Table("real image", "fakes, the first step first", "split")
+    table = Table("real image", "images, the first step first", "split")
     for pair in pictures:
         table.add_row(pair.real or "", "\n".join(pair.images.values()), pair.split)
     console.out.print(table)

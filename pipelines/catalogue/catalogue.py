@@ -31,6 +31,7 @@ class CheckpointEntry(StrictNumbers):
     `file` is relative to the checkpoint folder, and may name a folder as diffusers saves one; `package` names a file that ships with this
     project. `ntf fetch` gets it from `url`, then from the `mirrors`, or from the Hub's repository `hub`. With `member`, `url` is a zip
     archive and `member` the end of the path in it. `how` says what a person does where no program can: on which `page`, and what then.
+    `licence` is what whoever wrote the entry noted, and `checked` says where they read it.
     `marks` are names of tensors (or, with a dot at the end, beginnings of names) that such a file has, whatever it is called.
     """
 
@@ -53,6 +54,7 @@ class CheckpointEntry(StrictNumbers):
     resolution: int | None = None
     trained_on: str | None = None
     licence: str
+    checked: str | None = None  # where the licence was read; None if nobody checked it
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     components: dict[str, str] = Field(default_factory=dict)
     options: dict[str, Any] = Field(default_factory=dict)
@@ -92,6 +94,13 @@ class CheckpointEntry(StrictNumbers):
         if self.url:
             return f"{self.url}, {self.member} in it" if self.member else self.url
         return ": ".join(filter(None, (self.page, self.how))) or "this project"
+
+    @property
+    def licence_note(self) -> str:
+        """The licence as it was noted, where it was read, and where a person reads it, in one phrase."""
+        place = f"https://huggingface.co/{self.hub}" if self.hub else self.page or self.url
+        seen = f"from {self.checked}" if self.checked else "not checked"
+        return f"licence as this project noted it ({seen}): {self.licence}" + (f"; read it at {place}" if place else "")
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,8 @@ def require_consent(names: Iterable[str], catalogue: Catalogue, accepted: Sequen
     if open_ones:
         listed = "; ".join(f"{licence!r} of {', '.join(of)}" for licence, of in open_ones.items())
         options = " ".join(f'--accept "{licence}"' for licence in open_ones)
-        raise InputError(f"licences that are not accepted yet: {listed}", f"Read them, and if you agree add {options}")
+        places = "; ".join(f"{name}: {catalogue.entries[name].licence_note}" for of in open_ones.values() for name in of)
+        raise InputError(f"licences that are not accepted yet: {listed} ({places})", f"Read them, and if you agree add {options}")
 
 
 def fetch(

@@ -60,6 +60,16 @@ class Facts:
     def of_label(self, role: str) -> int:
         return sum(count for (_, kind, _), count in self.counts.items() if kind == role)
 
+    def is_retouched(self, subset: str, role: str) -> bool:
+        """Whether the images of a subset are real ones that a chain edited (`label: real`)."""
+        return role == "real" and subset in self.manifest.subsets
+
+    @property
+    def retouched(self) -> str:
+        """How many of the reals were retouched, in words; empty where none were."""
+        number = sum(count for (subset, role, _), count in self.counts.items() if self.is_retouched(subset, role))
+        return f" ({number:,} of them retouched)" if number else ""
+
 
 def _delivery(facts: Facts) -> list[str]:
     """What was done to the images after that, if they are those of a delivery."""
@@ -99,7 +109,7 @@ def render(facts: Facts) -> str:
             f"# Datasheet: {facts.name}, version {facts.version}",
             "",
             f"{facts.images:,} images at {said(facts.manifest.size)}: {facts.of_label('final'):,} fakes and "
-            f"{facts.of_label('real'):,} reals, made {facts.created:%Y-%m-%d} by Natural Trace Foundry {facts.software}, "
+            f"{facts.of_label('real'):,} reals{facts.retouched}, made {facts.created:%Y-%m-%d} by Natural Trace Foundry {facts.software}, "
             f"exported as {facts.form}.",
             f"Digest of the version: `{facts.digest}`.",
             "",
@@ -159,7 +169,8 @@ def _composition(facts: Facts) -> list[str]:
     lines = ["| subset | what | train | validation | test |", "|---|---|---|---|---|"]
     for subset, role in sorted({(subset, role) for subset, role, _ in facts.counts}, key=lambda pair: (pair[1], pair[0])):
         numbers = " | ".join(f"{facts.counts[subset, role, split]:,}" for split in ("train", "validation", "test"))
-        lines.append(f"| {subset} | {'fakes' if role == 'final' else 'reals'} | {numbers} |")
+        what = "retouched reals" if facts.is_retouched(subset, role) else "fakes" if role == "final" else "reals"
+        lines.append(f"| {subset} | {what} | {numbers} |")
     return lines
 
 

@@ -192,6 +192,16 @@ class Subset(Strict):
         return sum(part.count for part in self.parts)
 
     @property
+    def retouched(self) -> int:
+        """How many of its images stand on the real side (`label: real`)."""
+        return sum(part.count for part in self.parts if part.label == "real")
+
+    @property
+    def fakes(self) -> int:
+        """How many of its images are fakes."""
+        return self.count - self.retouched
+
+    @property
     def reals(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(part.real for part in self.parts))
 

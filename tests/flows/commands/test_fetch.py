@@ -82,6 +82,8 @@ def test_a_hub_folder_a_file_and_what_is_by_hand(server: Server, tmp_path: Path)
     data = json.loads(out)
     assert data["failed"] == {}
     assert {done["name"] for done in data["fetched"]} == {"hub", "file"}
+    code, out, err = run(tmp_path, server, m)
+    assert "licence as this project noted it (not checked): MIT; read it at https://x.org" in " ".join(out.split())
     assert [entry["origin"] for entry in data["missing"]] == ["https://x.org: log in"]
     kept = {"model_index.json", "scheduler/scheduler_config.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors"}
     assert files_below(tmp_path / "ck") == {f"hub/{name}" for name in kept} | {"file"}

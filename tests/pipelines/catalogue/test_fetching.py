@@ -143,9 +143,13 @@ def test_two_at_once_into_one_folder(server: Server, tmp_path: Path) -> None:
 
 
 def test_licences_are_asked_for_by_name(tmp_path: Path) -> None:
-    own = catalogue(tmp_path, one={"licence": "MIT"}, two={"licence": "CC-BY-NC-4.0"}, three={"licence": "CC-BY-NC-4.0"})
-    with pytest.raises(InputError, match=r"'CC-BY-NC-4.0' of two, three\. .*--accept \"CC-BY-NC-4.0\"$"):
+    read = {"licence": "CC-BY-NC-4.0", "checked": "its card", "hub": "org/three"}
+    own = catalogue(tmp_path, one={"licence": "MIT"}, two={"licence": "CC-BY-NC-4.0", "url": "https://x.org/two"}, three=read)
+    with pytest.raises(InputError, match=r"'CC-BY-NC-4.0' of two, three \(.*--accept \"CC-BY-NC-4.0\"$") as refused:
         fetching.require_consent(own.entries, own, ["mit "])
+    note = "licence as this project noted it"
+    assert f"two: {note} (not checked): CC-BY-NC-4.0; read it at https://x.org/two" in str(refused.value)
+    assert f"three: {note} (from its card): CC-BY-NC-4.0; read it at https://huggingface.co/org/three" in str(refused.value)
     fetching.require_consent(own.entries, own, ["MIT", "CC-BY-NC-4.0"])
 
 

@@ -20,18 +20,18 @@ def view(source: Source) -> dict[str, Any]:
 def _dataset(source: Source) -> str:
     """What this is, in three sentences."""
     manifest = source.manifest
-    families = Counter(rows[0].family for rows in source.finals.values() if rows and rows[0].label)
+    fakes = {name: own for name, rows in source.finals.items() if (own := [row for row in rows if row.label])}
+    retouched = {name: own for name, rows in source.finals.items() if (own := [row for row in rows if not row.label])}
+    families = Counter(rows[0].family for rows in fakes.values())
     steps = [step for _, _, part in manifest.walk() for step in part.chain]
-    fakes = sum(len(rows) for rows in source.finals.values() if rows and rows[0].label)
     reals = [f"{len(rows):,} of {name}" for name, rows in source.reals.items()]
-    retouched = {name: rows for name, rows in source.finals.items() if rows and not rows[0].label}
     reals += [f"{len(rows):,} retouched ones ({name})" for name, rows in retouched.items()]
-    subsets = count(len(manifest.subsets) - len(retouched), "subset")
+    subsets = count(sum(subset.fakes > 0 for subset in manifest.subsets.values()), "subset")
     kinds = listed([f"{number} {family}" for family, number in families.items()])
     generators = count(len({step.generator for step in steps}), "generator")
     checkpoints = count(len({step.checkpoint for step in steps}), "checkpoint")
     return (
-        f"{source.dataset} is a dataset of {count(fakes, 'fake image')} at {said(manifest.size)} in "
+        f"{source.dataset} is a dataset of {count(sum(map(len, fakes.values())), 'fake image')} at {said(manifest.size)} in "
         f"{subsets} ({kinds}), made by {generators} from {checkpoints}, and of the real images that they "
         f"are compared with: {listed(reals)}. Fakes and reals went through the same decoder, framing and encoder "
         f"({preparation(manifest.size).lower()}; {manifest.codec.format.upper()})."
@@ -74,11 +74,14 @@ def _stages(source: Source) -> list[dict[str, Any]]:
     """The boxes of the pipeline, each with the section that says more."""
     manifest, rows, runs = source.manifest, source.rows, source.inputs.runs
     roles = Counter(row.role for row in rows)
-    planned = sum(subset.count for subset in manifest.subsets.values())
+    fakes, retouched = (sum(getattr(subset, side) for subset in manifest.subsets.values()) for side in ("fakes", "retouched"))
+    planned = [count(fakes, "fake") + " planned"]
+    if retouched:
+        planned.append(count(retouched, "retouched real") + " planned")
     first = sum(row.step == 0 and row.role in MADE for row in rows)
     later = sum(row.step > 0 and row.role in MADE for row in rows)
     stages = [
-        ("Manifest", "subsets", [count(len(manifest.subsets), "subset"), count(planned, "fake") + " planned", f"seed {manifest.seed}"]),
+        ("Manifest", "subsets", [count(len(manifest.subsets), "subset"), *planned, f"seed {manifest.seed}"]),
         (
             "Generate",
             "ledger",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +18,11 @@ from pipelines.export.export import Export, export
 from pipelines.manifest.load import load_manifest
 from pipelines.plan.plan import make_plan
 from pipelines.reading import MaskDataset, read_table
+from pipelines.report.inputs import Inputs
+from pipelines.report.sections.dataset import overview
+from pipelines.report.source import Source
 from pipelines.store import Store
+from tests.commands import run_ntf
 from tests.pipelines.make.regions import test_edits
 from tests.support import write_manifest
 
@@ -54,6 +62,24 @@ def test_they_are_real_and_named_as_what_they_are(tmp_path: Path, manifest: dict
     fakes_in = {path.parent.parent.parent.name for path in folder.rglob("fake/SimSwap_GFPGAN-*.png")}
     assert set(named) <= {"SimSwap_GFPGAN/real", "Retouched/real"}
     assert fakes_in and len(named) == 3
+    said = (folder / "DATASHEET.md").read_text()
+    assert "3 fakes and 15 reals (3 of them retouched)" in said
+    assert re.search(r"^\| Retouched \| retouched reals \|", said, re.MULTILINE)
+
+
+def test_plans_and_reports_count_them_as_reals(
+    tmp_path: Path, manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = manifest["subsets"]["Retouched"]
+    manifest["subsets"]["Retouched"] = {"parts": [{**whole, "label": "real"}, {**deepcopy(whole), "count": 1}]}
+    file = write_manifest(tmp_path / "m.yaml", manifest)
+    assert "2 subsets, 4 fakes, 3 retouched reals, " in " ".join(run_ntf(["plan", str(file)], monkeypatch, capsys).out.split())
+    counts = json.loads(run_ntf(["plan", str(file), "--json"], monkeypatch, capsys).out)["subsets"]
+    assert [(counts[name]["fakes"], counts[name]["retouched"]) for name in ("SimSwap_GFPGAN", "Retouched")] == [(3, 0), (1, 3)]
+    checked = load_manifest(file)
+    version = SimpleNamespace(number=1)
+    source = Source(None, version, checked, [], Inputs())  # type: ignore[arg-type]
+    assert overview._stages(source)[0]["facts"][:3] == ["2 subsets", "4 fakes planned", "3 retouched reals planned"]
 
 
 @pytest.mark.parametrize(
