@@ -209,7 +209,7 @@ class TextToImage(Generator):
         wanted = Settings(**{name: getattr(settings, name) for name in Settings.__dataclass_fields__})
         options = self._call.options(self._call.without_ignored(wanted, settings.model_fields_set), len(seeds))
         require_steps(self.pipeline.scheduler, options.get("num_inference_steps", self._call.default("num_inference_steps")))
-        return {"prompt": list(prompts), **options, "generator": [torch_rng(seed) for seed in seeds], "output_type": "pt"}
+        return {"prompt": list(prompts), **options, "generator": [torch_rng(seed) for seed in seeds]}
 
     def _reworked(self, cls: Any, inputs: dict[str, Any], options: dict[str, Any], settings: Any) -> np.ndarray:
         """Images through the pipeline's class for images, at least one step of it."""
@@ -232,8 +232,9 @@ class TextToImage(Generator):
 
     def _made(self, pipeline: Any, options: dict[str, Any], call: Any = None) -> np.ndarray:
         """The images of a call, of the asked size. InputError if the pipeline refuses the call or makes another size."""
-        takes = Call(pipeline).takes
-        whole = {**options, **{name: self.size for name in ("height", "width") if takes(name)}}
+        known = Call(pipeline)
+        sizes = {name: self.size for name in ("height", "width") if known.takes(name)}
+        whole = {**options, "output_type": known.output_type, **sizes}
         try:
             with import_quietly():
                 output = call(whole) if call else pipeline(**whole)
@@ -250,6 +251,7 @@ class TextToImage(Generator):
             fix = "Change the parameters of the step, or give the argument that it speaks of under `call`"
             raise (UnfitError if unfit else InputError)(f"{type(pipeline).__name__} refuses the call ({reason})", fix) from error
         pixels = torch.as_tensor(output.images)
+        pixels = pixels.movedim(-1, -3) if isinstance(output.images, np.ndarray) else pixels
         pixels = pixels.flatten(0, 1) if pixels.dim() == 5 else pixels
         if pixels.shape[2:] != (self.size, self.size):
             got = f"{pixels.shape[3]}x{pixels.shape[2]}"

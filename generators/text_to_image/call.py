@@ -7,6 +7,7 @@ network; some have `true_cfg_scale`; some have no guidance at all and take the a
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from typing import Any
 
 from generators.errors import InputError
 from generators.text_to_image.folder import call_arguments
-from generators.text_to_image.sizes import denoiser_of
+from generators.text_to_image.sizes import USUAL, denoiser_of
 
 SETTINGS = {"steps": "num_inference_steps"}  # our name for an argument, where it is not the call's own
 # What the generator decides itself: these are not to be given under `call`.
@@ -51,6 +52,13 @@ class Call:
         self._name = type(pipeline).__name__
         self._arguments = call_arguments(type(pipeline))
 
+    @property
+    def output_type(self) -> str:
+        """What to ask for to get values in [0, 1]: tensors, or arrays where the call brings them to [0, 1] for arrays and pictures alone,
+        as that of Kandinsky 3."""
+        code = inspect.unwrap(type(self._pipeline).__call__).__code__
+        return "np" if ("np", "pil") in code.co_consts else "pt"
+
     def takes(self, argument: str) -> bool:
         """Whether the call names this argument. One that only a `**kwargs` would swallow is not taken."""
         return argument in self._arguments
@@ -73,7 +81,8 @@ class Call:
             negative = ""  # without one, true classifier-free guidance does nothing
         if negative is not None and self.takes("negative_prompt"):
             options["negative_prompt"] = [negative] * count
-        return options | self._further(settings.call or {})
+        further = self._further(settings.call or {})
+        return options | self._contradicted(settings.steps, further) | further
 
     def without_ignored(self, settings: Settings, given: Sequence[str]) -> Settings:
         """The settings, without the defaults that this pipeline would ignore: only those in `given` were asked for."""
@@ -141,6 +150,30 @@ class Call:
             return bool(says.fget(SimpleNamespace(_guidance_scale=scale, config=self._pipeline.config, **self._pipeline.components)))
         except (AttributeError, TypeError):
             return None
+
+    def _contradicted(self, steps: int | None, given: Mapping[str, Any]) -> dict[str, None]:
+        """The default of the call that its own check refuses for so many steps, as None; empty if there is none.
+
+        Sana-Sprint has a timestep between its two steps by default, and refuses it for any other number of them.
+        """
+        check = getattr(self._pipeline, "check_inputs", None)
+        if steps is None or check is None or "num_inference_steps" not in inspect.signature(check).parameters:
+            return {}
+        values = {name: self._arguments.get(name) for name in inspect.signature(check).parameters}
+        values = {name: None if value is inspect.Parameter.empty else value for name, value in values.items()}
+        values |= {name: values[name] or USUAL for name in ("height", "width") if name in values}
+
+        def passes(**changed: Any) -> bool:
+            try:
+                check(**{**values, "prompt": "", **changed})
+            except (ValueError, TypeError, AttributeError):
+                return False
+            return True
+
+        if not passes() or passes(num_inference_steps=steps):
+            return {}
+        own = [name for name, value in values.items() if value is not None and name not in OWN and name not in given and self.takes(name)]
+        return next(({name: None} for name in own if passes(num_inference_steps=steps, **{name: None})), {})
 
     def _further(self, given: Mapping[str, Any]) -> dict[str, Any]:
         for name in given:

@@ -12,6 +12,9 @@ import torch
 from generators.errors import InputError
 from generators.images import to_float, to_uint8
 from generators.latent_noise import with_noise
+from generators.text_to_image.sizes import autoencoder_of
+
+SCALES = frozenset({"scaling_factor", "shift_factor", "latents_mean", "latents_std"})
 
 
 def reconstruct(vae: Any, images: np.ndarray, device: torch.device, noise: float = 0.0, seeds: Sequence[int] = ()) -> np.ndarray:
@@ -60,12 +63,14 @@ def scaled(vae: Any, latents: torch.Tensor) -> torch.Tensor:
 def denoiser_latents(pipeline: Any, pixels: torch.Tensor, rngs: list[torch.Generator]) -> torch.Tensor:
     """Latents `[N, C, h, w]` of images in [-1, 1], as the pipeline's denoiser sees them before they are packed.
 
-    A pipeline that encodes reference images itself does it its own way: FLUX.2's latents are put in patches and normalised.
+    A pipeline that encodes reference images itself does it its own way: FLUX.2's latents are put in patches and normalised. One whose code
+    never asks its autoencoder for a scale, such as Kandinsky 3, works on the latents as they are.
     """
-    own = getattr(pipeline, "_encode_vae_image", None)
+    own, vae = getattr(pipeline, "_encode_vae_image", None), autoencoder_of(pipeline)
     if own is None:
-        return scaled(pipeline.vae, encode(pipeline.vae, pixels))
-    return own(image=pixels.to(pipeline.vae.dtype), generator=rngs)
+        latents = encode(vae, pixels)
+        return scaled(vae, latents) if _asks_for_scale(type(pipeline)) else latents
+    return own(image=pixels.to(vae.dtype), generator=rngs)
 
 
 def in_layout(pipeline: Any, latents: torch.Tensor, like: torch.Tensor) -> torch.Tensor | None:
@@ -80,6 +85,12 @@ def is_for_video(vae: Any) -> bool:
     """Whether the autoencoder wants a dimension for time."""
     first = next((module for module in vae.modules() if isinstance(module, (torch.nn.Conv2d, torch.nn.Conv3d))), None)
     return isinstance(first, torch.nn.Conv3d)
+
+
+def _asks_for_scale(cls: type) -> bool:
+    """Whether a method of the class, or a base of it, names one of the settings by which latents are scaled."""
+    methods = (inspect.unwrap(value) for base in cls.__mro__ for value in vars(base).values() if inspect.isfunction(value))
+    return any(not SCALES.isdisjoint((*code.co_names, *code.co_consts)) for method in methods if (code := method.__code__))
 
 
 def _layouts(pipeline: Any, latents: torch.Tensor, like: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -16,13 +16,14 @@ import torch
 
 from generators.errors import InputError
 from generators.text_to_image.latents import in_layout
+from generators.text_to_image.sizes import autoencoder_of
 
 
 def can_begin_midway(pipeline: Any) -> bool:
     """Whether the pipeline prepares noise in one place, has an autoencoder, and its scheduler can add noise."""
     scheduler = pipeline.scheduler
     adds = hasattr(scheduler, "scale_noise") or hasattr(scheduler, "add_noise")
-    return adds and hasattr(pipeline, "prepare_latents") and hasattr(getattr(pipeline, "vae", None), "encode")
+    return adds and hasattr(pipeline, "prepare_latents") and hasattr(autoencoder_of(pipeline), "encode")
 
 
 def continue_from(pipeline: Any, latents: torch.Tensor, strength: float, options: dict[str, Any], mask: torch.Tensor | None = None) -> Any:

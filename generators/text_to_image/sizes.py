@@ -90,8 +90,9 @@ def denoiser_of(pipeline: Any) -> Any:
 
 
 def autoencoder_of(pipeline: Any) -> Any:
-    """The autoencoder, or None for a pipeline that works on pixels."""
-    return next((part for part in (getattr(pipeline, name, None) for name in ("vae", "movq", "vqgan")) if part is not None), None)
+    """The autoencoder, under whatever name the pipeline has it, or None for a pipeline that works on pixels."""
+    names = ("vae", "movq", "vqgan", "vqvae")
+    return next((part for part in (getattr(pipeline, name, None) for name in names) if part is not None), None)
 
 
 def _latent_side(pipeline: Any) -> int:

@@ -17,7 +17,7 @@ from pipelines.make.regions import swaps
 from pipelines.store import Row, Store
 from tests.commands import Answer
 from tests.generators.text_to_image import tiny_families as tiny
-from tests.generators.text_to_image.tiny_further import ALL, SETTINGS
+from tests.generators.text_to_image.tiny_further import ALL
 from tests.parity.cases import HERE, Case
 from tests.pipelines.make.regions.test_edits import Anywhere
 from tests.support import simswap_checkpoint, write_manifest
@@ -61,7 +61,7 @@ def manifest(folder: Path, dataset: str, subsets: dict[str, list[dict[str, Any]]
 
 def first(name: str) -> dict[str, Any]:
     """The step that makes a family's images from texts."""
-    return {"prompt": "text_to_image", "checkpoint": name, "steps": 3, "prompts": PROMPTS, **SETTINGS.get(name, {})}
+    return {"prompt": "text_to_image", "checkpoint": name, "steps": 3, "prompts": PROMPTS}
 
 
 def again(name: str, kind: str, **settings: Any) -> dict[str, Any]:
@@ -73,7 +73,6 @@ def again(name: str, kind: str, **settings: Any) -> dict[str, Any]:
         "prompt": "a dog",
         "target": "faces",
         **settings,
-        **SETTINGS.get(name, {}),
     }
 
 

@@ -7,14 +7,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from generators.checkpoints import Checkpoint
 from generators.errors import InputError
+from generators.images import to_float, to_uint8
 from generators.methods.text_to_image import TextToImage
 from generators.text_to_image.batches import Companions
 from tests.generators.text_to_image import tiny_families as tiny
 from tests.generators.text_to_image.test_text_to_image import check_family
-from tests.generators.text_to_image.tiny_further import ALL, FAMILIES, SETTINGS
+from tests.generators.text_to_image.tiny_further import ALL, FAMILIES
 from tests.generators.text_to_image.tiny_released import FAMILIES as RELEASED
 
 SIZE = 64
@@ -27,7 +29,7 @@ def load(name: str, folder: Path) -> TextToImage:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*RELEASED, *FAMILIES])
 def test_a_family_needs_no_code(tmp_path: Path, name: str) -> None:
-    check_family(load(name, tmp_path), SIZE, **SETTINGS.get(name, {}))
+    check_family(load(name, tmp_path), SIZE)
 
 
 def test_prompts_of_other_lengths_change_nothing_where_padding_is_not_masked(tmp_path: Path) -> None:
@@ -58,6 +60,7 @@ def test_what_depends_on_companions_is_tried_once_and_refusals_are_taken_for_a_y
     assert Companions(pipeline).groups(["a", "b", "a"], refuse) == [[0, 2], [1]]
 
 
+@pytest.mark.slow  # two loops of a whole transformer: half of the file's time
 def test_a_class_of_diffusers_that_cannot_work_is_done_without(tmp_path: Path) -> None:
     """Chroma's inpainting looks for a setting that its transformer does not have."""
     model = load("chroma", tmp_path)
@@ -78,7 +81,31 @@ def test_a_family_that_cannot_is_refused_in_one_line(tmp_path: Path) -> None:
         model.inpaint(images, masks, [1])
     assert "\n" not in str(refusal.value)
     with pytest.raises(InputError, match=r"refuses the call \(Intermediate timesteps.*under `call`"):
-        model.prompt(["a cat"], [1], steps=3)
+        model.prompt(["a cat"], [1], steps=3, call={"intermediate_timesteps": 1.3})
+
+
+def test_a_default_of_the_call_that_contradicts_the_steps_is_left_out(tmp_path: Path) -> None:
+    """Sana-Sprint's timestep between its steps is for two of them."""
+    model = load("sana-sprint", tmp_path)
+    three = model.prompt(["a cat"], [1], steps=3)
+    assert np.array_equal(three, model.prompt(["a cat"], [1], steps=3, call={"intermediate_timesteps": None}))
+    two = model.prompt(["a cat"], [1], steps=2)
+    assert np.array_equal(two, model.prompt(["a cat"], [1], steps=2, call={"intermediate_timesteps": 1.3}))
+    assert not np.array_equal(two, model.prompt(["a cat"], [1], steps=2, call={"intermediate_timesteps": None}))
+
+
+def test_denoising_begins_midway_with_any_autoencoder(tmp_path: Path) -> None:
+    """Kandinsky 3 has its autoencoder as `movq`, and does not scale its latents. Where nothing is to change, they come back decoded."""
+    model = load("kandinsky3", tmp_path)
+    assert model.kinds == ("prompt", "edit", "inpaint")
+    images, movq = np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3), np.uint8), model.pipeline.movq
+    kept = model.inpaint(images, np.zeros((1, SIZE, SIZE), bool), [1], steps=2, strength=1.0)
+    with torch.no_grad():
+        latents = movq.encode(to_float(images)).latents
+        wanted = to_uint8(movq.decode(latents, force_not_quantize=True).sample)
+    assert np.abs(kept.astype(int) - wanted).max() <= 1
+    painted = model.inpaint(images, np.ones((1, SIZE, SIZE), bool), [1], steps=2, strength=1.0)
+    assert np.abs(painted.astype(int) - wanted).max() > 1
 
 
 def test_a_package_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

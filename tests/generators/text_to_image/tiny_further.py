@@ -102,5 +102,3 @@ FAMILIES = {
     "bria": bria,
 }
 ALL = {**FIRST, **RELEASED, **FAMILIES}
-# What a step must say where the family's own defaults do not fit another number of steps.
-SETTINGS: dict[str, dict[str, Any]] = {"sana-sprint": {"call": {"intermediate_timesteps": None}}}

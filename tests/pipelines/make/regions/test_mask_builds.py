@@ -88,6 +88,7 @@ def test_a_folder_of_masks_beside_the_reals(tmp_path: Path, photographs: Path) -
         built(tmp_path, photographs, {"folder": str(folder)}, count=8)
 
 
+@pytest.mark.slow
 def test_parts_of_a_face_are_those_that_the_parser_sees(tmp_path: Path, photographs: Path) -> None:
     """The parser is the released network with small random weights: what it sees is no face, and is what must be masked."""
     torch.manual_seed(0)
