@@ -49,6 +49,9 @@ def load_pipeline(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype) -> A
                 **absent,
                 **networks,
             )
+        except NameError as error:  # diffusers leaves out the import of a package that is not there: OmniGen's processor wants torchvision
+            needs = f"which needs a package that is not here ({error.name or error})"
+            raise CheckpointError(f"{folder} is a {cls.__name__}, {needs}", "Install what diffusers asks for") from error
         except UNREADABLE as error:
             raise CheckpointError(f"{folder} is no {cls.__name__} that diffusers can open ({_first_line(error)})", UNOPENED) from None
     if getattr(pipeline, "scheduler", None) is None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from generators.checkpoints import Checkpoint
-from generators.errors import InputError
+from generators.errors import CheckpointError, InputError
 from generators.images import to_float, to_uint8
 from generators.methods.text_to_image import TextToImage
 from generators.text_to_image.batches import Companions
@@ -109,7 +109,15 @@ def test_denoising_begins_midway_with_any_autoencoder(tmp_path: Path) -> None:
 
 
 def test_a_package_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = load("lumina2", tmp_path)
+    folder = tiny.save("lumina2", tmp_path, ALL)
+    model = TextToImage.load(Checkpoint(folder, {"size": SIZE}))
     monkeypatch.setattr(type(model.pipeline), "encode_prompt", lambda *_, **__: ftfy.fix_text("a"))  # type: ignore[name-defined]  # noqa: F821
     with pytest.raises(InputError, match=r"Lumina2Pipeline needs a package that is not here \(ftfy\)"):
         model.prompt(["a cat"], [1], steps=2)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise NameError("name 'Processor' is not defined", name="Processor")
+
+    monkeypatch.setattr(type(model.pipeline), "from_pretrained", refuse)
+    with pytest.raises(CheckpointError, match=r"Lumina2Pipeline, which needs a package that is not here \(Processor\)"):
+        TextToImage.load(Checkpoint(folder, {"size": SIZE}))

@@ -9,9 +9,9 @@ import transformers
 
 from tests.generators.text_to_image.tiny_families import FAMILIES as FIRST
 from tests.generators.text_to_image.tiny_families import LETTERS, T5_WIDTH, kl, t5
-from tests.generators.text_to_image.tiny_parts import WIDTH, betas, dc, flow, gemma, network, qwen3, qwen_tokenizer
+from tests.generators.text_to_image.tiny_parts import WIDTH, betas, dc, decoder_shape, flow, gemma, network, qwen3, qwen_tokenizer
 from tests.generators.text_to_image.tiny_released import FAMILIES as RELEASED
-from tests.generators.text_to_image.tiny_released import FLUX_LIKE, NO_CHECKER, sana_transformer
+from tests.generators.text_to_image.tiny_released import FLUX_LIKE, NO_CHECKER, qwen_image, sana_transformer
 
 
 def chroma() -> Any:
@@ -77,6 +77,27 @@ def sana_sprint() -> Any:
     )
 
 
+def krea2() -> Any:
+    """Qwen 3 VL, of which two layers are read, and the autoencoder of Qwen-Image."""
+    attention = {"attention_head_dim": 8, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 24, "num_text_layers": 2}
+    of_text = {"text_num_attention_heads": 2, "text_num_key_value_heads": 1, "text_intermediate_size": 24, "text_hidden_dim": WIDTH}
+    sizes = {"num_layers": 1, "num_layerwise_text_blocks": 1, "num_refiner_text_blocks": 1, "timestep_embed_dim": 16}
+    transformer = diffusers.Krea2Transformer2DModel(in_channels=16, axes_dims_rope=(2, 2, 4), **attention, **of_text, **sizes)
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
+    sight = {
+        "depth": 1,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_heads": 2,
+        "out_hidden_size": WIDTH,
+        "deepstack_visual_indexes": [0],
+    }
+    reads = {**decoder_shape(), "head_dim": 8, "rope_parameters": rope}
+    text = transformers.Qwen3VLModel(transformers.Qwen3VLConfig(text_config=reads, vision_config=sight)).eval()
+    parts = (qwen_image().vae, text, qwen_tokenizer(), network(transformer))
+    return diffusers.Krea2Pipeline(flow(use_dynamic_shifting=True), *parts, text_encoder_select_layers=(1, 2))
+
+
 def ovis() -> Any:
     shape = {**FLUX_LIKE, "out_channels": 16}
     transformer = diffusers.OvisImageTransformer2DModel(joint_attention_dim=WIDTH, axes_dims_rope=(2, 2, 4), **shape)
@@ -98,6 +119,7 @@ FAMILIES = {
     "lumina2": lumina2,
     "kandinsky3": kandinsky3,
     "sana-sprint": sana_sprint,
+    "krea2": krea2,
     "ovis": ovis,
     "bria": bria,
 }
