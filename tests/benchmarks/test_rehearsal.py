@@ -74,6 +74,7 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # thirty commands, each in a process of its own
 def test_the_paper_from_a_bare_machine(tmp_path: Path) -> None:
     """Fetched, inspected, planned, checked as it ships, and built with few steps: 18 of 18 subsets."""
     result = rehearse(tmp_path)
