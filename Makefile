@@ -10,7 +10,7 @@ demo: $(READY)
 	.venv/bin/ntf demo
 
 test: $(READY)
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: $(READY)
 	.venv/bin/ruff check .

@@ -15,6 +15,9 @@ for variable in ("NTF_CACHE", "PREFECT_HOME"):
     if variable not in os.environ:
         os.environ[variable] = tempfile.mkdtemp(prefix="ntf-")
         atexit.register(shutil.rmtree, os.environ[variable], ignore_errors=True)
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # two processes of one run do not share caches
+        os.environ[variable] = os.path.join(os.environ[variable], worker)
+        os.makedirs(os.environ[variable], exist_ok=True)
 
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -78,7 +79,7 @@ def fetch_folder(listed: HubFolder, folder: Path, watch: Watch, jobs: int = 4, w
         return name, digest
 
     watch.expect(listed.size)
-    with ThreadPoolExecutor(jobs) as pool:
+    with _quiet_hub(), ThreadPoolExecutor(jobs) as pool:
         sums = dict(pool.map(one, listed.sizes))
     _tidy(partial, set(sums))
     if folder.is_dir() and not any(folder.iterdir()):
@@ -86,6 +87,19 @@ def fetch_folder(listed: HubFolder, folder: Path, watch: Watch, jobs: int = 4, w
     os.sync()
     partial.rename(folder)
     return sums
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Without the library's own lines, such as the one about the half-written notes of a killed run, which it then mends by itself."""
+    from huggingface_hub.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _fetch(repository: str, name: str, revision: str, folder: Path, watch: Watch | None) -> Path:

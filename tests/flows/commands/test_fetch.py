@@ -180,6 +180,7 @@ def test_a_killed_fetch_of_a_folder_is_not_taken_for_a_whole_one(server: Server,
     _killed_in_the_middle(tmp_path, server, arguments, len(weights) // 8)
     assert not (tmp_path / "ck" / "hub").exists()
     server.files.clear()
+    (tmp_path / "ck/hub.partial/.cache/huggingface/download" / f"{big}.metadata").write_text("\n")  # a note whose writing was cut
     code, out, err = run(tmp_path, server, *arguments)
     assert (code, err) == (0, ""), out
     assert (tmp_path / "ck" / "hub" / big).read_bytes() == weights
