@@ -17,6 +17,7 @@ from generators.checkpoints import Checkpoint, Contents
 from generators.errors import CheckpointError
 from generators.folder_weights import load_network
 from generators.networks.state import load_exactly
+from generators.quiet import libraries_quiet
 
 
 def diffusers_folder(checkpoint: Checkpoint) -> Path | None:
@@ -49,7 +50,8 @@ def load_part(folder: Path, name: str, cls: Any, **overrides: Any) -> Any:
     if issubclass(cls, torch.nn.Module):
         return load_network(place, cls)
     try:
-        return cls.from_pretrained(place, local_files_only=True, **overrides)
+        with libraries_quiet():
+            return cls.from_pretrained(place, local_files_only=True, **overrides)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise CheckpointError(f"{place} holds no {cls.__name__} ({reason})", "Save the pipeline again with `save_pretrained`") from None

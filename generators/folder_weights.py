@@ -7,8 +7,6 @@ right, and a tensor that is missing is an error and not a random number.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from generators.checkpoints import read_weights
 from generators.checkpoints.folders import find_weights, read_object
 from generators.errors import CheckpointError
 from generators.networks.state import load_exactly
+from generators.quiet import libraries_quiet
 
 LIBRARIES = ("diffusers", "transformers")
 
@@ -94,7 +93,7 @@ def _of_diffusers(folder: Path, cls: Any, state: dict[str, torch.Tensor], dtype:
 
 def _of_transformers(folder: Path, cls: Any, state: dict[str, torch.Tensor], dtype: torch.dtype) -> Any:
     config = cls.config_class.from_pretrained(folder, local_files_only=True)
-    with _without_bars():
+    with libraries_quiet():
         network, report = cls.from_pretrained(None, config=config, state_dict=state, output_loading_info=True, dtype=dtype)
     missing = sorted(report["missing_keys"])
     if missing:
@@ -103,19 +102,3 @@ def _of_transformers(folder: Path, cls: Any, state: dict[str, torch.Tensor], dty
             f"{folder} does not fit {cls.__name__}: lacks {', '.join(missing[:3])}{more}", "Check which network the file belongs to"
         )
     return network
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Without the progress bar and the warnings of transformers, which are written for people who train."""
-    from transformers.utils import logging
-
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()

@@ -20,6 +20,7 @@ from generators.checkpoints import Checkpoint
 from generators.errors import CheckpointError, InputError
 from generators.images import to_uint8
 from generators.networks.vq.gpt import keep_likely
+from generators.quiet import libraries_quiet
 from generators.registry import register
 from generators.seeding import torch_rng
 
@@ -61,8 +62,9 @@ class Janus(Generator):
         if "{prompt}" not in template:
             raise InputError(f"{checkpoint.path.name}: the template {template!r} has no place for the prompt", "Put {prompt} into it")
         try:
-            model = JanusForConditionalGeneration.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            with libraries_quiet():
+                model = JanusForConditionalGeneration.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
+                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
             reason = str(error).strip().split("\n", 1)[0]
             raise CheckpointError(

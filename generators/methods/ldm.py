@@ -25,6 +25,7 @@ from generators.latent_noise import NAME, noise_field, require_reconstruction
 from generators.networks.diffusion.latents import decode_latents
 from generators.networks.diffusion.ldm_original import read_parts
 from generators.networks.diffusion.schedules import require_known, schedule_of_folder
+from generators.quiet import libraries_quiet
 from generators.registry import register
 
 VOCABULARY = "https://huggingface.co/google-bert/bert-base-uncased"
@@ -210,4 +211,5 @@ def _load_tokenizer(folder: Path) -> Any:
     folder = folder if folder.is_dir() else folder.parent
     if not any((folder / name).is_file() for name in ("vocab.txt", "tokenizer.json")):
         raise CheckpointError(f"{folder} holds no BERT vocabulary", f"It should have the vocab.txt of {VOCABULARY}")
-    return BertTokenizerFast.from_pretrained(folder, local_files_only=True)
+    with libraries_quiet():
+        return BertTokenizerFast.from_pretrained(folder, local_files_only=True)

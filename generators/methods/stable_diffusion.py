@@ -20,8 +20,8 @@ from generators.errors import CheckpointError
 from generators.methods.text_to_image import Safety, TextToImage, TextToImageOptions, TextToImageParameters
 from generators.networks.diffusion.ldm_original import read_parts
 from generators.networks.state import load_exactly
+from generators.quiet import libraries_quiet
 from generators.registry import register
-from generators.text_to_image.folder import import_quietly
 from generators.text_to_image.memory import place
 from generators.text_to_image.sizes import side_of
 
@@ -70,7 +70,7 @@ def build_tokenizer(settings: Mapping[str, Any]) -> Any:
 
 def _pipeline_of_file(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     """The pipeline of a single file: with its configuration in the header, or CompVis' original."""
-    with import_quietly():
+    with libraries_quiet():
         from diffusers import StableDiffusionPipeline
 
     contents = read_weights(checkpoint.path)
@@ -127,4 +127,5 @@ def _component_tokenizer(checkpoint: Checkpoint, length: int) -> Any:
     missing = [name for name in ("vocab.json", "merges.txt") if not (folder / name).is_file()]
     if missing:
         raise CheckpointError(f"{folder} holds no CLIP vocabulary", f"It should have the {missing[0]} of {VOCABULARY}")
-    return CLIPTokenizer.from_pretrained(folder, local_files_only=True, model_max_length=length)
+    with libraries_quiet():
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True, model_max_length=length)

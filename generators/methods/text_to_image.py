@@ -24,11 +24,12 @@ from generators.images import require_size, to_float, to_uint8
 from generators.latent_noise import NAME, noise_field, require_reconstruction
 from generators.memory import is_out_of_memory
 from generators.networks.diffusion.latents import images_at_once
+from generators.quiet import libraries_quiet
 from generators.registry import register
 from generators.seeding import torch_rng
 from generators.text_to_image.batches import STEPS, Companions
 from generators.text_to_image.call import Call, Settings
-from generators.text_to_image.folder import import_quietly, load_pipeline, sibling, with_parts_of
+from generators.text_to_image.folder import load_pipeline, sibling, with_parts_of
 from generators.text_to_image.latents import denoiser_latents, reconstruct
 from generators.text_to_image.memory import place
 from generators.text_to_image.midway import can_begin_midway, continue_from
@@ -104,7 +105,7 @@ class TextToImage(Generator):
             self.networks += ("pipeline.vae.decoder",)
         self._call = Call(pipeline)
         self._companions = Companions(pipeline)
-        with import_quietly():
+        with libraries_quiet():
             self._editor, self._painter = sibling(pipeline, "Img2Img"), sibling(pipeline, "Inpaint")
         self.kinds = self._possible_kinds()
         if self.device.type == "cuda":  # where tensor cores are fast
@@ -121,7 +122,7 @@ class TextToImage(Generator):
             raise CheckpointError(f"{checkpoint.path} is no folder of a diffusers pipeline", "It should hold a model_index.json")
         pipeline = load_pipeline(folder, checkpoint, dtype)
         side = side_of(pipeline, checkpoint)
-        with import_quietly():
+        with libraries_quiet():
             pipeline = place(pipeline, checkpoint, torch.device(device))
         return cls(pipeline, SafetyChecker.find(folder, device), side, device)
 
@@ -222,7 +223,7 @@ class TextToImage(Generator):
 
     def _continued(self, images: np.ndarray, masks: np.ndarray | None, options: dict[str, Any], settings: Any) -> np.ndarray:
         """Images noised and denoised by the text-to-image pipeline itself, inside the masks alone if there are any."""
-        with import_quietly():
+        with libraries_quiet():
             latents = denoiser_latents(self.pipeline, to_float(images, device=self.device), options["generator"])
         inside = None
         if masks is not None:
@@ -236,7 +237,7 @@ class TextToImage(Generator):
         sizes = {name: self.size for name in ("height", "width") if known.takes(name)}
         whole = {**options, "output_type": known.output_type, **sizes}
         try:
-            with import_quietly():
+            with libraries_quiet():
                 output = call(whole) if call else pipeline(**whole)
         except InputError:
             raise

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from foreign.json_files import read_json
 from generators.checkpoints import Checkpoint
 from generators.errors import CheckpointError, InputError
 from generators.folder_weights import load_networks
+from generators.quiet import libraries_quiet
 from generators.text_to_image.safety import SAFETY_PARTS
 
 INDEX = "model_index.json"
@@ -35,7 +34,7 @@ def load_pipeline(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype) -> A
     with an option `scale` (1). Raises CheckpointError if the folder has no pipeline that makes an image from a text.
     """
     index = read_index(folder)
-    with import_quietly():
+    with libraries_quiet():
         cls = pipeline_class(index, folder)
         variant, absent = checkpoint.option("variant"), _absent_parts(cls, index)
         taken = inspect.signature(cls.__init__).parameters.keys() - absent.keys()
@@ -56,7 +55,8 @@ def load_pipeline(folder: Path, checkpoint: Checkpoint, dtype: torch.dtype) -> A
             raise CheckpointError(f"{folder} is no {cls.__name__} that diffusers can open ({_first_line(error)})", UNOPENED) from None
     if getattr(pipeline, "scheduler", None) is None:
         raise CheckpointError(f"{folder} has no scheduler", ADVICE)
-    _add_loras(pipeline, checkpoint)
+    with libraries_quiet():
+        _add_loras(pipeline, checkpoint)
     return pipeline
 
 
@@ -123,23 +123,6 @@ def call_arguments(cls: Any) -> dict[str, Any]:
     """The arguments that the pipelines of a class name in their call, with their defaults. What a `**kwargs` would swallow is not there."""
     parameters = inspect.signature(cls.__call__).parameters.values()
     return {entry.name: entry.default for entry in parameters if entry.kind not in (entry.VAR_KEYWORD, entry.VAR_POSITIONAL)}
-
-
-@contextmanager
-def import_quietly() -> Iterator[None]:
-    """Without the warnings of transformers that image processors, which nothing here uses, want torchvision, and those of diffusers about
-    arguments that a class ignores."""
-    import diffusers.utils.logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
-    before = of_transformers.get_verbosity(), of_diffusers.get_verbosity()
-    of_transformers.set_verbosity_error()
-    of_diffusers.set_verbosity_error()
-    try:
-        yield
-    finally:
-        of_transformers.set_verbosity(before[0])
-        of_diffusers.set_verbosity(before[1])
 
 
 def _absent_parts(cls: Any, index: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 
 from generators.errors import CheckpointError
 from generators.folder_weights import load_network
+from generators.quiet import libraries_quiet
 
 SAFETY_PARTS = ("safety_checker", "feature_extractor")
 FLAGGED = "the safety checker flags it"
@@ -32,7 +33,8 @@ class SafetyChecker:
 
         try:
             network = load_network(folder / SAFETY_PARTS[0], StableDiffusionSafetyChecker)
-            processor = CLIPImageProcessorPil.from_pretrained(folder / SAFETY_PARTS[1], local_files_only=True)
+            with libraries_quiet():
+                processor = CLIPImageProcessorPil.from_pretrained(folder / SAFETY_PARTS[1], local_files_only=True)
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).strip().split("\n", 1)[0]
             raise CheckpointError(f"{folder / SAFETY_PARTS[0]} cannot be read ({reason})", "Fetch the pipeline again") from None

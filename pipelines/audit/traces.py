@@ -6,7 +6,6 @@ They look at the luma of the middle of a picture, cut so that the 8x8 grid of it
 from __future__ import annotations
 
 import numpy as np
-from scipy.fft import dctn
 
 from pipelines.audit.families import BLOCKINESS, HISTORY, PHASE, RESAMPLING, TRACE_FAMILIES, Family
 
@@ -69,6 +68,8 @@ def _jpeg_history(luma: np.ndarray) -> Family:
     Once quantised, coefficients stand in a comb, whose characteristic function is near 1 at the comb's frequency; quantised twice, in a
     comb with gaps and doubles (Lukas and Fridrich 2003; Fu, Shi and Su 2007 for the digits).
     """
+    from scipy.fft import dctn  # a quarter of a second, which commands that audit nothing do not wait for
+
     height, width = (side // 8 * 8 for side in luma.shape)
     blocks = luma[:height, :width].reshape(height // 8, 8, width // 8, 8).transpose(0, 2, 1, 3).reshape(-1, 8, 8) - 128
     coefficients = dctn(blocks, axes=(1, 2), norm="ortho")

@@ -74,15 +74,7 @@ def parse(text: str, title: str) -> tuple[Any, dict[KeyPath, int], list[Misread]
     if len(text) > MAX_BYTES:
         raise InputError(f"{title} has {len(text):,} characters", f"At most {MAX_BYTES:,} are read")
     try:
-        depth = 0
-        for event in yaml.parse(text, yaml.SafeLoader):
-            line = event.start_mark.line + 1 if event.start_mark else 1
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise InputError(f"{title}, line {line} uses YAML anchors", "Write the values out")
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                raise InputError(f"{title}, line {line} is nested more than {MAX_DEPTH} deep", "Close the brackets")
-        node = yaml.compose(text, yaml.SafeLoader)
+        node = _Bounded(text, title).get_single_node()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = mark.line if mark else text.count("\n", 0, getattr(error, "position", 0))
@@ -91,6 +83,28 @@ def parse(text: str, title: str) -> tuple[Any, dict[KeyPath, int], list[Misread]
     reading = _Reading(title)
     data = None if node is None else reading.plain(node, ())
     return data, reading.lines, reading.problems
+
+
+class _Bounded(yaml.SafeLoader):
+    """PyYAML's loader, which says before it goes on if a document uses anchors or is nested too deep."""
+
+    def __init__(self, text: str, title: str):
+        super().__init__(text)
+        self._title, self._depth = title, 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise InputError(f"{self._title}, line {line} uses YAML anchors", "Write the values out")
+        self._depth += 1
+        if self._depth > MAX_DEPTH + isinstance(event, yaml.ScalarEvent):
+            raise InputError(f"{self._title}, line {line} is nested more than {MAX_DEPTH} deep", "Close the brackets")
+        try:
+            node: yaml.Node | None = super().compose_node(parent, index)
+            return node
+        finally:
+            self._depth -= 1
 
 
 def line_of(lines: Mapping[KeyPath, int], at: KeyPath) -> int | None:

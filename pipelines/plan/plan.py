@@ -195,7 +195,8 @@ def _delivered(manifest: Manifest, shards: Sequence[Shard]) -> Iterator[Shard]:
 def _pairings(subset: str, number: int, part: Part, manifest: Manifest, pools: dict[str, RealPool]) -> list[Pairing]:
     """The draws of each step of a part."""
     base = part_seed(manifest, subset, part.real, number)
-    splits = [image_split(manifest, subset, part.real, number, index) for index in range(part.count)]
+    draws = any(step.source or step.target for step in part.chain)  # without draws nobody asks for the splits, and they take time
+    splits = [image_split(manifest, subset, part.real, number, index) for index in range(part.count)] if draws else []
     return [Pairing(step, position, base, splits, pools, subset) for position, step in enumerate(part.chain)]
 
 
