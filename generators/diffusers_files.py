@@ -47,6 +47,9 @@ def diffusers_folder(checkpoint: Checkpoint) -> Path | None:
 def load_part(folder: Path, name: str, cls: Any, **overrides: Any) -> Any:
     """A part of a saved pipeline (`unet`, `vqvae`) from its own sub-folder, or from `folder` itself, where older repositories keep it."""
     place = folder / name if (folder / name).is_dir() else folder
+    config = getattr(cls, "config_name", "config.json")
+    if not (place / config).is_file():
+        raise CheckpointError(f"{folder} has no {name}: there is no {place / config}", "Fetch the whole repository, not parts of it alone")
     if issubclass(cls, torch.nn.Module):
         return load_network(place, cls)
     try:

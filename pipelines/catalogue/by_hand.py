@@ -11,7 +11,7 @@ from pathlib import Path
 from generators.checkpoints import read_weights, sha256_of
 from generators.errors import InputError
 from generators.files import whole_file
-from pipelines.catalogue.archives import extract_member, find_member
+from pipelines.catalogue.archives import DAMAGED, extract_member, member_of
 from pipelines.catalogue.catalogue import Catalogue
 from pipelines.catalogue.saved_folders import Taken, copy_hashed, find_folder, folders_below, take_folder
 from pipelines.catalogue.transfer import require_space
@@ -171,15 +171,21 @@ def _names_of(name: str) -> set[str]:
 
 
 def _in_archives(name: str, files: list[Path], catalogue: Catalogue) -> Recognised | None:
-    """The checkpoint as a file in one of the zip archives, as SharePoint, koofr and Drive hand out folders."""
+    """The checkpoint as a file in one of the zip archives, or in an archive in one, as SharePoint, koofr and Drive hand out folders."""
     entry = catalogue.entries[name]
     leaf = entry.member or str(entry.file).rpartition("/")[2]
     for file in files:
-        if file.suffix.lower() == ".zip" and zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as archive:
-                if find_member(archive, leaf):
-                    return Recognised(name, file, f"its name, {leaf}, in the archive", leaf)
+        if file.suffix.lower() == ".zip" and zipfile.is_zipfile(file) and _holds(file, leaf):
+            return Recognised(name, file, f"its name, {leaf}, in the archive", leaf)
     return None
+
+
+def _holds(archive: Path, leaf: str) -> bool:
+    try:
+        with member_of(archive, leaf) as place:
+            return place is not None
+    except DAMAGED:
+        return False
 
 
 def _tensor_names(file: Path) -> frozenset[str]:

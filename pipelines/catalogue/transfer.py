@@ -10,6 +10,7 @@ import ipaddress
 import os
 import shutil
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ REDIRECTS = 10
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each new try
 LONGEST_WAIT = 60.0  # seconds that a server may ask for; more ends the fetch with one line
 TIMEOUT = httpx.Timeout(30.0)
+SLOWEST = 1024  # bytes a second: a server that sends less counts as silent
+PACE_SECONDS = 60.0  # of waiting for bytes, over which that is measured
 PASSING = {408, 425, 429, 500, 502, 503, 504}
 RESERVE = 256 * 2**20  # bytes of the disk that stay free
 REASONS = {
@@ -47,11 +50,12 @@ class TransferError(InputError):
 
 
 class _PassingError(Exception):
-    """A fault that may be gone at the next try. `wait` is what the server asks for, in seconds."""
+    """A fault that may be gone at the next try. `wait` is what the server asks for, in seconds. After a `stalled` try the bytes that it
+    brought are no sign that the next one ends."""
 
-    def __init__(self, reason: str, wait: float = 0.0):
+    def __init__(self, reason: str, wait: float = 0.0, stalled: bool = False):
         super().__init__(reason)
-        self.wait = wait
+        self.wait, self.stalled = wait, stalled
 
 
 @dataclass
@@ -67,8 +71,9 @@ class Watch:
 def download(url: str, target: Path, sha256: str | None = None, watch: Watch | None = None, waits: tuple[float, ...] = WAITS) -> str:
     """Fetches `url` to `target` and returns its sha256, hex. The folder of `target` is made.
 
-    Raises TransferError, with nothing at `target`, if the server refuses, sends a web page in place of a file, goes silent RETRIES times in
-    a row, or sends other bytes than those of `sha256`. What has come by then stays for the next run, except bytes that are wrong.
+    Raises TransferError, with nothing at `target`, if the server refuses, sends a web page in place of a file, goes silent or sends less
+    than SLOWEST bytes a second RETRIES times in a row, or sends other bytes than those of `sha256`. What has come by then stays for the
+    next run, except bytes that are wrong.
     """
     watch = watch or Watch()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +86,7 @@ def download(url: str, target: Path, sha256: str | None = None, watch: Watch | N
             break
         except _PassingError as fault:
             grown = partial.exists() and partial.stat().st_size > before
-            failures = 1 if grown else failures + 1
+            failures = 1 if grown and not fault.stalled else failures + 1
             if failures > RETRIES or fault.wait > LONGEST_WAIT:
                 raise TransferError(f"{url}: {fault}", "Run the same command again later: it goes on where it was") from None
             if watch.stop.wait(max(fault.wait, waits[min(failures, len(waits)) - 1])):
@@ -134,7 +139,7 @@ def _attempt(url: str, partial: Path, note: Path, watch: Watch) -> str:
                 _forget(partial, note)
                 raise _PassingError("the part that is here is of another version of the file")
             start, total = _place(response, have)
-            blocks, coding = response.iter_raw(), response.headers.get("Content-Encoding", "identity").lower()
+            blocks, coding = _at_pace(response.iter_raw()), response.headers.get("Content-Encoding", "identity").lower()
             if coding != "identity":  # a server that compresses although it was asked not to: what comes is no part to go on with
                 blocks, start, total = _decoded(url, blocks, coding), 0, None
             if start == 0:
@@ -169,6 +174,22 @@ def _place(response: httpx.Response, have: int) -> tuple[int, int | None]:
             return have, int(total) if total.isdigit() else None
         raise _PassingError("the server sends another part than the one that was asked for")
     return 0, int(length) if length.isdigit() else None
+
+
+def _at_pace(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """`blocks`, as long as they come fast enough. Only the time that is spent on waiting for them counts."""
+    waited, come = 0.0, 0
+    while True:
+        asked = time.monotonic()
+        block = next(blocks, None)
+        if block is None:
+            return
+        waited, come = waited + time.monotonic() - asked, come + len(block)
+        yield block
+        if waited >= PACE_SECONDS:
+            if come < SLOWEST * waited:
+                raise _PassingError(f"the server sends less than {SLOWEST:,} bytes a second", stalled=True)
+            waited, come = 0.0, 0
 
 
 def _decoded(url: str, blocks: Iterator[bytes], coding: str) -> Iterator[bytes]:

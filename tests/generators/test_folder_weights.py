@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree, rmtree
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from generators import folder_weights
+from generators import folder_weights, registry
 from generators.checkpoints import Checkpoint
 from generators.errors import CheckpointError
 from generators.methods.ddpm import DDPM
@@ -109,6 +110,24 @@ def test_a_text_to_image_pipeline_of_bin_files_is_read_by_our_reader_alone(
         expected = getattr(wanted.pipeline, part).state_dict()
         assert all(torch.equal(value, expected[name]) for name, value in getattr(pipeline, part).state_dict().items())
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("method", ["ddpm", "ddim", "pndm", "ldm", "stable_diffusion", "text_to_image", "dit", "guided_diffusion", "janus"])
+def test_a_folder_with_a_network_alone_is_one_line(tmp_path: Path, method: str, flat: bool) -> None:
+    whole = tiny.pixel_pipeline(tmp_path / "p")
+    copytree(whole / "unet", tmp_path / "part" if flat else tmp_path / "part" / "unet")
+    with pytest.raises(CheckpointError, match=r"part( has no scheduler: there is no .*scheduler_config.json| is )") as refused:
+        registry.get(method).load(Checkpoint(tmp_path / "part"))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("part", ["scheduler", "vqvae"])
+def test_the_part_of_a_pipeline_that_was_not_fetched_is_named(tmp_path: Path, part: str) -> None:
+    folder = tiny.latent_pipeline(tmp_path / "p")
+    rmtree(folder / part)
+    with pytest.raises(CheckpointError, match=f"p has no {part}: there is no .*config.json. Fetch the whole repository"):
+        registry.get("ldm").load(Checkpoint(folder))
 
 
 def test_a_class_that_no_library_here_has(tmp_path: Path) -> None:

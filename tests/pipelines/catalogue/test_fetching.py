@@ -222,3 +222,33 @@ def test_contents_that_two_checkpoints_have_are_given_to_neither(tmp_path: Path)
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no folder"):
         fetching.take_from(tmp_path / "none", ["one"], catalogue(tmp_path, one={}))
+
+
+@pytest.mark.parametrize("outer", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_file_in_an_archive_in_an_archive(server: Server, tmp_path: Path, outer: int) -> None:
+    """As where a share hands out a folder with an archive of weights in it. What is damaged or explodes beside it is passed over."""
+    (tmp_path / "d").mkdir()
+    bomb = zipped(other=bytes(2**24))
+    with zipfile.ZipFile(tmp_path / "d" / "OneDrive.zip", "w", outer) as archive:
+        archive.writestr("SimSwap/readme.txt", "see checkpoints.zip")
+        archive.writestr("SimSwap/damaged.zip", b"PK\x03\x04" + ONE)
+        archive.writestr("SimSwap/bomb.zip", bytes(2**22) + bomb, zipfile.ZIP_DEFLATED)
+        archive.writestr("SimSwap/checkpoints.ZIP", zipped(people__net=ONE, other__net=TWO))
+    own = catalogue(tmp_path / "ck", net={"url": server.url("/a.zip"), "member": "people/net"})
+    report, doubts = fetching.take_from(tmp_path / "d", ["net"], own)
+    assert (report.failed, doubts, own.path("net").read_bytes()) == ({}, [], ONE)
+    server.files["/a.zip"] = Served((tmp_path / "d" / "OneDrive.zip").read_bytes())
+    over_http = catalogue(tmp_path / "ck2", net={"url": server.url("/a.zip"), "member": "people/net"})
+    fetching.fetch(["net"], over_http)
+    assert over_http.path("net").read_bytes() == ONE
+
+
+def test_two_such_files_in_two_inner_archives_are_neither(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    with zipfile.ZipFile(tmp_path / "d" / "all.zip", "w") as archive:
+        archive.writestr("a.zip", zipped(net=ONE))
+        archive.writestr("b.zip", zipped(net=TWO))
+    own = catalogue(tmp_path / "ck", net={"file": "net"})
+    report, _ = fetching.take_from(tmp_path / "d", ["net"], own)
+    assert not report.fetched
+    assert not own.path("net").exists()
