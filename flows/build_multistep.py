@@ -11,12 +11,13 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
-from flows import console, report, tasks
+from flows import report, tasks
 from flows.building import build_version
 from flows.current import CURRENT_FILE, Current, write_current
 from flows.data import detector_settings, plan_of, splits_of_store
 from flows.orphans import end_with_worker
 from flows.outputs import Outputs
+from flows.progress import step_progress
 from flows.remote import Source
 from ntf_model import runs
 from pipelines.build.build import BuildReport
@@ -102,12 +103,12 @@ def evaluate_ntf(dataset: str = "demo", store: str = "store", run: str = "runs/n
 def _train(plan: Plan, dataset: Store, run: Path, device: str) -> None:
     splits = splits_of_store(dataset)
     chosen = None if device == "auto" else parse_devices(device)[0]
-    with console.step_progress("train") as show:
+    with step_progress("train") as show:
         tasks.train_ntf("ntf", splits, run, detector_settings(plan.manifest), resume=True, device=chosen, on_progress=show)
 
 
 def _evaluate(run: Path, dataset: Store) -> None:
-    with console.step_progress("evaluate") as show:
+    with step_progress("evaluate") as show:
         evaluated = tasks.evaluate_ntf(run, splits_of_store(dataset), on_progress=show)
     create_markdown_artifact(
         (run / f"{runs.RESULTS}.md").read_text(encoding="utf-8"), key="results", description=evaluated.evaluation.title
@@ -118,7 +119,7 @@ def _examine(run: Path, dataset: Store) -> None:
     """Robustness and explanation of the detector in `run`, as far as they are not there yet."""
     splits = splits_of_store(dataset)
     if not (run / runs.ROBUSTNESS_FILE).is_file():
-        with console.step_progress("robustness") as show:
+        with step_progress("robustness") as show:
             tasks.robustness_ntf(run, splits, on_progress=show)
     if not (run / runs.EMBEDDINGS_FILE).is_file():
         tasks.explain_ntf(run, splits, run)

@@ -24,6 +24,7 @@ from flows import console, tasks
 from flows.data import plan_of
 from flows.logs import run_logger
 from flows.orphans import end_with_worker
+from flows.progress import shard_progress
 from flows.remote import Source
 from flows.report import sample_sheet
 from flows.spread import Spread
@@ -101,7 +102,7 @@ def _progress(dataset: str) -> Iterator[OnShard]:
     bar = create_progress_artifact(0.0, key="shards", description=f"Shards of {dataset}")
     logger = run_logger()
     updated = 0.0
-    with console.shard_progress(lines=False) as show:  # Prefect logs them
+    with shard_progress(lines=False) as show:  # Prefect logs them
 
         def on_shard(shard: Shard, note: Note | None, done: int, total: int) -> None:
             nonlocal updated

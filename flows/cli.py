@@ -1,7 +1,7 @@
-"""`ntf`, the command line. Commands parse, call one plain function of `flows` or below, and print.
+"""`ntf`, the command line: where it begins and ends.
 
-Help, completion and a wrong option answer at once: this module and those of `flows.commands` import what is heavy (torch, lance, Prefect)
-inside the commands that need it.
+Ctrl-C may come at any moment, also while Python still loads what a command needs. So this file imports next to nothing, looks after the
+signals first, and loads the rest (`flows.program`) then.
 
 Exit codes: 0 done, 1 the check failed, 2 the input is wrong, 130 stopped by Ctrl-C, 143 ended by SIGTERM.
 """
@@ -11,115 +11,63 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import warnings
-from importlib import metadata
+import threading
 from types import FrameType
-from typing import Annotated, TextIO
-
-import typer
-from typer.completion import Shells, completion_init, get_completion_script, install
-
-from flows.commands import audit, build, checkpoints, delivering, detect, exporting, fetch, importing, look, operate, store, using
-from flows.console import complain, err
-from generators.errors import InputError
-from ntf_model.errors import InputError as DetectorInputError
-from pipelines.errors import CheckFailed
+from typing import Any
 
 STOPPED = 130  # what a shell, and typer, call Ctrl-C
-COMPLETE = "_NTF_COMPLETE"  # a shell that completes a command line sets it
-
-app = typer.Typer(
-    name="ntf",
-    no_args_is_help=True,
-    add_completion=False,  # typer's own option guesses the shell; ours is told
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Makes datasets of fake images with many generators, keeps them in versions, and trains detectors of fakes on them.",
-)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        print(f"ntf {metadata.version('natural-trace-foundry')}")
-        raise typer.Exit
-
-
-def _show_completion(shell: Shells | None) -> None:
-    if shell:
-        print(get_completion_script(prog_name="ntf", complete_var=COMPLETE, shell=shell.value))
-        raise typer.Exit
-
-
-def _install_completion(shell: Shells | None) -> None:
-    if shell:
-        _, file = install(shell=shell.value, prog_name="ntf", complete_var=COMPLETE)
-        print(f"wrote {file}; open a new terminal to use it")
-        raise typer.Exit
-
-
-@app.callback(epilog="Examples: `ntf demo` · `ntf build --help` · `ntf --install-completion bash`")
-def _program(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version of this program.")
-    ] = False,
-    install_completion: Annotated[
-        Shells | None,
-        typer.Option("--install-completion", callback=_install_completion, is_eager=True, help="Set up completion for a shell."),
-    ] = None,
-    show_completion: Annotated[
-        Shells | None,
-        typer.Option("--show-completion", callback=_show_completion, is_eager=True, help="Print the completion script for a shell."),
-    ] = None,
-) -> None:
-    """Makes datasets of fake images with many generators, keeps them in versions, and trains detectors of fakes on them."""
-
-
-for commands in (look, fetch, build, audit, store, exporting, importing, delivering, checkpoints, detect, using, operate):
-    commands.add_to(app)
+AGAIN = 0.01  # seconds until a Ctrl-C that a library lost is sent again
 
 
 def main() -> None:
-    """Runs the command. An error that a person can fix is one line and an exit code, never a traceback."""
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-    signal.signal(signal.SIGTERM, _end)
-    warnings.showwarning = _warn
-    if COMPLETE in os.environ:
-        completion_init()  # typer's completion, which knows how its own scripts ask
+    """Runs the command of `sys.argv`, and ends with its exit code."""
+    signals = _Signals()
     try:
-        app()
-    except (InputError, DetectorInputError) as error:
-        complain(error.message, error.fix)
-        sys.exit(2)
-    except CheckFailed as error:
-        err.print(f"[bold red]failed:[/bold red] {_plain(str(error))}", soft_wrap=True)
-        sys.exit(1)
+        from flows.program import run
+
+        run()
+    except KeyboardInterrupt:
+        code: Any = STOPPED
     except SystemExit as ended:
-        if ended.code == STOPPED:
-            err.print("stopped. Run the same command again to go on: it makes only what is missing.")
-        raise
-
-
-def _end(number: int, _frame: FrameType | None) -> None:
-    """Ends the program the ordinary way, so that what it started (Prefect's server of this run) ends with it."""
-    sys.exit(128 + number)
-
-
-def _warn(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
-) -> None:
-    """What a store warns of, in one line; any other warning as Python prints it."""
-    if category.__name__ == "StoreWarning":
-        err.print(f"[yellow]warning:[/yellow] {_plain(str(message))}", soft_wrap=True)
+        code = ended.code
     else:
-        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
+        code = 0
+    if code == STOPPED:
+        signals.is_stopping = True
+        sys.stderr.write("stopped. No file is half-written. Run the same command again to go on.\n")
+        sys.stderr.flush()
+    sys.exit(code)
 
 
-def _plain(message: str) -> str:
-    """The message in one line, without rich taking its brackets for markup."""
-    from rich.markup import escape
+class _Signals:
+    """Ctrl-C unwinds the command, so that locks and files are let go; a second one ends the process at once. SIGTERM ends it the ordinary
+    way, so that what it started (Prefect's server of this run) ends with it."""
 
-    return escape(" ".join(message.split()))
+    def __init__(self) -> None:
+        self.is_stopping = False
+        signal.signal(signal.SIGINT, self._interrupt)
+        signal.signal(signal.SIGTERM, self._end)
+        self._report = sys.unraisablehook
+        sys.unraisablehook = self._unraisable
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self.is_stopping:
+            os._exit(STOPPED)
+        self.is_stopping = True
+        raise KeyboardInterrupt
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    def _unraisable(self, lost: Any) -> None:
+        """Where Python can raise nothing (in `__del__`, in a callback of C), it would print the KeyboardInterrupt and go on."""
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            self._report(lost)
+            return
+        self.is_stopping = False
+        again = threading.Timer(AGAIN, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True
+        again.start()
 
 
 if __name__ == "__main__":

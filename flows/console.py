@@ -1,32 +1,67 @@
-"""What a person sees while a command runs: progress bars, and counts that agree with their nouns. Light to import."""
+"""What a person or a script sees of a command: text, tables, JSON, notes, errors; how much of it, and the file that keeps it.
+
+Light to import. Bars and lines on the way are in `flows.progress`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import enum
+import io
+import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.errors import MarkupError
 from rich.markup import escape
 
 from foreign.text import escape_controls
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.table import Table
     from rich.text import Text
 
-    from pipelines.build.shares import OnShard
+    from flows.journal import Journal
     from pipelines.plan.shards import Shard
     from pipelines.store.pending import Note
+
+
+WIDE = 100_000  # columns where nobody looks: a script gets every name whole
+
+
+class Detail(enum.Enum):
+    """How much a command says of itself: only results, warnings and errors; also notes and progress; also what libraries say."""
+
+    QUIET = "quiet"
+    NORMAL = "normal"
+    VERBOSE = "verbose"
 
 
 class SafeConsole(Console):
     """rich's console for text in which names, keys and prompts of strangers may stand.
 
     What could move the cursor, colour the screen or turn the direction of writing is shown as `\\x1b`. Brackets that are no markup, as the
-    name of a tensor may have them, are shown as they are.
+    name of a tensor may have them, are shown as they are. Where the output is no terminal, no line is broken and no name is cut. What is
+    printed is written into the journal too, if there is one.
     """
+
+    journal: Journal | None = None
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        size = super().size
+        return size if self.is_terminal else ConsoleDimensions(max(WIDE, size.width), size.height)
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        self._width, self._height = new_size
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*objects, **options)
+        if self.journal is not None:
+            text = io.StringIO()
+            SafeConsole(file=text, highlight=False).print(*objects, **options)
+            self.journal.write(text.getvalue())
 
     def render_str(self, text: str, **options: Any) -> Text:
         shown = escape_controls(text)
@@ -41,8 +76,63 @@ def cell(text: object) -> str:
     return escape(str(text))
 
 
+def plain(message: str) -> str:
+    """A message in one line, whose brackets are no markup."""
+    return escape(" ".join(message.split()))
+
+
 out = SafeConsole(highlight=False)
 err = SafeConsole(stderr=True, highlight=False)
+_chosen = {"detail": Detail.NORMAL}  # by the options of `ntf`; a process is one command
+
+
+def set_detail(detail: Detail) -> None:
+    """How much this process says from now on."""
+    _chosen["detail"] = detail
+
+
+def detail() -> Detail:
+    """How much this process says."""
+    return _chosen["detail"]
+
+
+def set_journal(journal: Journal) -> None:
+    """Has all that is printed from now on written to a file too."""
+    out.journal = err.journal = journal
+
+
+def note_in_journal(text: str) -> None:
+    """Writes what is not printed here into the journal, if there is one."""
+    if err.journal is not None:
+        err.journal.write(text)
+
+
+def close_journal(code: object) -> None:
+    """Ends the journal, if there is one, with the exit code of the command."""
+    if err.journal is not None:
+        err.journal.close(code)
+    out.journal = err.journal = None
+
+
+def table(*headers: str, title: str = "") -> Table:
+    """An empty table with these headers. What does not fit into a terminal's width goes on in the next line; nothing is cut."""
+    from rich.table import Column, Table
+
+    return Table(*(Column(header, overflow="fold") for header in headers), title=title or None)
+
+
+def print_json(data: object) -> None:
+    """Prints data as JSON (RFC 8259: a number that is none is null), for scripts. Paths and dates are strings."""
+    out.print_json(json.dumps(_finite(data), default=str))
+
+
+def _finite(data: Any) -> Any:
+    """The same data with null for NaN and infinities, which JSON has no word for."""
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not -float("inf") < data < float("inf") else data
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
@@ -51,51 +141,15 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 
 
 def say(notes: Iterable[str]) -> None:
-    """Prints notes on standard error, so that standard output stays for results."""
-    for note in notes:
+    """Prints notes on standard error, so that standard output stays for results; nothing if only results are wanted."""
+    for note in notes if detail() is not Detail.QUIET else ():
         err.print(f"note: {note}", soft_wrap=True, markup=False)
 
 
 def complain(message: str, fix: str = "") -> None:
     """An error that a person can fix, in one line on standard error."""
     text = f"{message}. Fix: {fix}" if fix else message
-    err.print(f"[bold red]error:[/bold red] {escape(' '.join(text.split()))}", soft_wrap=True)
-
-
-@contextmanager
-def progress() -> Iterator[Progress]:
-    """A set of progress bars on standard error, so that standard output stays for results; none where that is no terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
-        yield bars
-
-
-@contextmanager
-def shard_progress(lines: bool = True) -> Iterator[OnShard]:
-    """A bar over the shards of a build and, if `lines`, a line for every shard: images, images per second, rejections."""
-    with progress() as bars:
-        bar = bars.add_task("shards", total=None)
-
-        def show(shard: Shard, note: Note | None, done: int, total: int) -> None:
-            bars.update(bar, completed=done, total=total, description=cell(escape_controls(f"shards: {shard.title}")))
-            if lines:
-                bars.console.print(f"[dim]{cell(describe(shard, note))}[/dim]")
-
-        yield show
-
-
-@contextmanager
-def step_progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar over the steps of one job."""
-    with progress() as bars:
-        bar = bars.add_task(title, total=None)
-
-        def show(done: int, total: int, message: str) -> None:
-            bars.update(bar, completed=done, total=total, description=cell(escape_controls(f"{title}: {message}")))
-
-        yield show
+    err.print(f"[bold red]error:[/bold red] {plain(text)}", soft_wrap=True)
 
 
 def describe(shard: Shard, note: Note | None) -> str:

@@ -201,8 +201,16 @@ def check_options(
 
 
 def is_folder(data: str, root: Path) -> bool:
-    """Whether `data` names a folder of images. A dataset of that name in the store goes before a folder."""
-    return Path(data).is_dir() and not Store(root, data).exists()
+    """Whether `data` names a folder of images. A dataset of that name in the store goes before a folder.
+
+    InputError for the folder that `ntf demo` made: it holds no images but a store, and its dataset has its name.
+    """
+    if not Path(data).is_dir() or Store(root, data).exists():
+        return False
+    inner = Path(data) / "store"
+    if Path(data).name == data and inner.is_dir() and Store(inner, data).exists():
+        raise InputError(f"there is no dataset {data!r} in {root}; the folder {data} holds a store that has it", f"Add --store {inner}")
+    return True
 
 
 def subject_of(data: str, root: Path) -> tuple[str, dict[str, Any]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from flows.data import EvaluatedOn
+from foreign.progress import Progress, silent
 from generators.errors import InputError
 from ntf_model.comparing.compare import Comparison, compare, read_cost, train_all
 from ntf_model.comparing.comparison_data import plain_data
@@ -18,7 +19,7 @@ from ntf_model.comparing.rehearsal import few, one_epoch
 from ntf_model.comparing.standings import standings_table
 from ntf_model.data.data import FAKE, REAL, DetectionData, DetectionSplits
 from ntf_model.data.loader import keep_decoded
-from ntf_model.detector import Detector, silent
+from ntf_model.detector import Detector
 from ntf_model.encoders.build import EncoderSettings
 from ntf_model.files import write_json, written_whole
 from ntf_model.judging.deliveries import CLEAN, delivery_table, on_deliveries, side_by_side
@@ -48,8 +49,6 @@ from ntf_model.runs import (
     trained_subsets,
 )
 from pipelines.errors import CheckFailed
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -231,17 +230,19 @@ def measure_robustness(run: Path, splits: DetectionSplits, on_progress: Progress
     return [*write_table(robustness_table(curves), run / ROBUSTNESS), run / ROBUSTNESS_FIGURE]
 
 
-def explain_ntf(run: Path, splits: DetectionSplits, output: Path) -> list[Path]:
+def explain_ntf(run: Path, splits: DetectionSplits, output: Path, on_progress: Progress = silent) -> list[Path]:
     """Grad-CAM++ sheet, embedding map, and the evaluation of the distance to the trace if there is one. InputError for another detector
     than NTF."""
     detector = load_detector(run)
     if not isinstance(detector, NTFDetector):
         raise InputError(f"{run} holds {detector.title}, and only NTF has a trace to explain", "Give a run of NTF")
-    pictures = save_explanations(explain_subsets(detector, splits.test), output)
-    pictures += save_embeddings(embedding_map(detector, splits.test), output)
+    pictures = save_explanations(explain_subsets(detector, splits.test, on_progress=on_progress), output)
+    pictures += save_embeddings(embedding_map(detector, splits.test, on_progress=on_progress), output)
     if detector.trace is None:  # trained without stage 1
         return pictures
-    distance = evaluate_distance(detector, splits.test, splits.validation).model_copy(update={"rehearsal": rehearsal_of(run)})
+    distance = evaluate_distance(detector, splits.test, splits.validation, on_progress=on_progress).model_copy(
+        update={"rehearsal": rehearsal_of(run)}
+    )
     distance.save(output / DISTANCE_FILE)
     return [*pictures, *write_table(result_table(distance), output / DISTANCE)]
 

@@ -13,13 +13,14 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, State
 
-from flows import console, drift, report, tasks
+from flows import drift, report, tasks
 from flows.building import build_version
 from flows.current import CURRENT_FILE, Current, read_current, write_current
 from flows.data import detector_settings, plan_of, splits_of_store
 from flows.logs import run_logger
 from flows.orphans import end_with_worker
 from flows.outputs import Outputs
+from flows.progress import step_progress
 from flows.remote import Source
 from ntf_model import runs
 from ntf_model.judging.evaluate import Evaluation
@@ -123,7 +124,7 @@ def _evaluate(
         return measured, Current(current.run, versions[1])
     run = outputs.folder / f"ntf-{dataset.version().digest[:12]}"
     outputs.take(run.name)
-    with console.step_progress("train") as show:
+    with step_progress("train") as show:
         chosen = None if device == "auto" else parse_devices(device)[0]
         tasks.train_ntf("ntf", splits, run, detector_settings(plan.manifest), resume=True, device=chosen, on_progress=show)
     outputs.keep(run.name)  # what was trained is not trained again, whatever comes

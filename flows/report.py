@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from foreign.json_files import read_json
+from foreign.progress import Progress, silent
 from generators.errors import InputError
 from ntf_model.comparing.comparison_data import ComparisonData
 from ntf_model.judging.deliveries import DeliveredResults
@@ -42,6 +43,7 @@ def write_page(
     features: Path | None = None,
     comparison: Path | None = None,
     ablation: Path | None = None,
+    on_progress: Progress = silent,
 ) -> Path:
     """Writes the page of a version to `output` and returns it.
 
@@ -50,7 +52,7 @@ def write_page(
     `flows.judging.compare_detectors` and `ablate_ntf` wrote.
     """
     inputs = read_inputs(runs, history, comparison, ablation)
-    return write_report(store, output, version, inputs, FeatureNetwork(features) if features else None)
+    return write_report(store, output, version, inputs, FeatureNetwork(features) if features else None, on_progress)
 
 
 def sample_sheet(store: Store, columns: int = 4) -> str:

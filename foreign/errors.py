@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from foreign.text import escape_controls
+from foreign.text import escape_controls, without_source
 
 LONGEST = 2_000  # characters of a message; a name or a cell of a stranger may have millions
 
@@ -22,5 +22,6 @@ class InputError(ValueError):
 
 
 def _bounded(text: str) -> str:
+    text = without_source(text)
     kept = LONGEST // 2
     return escape_controls(text if len(text) <= LONGEST else f"{text[:kept]}...{text[-kept:]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 # Cc: control characters (escape sequences begin with one). Cf: invisible marks, such as those that turn the direction of writing.
@@ -9,6 +10,19 @@ import unicodedata
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 FORMULA = frozenset("=+-@\t")  # how a cell begins that a spreadsheet runs
 LONGEST = 300
+
+
+# How Rust libraries end their messages: ", /home/runner/lance/src/dataset.rs:12:34", ", location: Location { file: ... }"
+SOURCE_PLACE = re.compile(r"""(?:,\s*)?(?:\blocation:\s*)?Location\s*\{[^}]*\}|(?:,\s*|\s+at\s+|\s*\()?[^\s,()'"]*\w\.rs:\d+(?::\d+)?\)?""")
+
+
+def without_source(text: str) -> str:
+    """A message of a library without the places in the library's own code, which tell its readers nothing.
+
+    >>> without_source("not found: a.lance, /root/.cargo/registry/lance-table-1.0/src/io/commit.rs:364:26")
+    'not found: a.lance'
+    """
+    return SOURCE_PLACE.sub("", text)
 
 
 def visible(text: object, longest: int = LONGEST) -> str:
@@ -69,7 +83,7 @@ def markdown_text(text: object) -> str:
 
 def reason(error: BaseException) -> str:
     """What an exception of a library says, on one line of at most 200 characters; its type where it says nothing."""
-    return visible(" ".join(str(error).split()), 200) or type(error).__name__
+    return visible(" ".join(without_source(str(error)).split()), 200) or type(error).__name__
 
 
 def _is_shown(letter: str) -> bool:

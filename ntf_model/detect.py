@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from foreign.folders import list_pictures, said
+from foreign.progress import Progress, silent
 from ntf_model.calibration import Verdict
 from ntf_model.data.images import read_image
 from ntf_model.data.loader import read_ahead
 from ntf_model.data.reading.listing import is_plain_file
-from ntf_model.detector import Detector, Progress, silent
+from ntf_model.detector import Detector
 from ntf_model.errors import InputError
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from foreign.progress import Progress, silent
 from ntf_model.calibration import CALIBRATION_FILE, ERROR, Calibration, Verdict, fit_calibration
 from ntf_model.data.data import DetectionData, DetectionSplits
 from ntf_model.data.loader import batches_of
@@ -21,11 +22,6 @@ from ntf_model.errors import InputError
 from ntf_model.training.resume import begin_training
 
 TAKE_PICTURES = ("score", "score_and_distance", "distance", "embed", "__call__")  # methods of detectors whose only argument is pictures
-Progress = Callable[[int, int, str], None]  # (done, total, what is being done)
-
-
-def silent(done: int, total: int, message: str) -> None:
-    """The progress callback that shows nothing."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import typer
 
 from flows import console
 from flows.commands.options import DataArgument, DeliveryOption, JsonOption, StoreOption, VersionOption
+from flows.progress import step_progress
 
 if TYPE_CHECKING:
     from pipelines.audit import Audit
@@ -31,24 +31,27 @@ def audit(
     The exit code is 1 if the files themselves tell, and 2 if there are too few images for a verdict. What the pixels tell (compression,
     resampling, colour, light) is shown and does not fail.
     """
+    from flows.data import is_folder
     from foreign.errors import InputError
     from pipelines.audit import audit_folder, audit_version, write_audit
     from pipelines.errors import CheckFailed
     from pipelines.store import Store
 
     dataset = Store(store, data)
-    if Path(data).is_dir() and not dataset.exists():
+    if is_folder(data, store):
         if delivery:
             raise InputError(f"--delivery has no effect on {data}, which is a folder", "Leave it out, or `ntf deliver` the folder first")
-        result = audit_folder(Path(data))
+        with step_progress("audit") as show:
+            result = audit_folder(Path(data), show)
     else:
-        result = audit_version(dataset, version, delivery or "")
+        with step_progress("audit") as show:
+            result = audit_version(dataset, version, delivery or "", show)
         try:
             write_audit(dataset, result)
         except InputError as error:  # a store that may only be read is audited all the same
             console.err.print(f"[yellow]warning:[/yellow] {error.message}", soft_wrap=True)
     if as_json:
-        console.out.print_json(json.dumps(result.as_data()))
+        console.print_json(result.as_data())
     else:
         _show(result)
     if not result.gate.judged:
@@ -58,10 +61,9 @@ def audit(
 
 
 def _show(result: Audit) -> None:
-    from rich.table import Table
 
     title = f"{console.counted(result.rows, 'image')} in {console.counted(result.groups, 'group')}, {result.seconds:.1f} s"
-    table = Table("features", "AUC", "interval", "", title=title)
+    table = console.table("features", "AUC", "interval", "", title=title)
     for kind, verdict, families in (("files", "[red]tells[/red]", result.container), ("pixels", "[yellow]tells[/yellow]", result.traces)):
         for family in families:
             interval = f"{family.low:.3f}-{family.high:.3f}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +20,7 @@ from flows.commands.options import (
     LimitOption,
     StoreOption,
 )
+from flows.progress import shard_progress
 
 if TYPE_CHECKING:
     from pipelines.build.build import BuildReport, Status
@@ -40,7 +40,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Examples: `ntf build demo` · `ntf build mine.yaml --store /data/store --devices 0,1,2,3 --delivery web`")(build)
 
 
-def validate(manifest: ManifestArgument, allow_outside: AllowOutsideOption = False) -> None:
+def validate(manifest: ManifestArgument, allow_outside: AllowOutsideOption = False, as_json: JsonOption = False) -> None:
     """Checks a manifest: its keys, types and names, its folders and lists, and whether its chains can be run. Makes nothing.
 
     Everything that is wrong is listed, one line each, and the exit code is then 2.
@@ -49,6 +49,10 @@ def validate(manifest: ManifestArgument, allow_outside: AllowOutsideOption = Fal
     from pipelines.manifest.sizes import said
 
     checked, problems = checked_manifest(manifest)
+    if as_json:
+        wrong = [{"problem": problem.message, "fix": problem.fix, "line": problem.line} for problem in problems]
+        console.print_json({"manifest": manifest, "dataset": checked.dataset if checked else None, "problems": wrong})
+        raise typer.Exit(2 if problems else 0)
     for problem in problems[:-1]:
         console.complain(problem.message, problem.fix)
     if problems:
@@ -99,7 +103,7 @@ def plan(
     stale = stale_shards(planned, dataset, state.stale)
     if as_json:
         deliveries = {name: {"shards": of, "present": there} for name, (there, of) in _deliveries(planned, dataset).items()}
-        console.out.print_json(json.dumps({**_as_data(planned, state, stale), "deliveries": deliveries}))
+        console.print_json({**_as_data(planned, state, stale), "deliveries": deliveries})
         raise typer.Exit(_exit_code(planned))
     _show_subsets(planned, state, _deliveries(planned, dataset))
     for group in stale:
@@ -158,7 +162,7 @@ def check(
             console.out.print(_finding_line(finding), soft_wrap=True, markup=False)
     wrong = sum(bool(finding.problem) for finding in findings)
     if as_json:
-        console.out.print_json(json.dumps([asdict(finding) for finding in findings]))
+        console.print_json([asdict(finding) for finding in findings])
     else:
         console.out.print(f"{console.counted(len(findings), 'thing')} checked, {console.counted(wrong, 'fault')}")
     raise typer.Exit(1 if wrong else 0)
@@ -182,6 +186,7 @@ def build(
     delivery: DeliveriesOption = None,
     allow_outside: AllowOutsideOption = False,
     allow_rules: AllowRulesOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Makes the shards that are missing, commits them as one version, and audits it.
 
@@ -197,14 +202,32 @@ def build(
     for warning in planned.warnings:
         console.err.print(f"[yellow]warning:[/yellow] {warning}")
     dataset = Store(store, planned.manifest.dataset)
-    with console.shard_progress() as show:
+    with shard_progress() as show:
         built = run_build(planned, dataset, device, show, delivery or (), wait=True)
-    if built.version is None:
+    if as_json:
+        console.print_json(_built_facts(built, dataset))
+    elif built.version is None:
         shards = f"{'the only shard' if built.reused == 1 else f'all {built.reused:,} shards'} of {planned.manifest.dataset}"
         console.out.print(f"nothing to do: version {dataset.version().number} has {shards}")
     else:
         _show_build(built)
     require_gate(planned, dataset)
+
+
+def _built_facts(built: BuildReport, dataset: Store) -> dict[str, Any]:
+    """A build for scripts. `version` is the newest one, whether the build made it or found nothing to do."""
+    version = built.version or dataset.version()
+    audit = built.audit
+    return {
+        "dataset": dataset.name,
+        "version": version.number,
+        "digest": version.digest,
+        "is_new": built.version is not None,
+        **{name: getattr(built, name) for name in ("made", "images", "reused", "dropped", "seconds", "rejected")},
+        "failed": [{"shard": failure.shard.title, "reason": failure.reason} for failure in built.failures],
+        "audit": None if audit is None else audit.as_data(),
+        "deliveries": {name: delivered.as_data() for name, delivered in built.delivered.items()},
+    }
 
 
 def _show_build(built: BuildReport) -> None:
@@ -238,14 +261,12 @@ def _deliveries(planned: Plan, dataset: Store) -> dict[str, tuple[int, int]]:
 
 
 def _show_subsets(planned: Plan, state: Status, delivered: Mapping[str, tuple[int, int]]) -> None:
-    from rich.table import Table
-
     from pipelines.manifest.sizes import said
 
     manifest, present = planned.manifest, {shard.key for shard in state.present}
     retouched = any(subset.retouched for subset in manifest.subsets.values())
     counts = ("fakes", "retouched reals") if retouched else ("fakes",)
-    table = Table("subset", "mode", *counts, "real source", "shards", "present", title=f"{manifest.dataset}, {said(manifest.size)}")
+    table = console.table("subset", "mode", *counts, "real source", "shards", "present", title=f"{manifest.dataset}, {said(manifest.size)}")
     for name, subset in manifest.subsets.items():
         own = [shard for shard in planned.shards if shard.subset == name]
         ready = sum(shard.key in present for shard in own)

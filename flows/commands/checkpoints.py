@@ -11,6 +11,7 @@ import typer
 
 from flows import console
 from flows.commands.options import JsonOption, generator_names, settings_of
+from flows.progress import step_progress
 
 SCREEN_CLASSES, SCREEN_SETTINGS, SCREEN_TENSORS, SCREEN_FILES, SCREEN_WIDTH = 4, 8, 8, 16, 100  # what one screen of `inspect` holds
 ADD_EXAMPLES = (
@@ -34,15 +35,13 @@ def add_to(parent: typer.Typer) -> None:
 def list_known(as_json: JsonOption = False) -> None:
     """Lists the known checkpoints: of which generators, the memory of their weights, trained on what, under which licence, and whether they
     are on this machine."""
-    from rich.table import Table
-
     from pipelines.catalogue.catalogue import Catalogue
 
     catalogue = Catalogue.shipped()
     if as_json:
-        console.out.print_json(json.dumps({name: entry.model_dump(mode="json") for name, entry in catalogue.entries.items()}))
+        console.print_json({name: entry.model_dump(mode="json") for name, entry in catalogue.entries.items()})
         return
-    table = Table("checkpoint", "generators", "px", "GiB", "trained on", "licence", "here")
+    table = console.table("checkpoint", "generators", "px", "GiB", "trained on", "licence", "here")
     for name, entry in catalogue.entries.items():
         here = "yes" if not catalogue.missing(name) else "no"
         memory = "" if entry.memory is None else f"{entry.memory:.1f}"
@@ -63,9 +62,7 @@ def inspect(
     names = [name for name in folder_files(file) if name.endswith((".safetensors", ".bin"))] if file.is_dir() else [""]
     reports = [look_into(file / name if name else file) for name in names]
     if as_json:
-        console.out.print_json(
-            json.dumps({"path": str(file), "form": "folder", "files": reports} if file.is_dir() else reports[0], default=str)
-        )
+        console.print_json({"path": str(file), "form": "folder", "files": reports} if file.is_dir() else reports[0])
         return
     if file.is_dir():
         listed = ", ".join(folder_files(file))
@@ -79,9 +76,8 @@ def inspect(
 
 def _show_files(reports: list[dict[str, Any]], folder: Path) -> None:
     """The files of weights in a folder, one line for each."""
-    from rich.table import Table
 
-    table = Table("file", "form", "tensors", "numbers", "dtype")
+    table = console.table("file", "form", "tensors", "numbers", "dtype")
     for report in reports[:SCREEN_FILES]:
         tensors, title = report["tensors"], Path(report["path"]).relative_to(folder).as_posix()
         table.add_row(console.cell(title), report["form"], f"{len(tensors):,}", f"{_numbers(tensors):,}", _dtypes(tensors))
@@ -100,7 +96,6 @@ def _dtypes(tensors: list[dict[str, Any]]) -> str:
 
 def _show_contents(report: dict[str, Any], everything: bool) -> None:
     """The contents of one file, on one screen unless `everything` is wanted."""
-    from rich.table import Table
 
     tensors = report["tensors"]
     counts = f"{console.counted(len(tensors), 'tensor')}, {_numbers(tensors):,} numbers ({_dtypes(tensors)})"
@@ -115,7 +110,7 @@ def _show_contents(report: dict[str, Any], everything: bool) -> None:
         console.out.print(line if everything else line[:SCREEN_WIDTH], markup=False, soft_wrap=True)
     _say_more(len(config) - len(shown), "line of its configuration", "lines of its configuration")
     rows = tensors if everything else tensors[:SCREEN_TENSORS]
-    table = Table("tensor", "shape", "dtype")
+    table = console.table("tensor", "shape", "dtype")
     for tensor in rows:
         table.add_row(console.cell(tensor["name"]), " x ".join(str(side) for side in tensor["shape"]) or "scalar", tensor["dtype"])
     console.out.print(table)
@@ -133,11 +128,15 @@ def _say_more(count: int, noun: str, plural: str = "") -> None:
 def to_safetensors(
     file: FileArgument,
     output: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Writes a checkpoint as safetensors. The tensors keep their names, and the configuration goes into the header."""
     from generators.checkpoints import convert
 
     contents = convert(file, output)
+    if as_json:
+        console.print_json({"checkpoint": output, "tensors": len(contents.tensors), "form": contents.form})
+        return
     console.out.print(f"{output}: {console.counted(len(contents.tensors), 'tensor')}, read as {contents.form}", markup=False)
 
 
@@ -161,6 +160,7 @@ def add(
         list[str] | None,
         typer.Option("--option", help="A setting that is not in the file: NAME=VALUE. May be given several times."),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Registers a checkpoint, so that manifests can name it: reads it safely, notes its sha256, and makes a test image.
 
@@ -179,10 +179,16 @@ def add(
         options=settings_of(options or [], "--option"),
     )
     added = add_checkpoint(file, described, Catalogue.shipped())
-    console.out.print(f"{added.name}: {added.path}, sha256 {added.sha256[:16]}", markup=False)
+    is_announced = announce(added)
+    if as_json:
+        console.print_json(
+            {"name": added.name, "path": added.path, "sha256": added.sha256, "preview": added.preview, "announced": is_announced}
+        )
+        return
+    console.out.print(f"{added.name}: {added.path}, sha256 {added.sha256[:16]}", markup=False, soft_wrap=True)
     if added.preview:
-        console.out.print(f"test image: {added.preview}", markup=False)
-    if announce(added):
+        console.out.print(f"test image: {added.preview}", markup=False, soft_wrap=True)
+    if is_announced:
         console.out.print("The Prefect server knows of it: `refresh` starts where it is deployed.")
 
 
@@ -199,15 +205,18 @@ def train_generator(
     size: Annotated[
         int, typer.Option("--size", help="The side of the images in pixels: a multiple of 8, and for most GANs a power of two.")
     ] = 32,
+    as_json: JsonOption = False,
 ) -> None:
     """Trains a small generator. If it is stopped, the same command goes on where it was."""
     from generators.training.train import train_generator as train
 
-    with console.progress() as bars:
-        bar = bars.add_task(name, total=steps)
+    with step_progress(name) as show:
 
-        def show(state: object) -> None:
-            bars.update(bar, completed=getattr(state, "step", 0), total=getattr(state, "steps", None), description=f"{name}: {state}")
+        def show_state(state: object) -> None:
+            show(getattr(state, "step", 0), getattr(state, "steps", 0), str(state))
 
-        train(name, output, folder, steps=steps, seed=seed, size=size, on_progress=show)
-    console.out.print(str(output))
+        train(name, output, folder, steps=steps, seed=seed, size=size, on_progress=show_state)
+    if as_json:
+        console.print_json({"checkpoint": output})
+        return
+    console.out.print(str(output), soft_wrap=True, markup=False)

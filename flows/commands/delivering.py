@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from flows import console
+from flows.commands.options import JsonOption
+from flows.progress import step_progress
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,6 +29,7 @@ def deliver(
         ),
     ],
     seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed gives other draws.")] = 0,
+    as_json: JsonOption = False,
 ) -> None:
     """Does to every picture of a folder what happens to a picture that is shared: made smaller, compressed again, shown on a screen.
 
@@ -36,9 +39,13 @@ def deliver(
     from pipelines.delivery.folder import INDEX, deliver_folder
     from pipelines.manifest.deliveries import expanded, read_delivery
 
-    done = deliver_folder(folder, output, expanded(read_delivery(recipe)), seed)
+    with step_progress("deliver") as show:
+        done = deliver_folder(folder, output, expanded(read_delivery(recipe)), seed, show)
     for line in done.unreadable:
         console.err.print(f"not read: {line}", markup=False, soft_wrap=True)
+    if as_json:
+        console.print_json(vars(done))
+        raise typer.Exit(1 if done.unreadable else 0)
     if done.left_out:
         console.out.print(done.left_out, markup=False, soft_wrap=True)
     console.out.print(f"{console.counted(done.pictures, 'picture')} in {done.folder}; {INDEX} says what was done to each", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,8 +24,10 @@ from flows.commands.options import (
     VersionOption,
     WhereOption,
     detector_names,
+    require_dataset,
     settings_of,
 )
+from flows.progress import step_progress
 from generators.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,6 +78,7 @@ def train(
     device: TrainingDeviceOption = None,
     labels: LabelsOption = None,
     groups: GroupsOption = "auto",
+    as_json: JsonOption = False,
 ) -> None:
     """Trains a detector on a dataset of the store, or on a folder of images. Delivered images are learnt from too if they are named."""
     from flows.judging import train_detector
@@ -82,11 +86,14 @@ def train(
     splits = _splits(data, store, version, where, labels, groups, delivery or ())
     chosen = {**({"preset": preset} if preset else {}), **_encoder(encoder), **settings_of(settings or [])}
     output = output or Path("runs") / detector
-    with console.step_progress("train") as show:
+    with step_progress("train") as show:
         trained = train_detector(detector, splits, output, chosen, resume=resume, device=device, on_progress=show)
     if trained.note:
         console.err.print(f"{trained.title}: {trained.note}", markup=False, soft_wrap=True)
-    console.out.print(str(output))
+    if as_json:
+        console.print_json({"run": output, "detector": detector, "note": trained.note or None})
+        return
+    console.out.print(str(output), soft_wrap=True, markup=False)
 
 
 def evaluate(
@@ -124,7 +131,7 @@ def evaluate(
         folders = {"ntf": Path("runs/ntf")}
     pictures = evaluation_of(data, store, version, where, labels, groups, folders.values())
     console.say(pictures.notes)
-    with console.step_progress("evaluate") as show:
+    with step_progress("evaluate") as show:
         if len(folders) == 1 and not files:
             evaluated = evaluate_anywhere(next(iter(folders.values())), pictures, output, fpr=fpr, on_progress=show)
             results, values = list(evaluated.files), evaluated.evaluation.model_dump_json(exclude=SCORES)
@@ -133,7 +140,7 @@ def evaluate(
             results = evaluate_together(folders, files, pictures, into, fpr=fpr, on_progress=show)
             values = results[0].read_text(encoding="utf-8")
     if as_json:
-        console.out.print_json(values)
+        console.print_json(json.loads(values))
         return
     for file in [file for file in results if file.suffix == ".md"]:
         console.out.print(file.read_text(encoding="utf-8"), markup=False, soft_wrap=True)
@@ -142,7 +149,10 @@ def evaluate(
 def compare(
     data: Annotated[
         str,
-        typer.Argument(help="The name of a dataset in the store, a folder with `real/` and `fake/` in it, or the manifest of a dataset."),
+        typer.Argument(
+            help="The name of a dataset in the store, a folder with `real/` and `fake/` in it, or the manifest of a dataset.",
+            callback=require_dataset,
+        ),
     ],
     store: StoreOption = Path("store"),
     version: VersionOption = None,
@@ -173,6 +183,7 @@ def compare(
     device: TrainingDeviceOption = None,
     labels: LabelsOption = None,
     groups: GroupsOption = "auto",
+    as_json: JsonOption = False,
 ) -> None:
     """Trains and evaluates several detectors on the same images and splits, and puts them side by side in tables."""
     from flows.data import delivered_tests, is_folder, subject_of
@@ -183,7 +194,7 @@ def compare(
     splits = _splits(subject, store, version, where, labels, groups)
     settings = {**settings, **({"preset": preset} if preset else {}), **_encoder(encoder)}
     into = output or Path("runs/rehearsal" if limit else "runs/compare")
-    with console.step_progress("compare") as show:
+    with step_progress("compare") as show:
         delivered = {} if is_folder(subject, store) else delivered_tests(Store(store, subject), version, where)
         files = compare_detectors(
             splits,
@@ -197,6 +208,9 @@ def compare(
             device=device,
             on_progress=show,
         )
+    if as_json:
+        _print_results(files)
+        return
     overview = _markdown(files).split("\n\n### ", 1)[0]
     console.out.print(overview + "\n", markup=False, soft_wrap=True)
     for file in files:
@@ -224,6 +238,7 @@ def ablate(
     output: Annotated[Path, typer.Option("--output", help="The folder for the trained detectors and the table.")] = Path("runs/ablation"),
     labels: LabelsOption = None,
     groups: GroupsOption = "auto",
+    as_json: JsonOption = False,
 ) -> None:
     """Shows what every part of NTF contributes: trains NTF without it, and evaluates all in one table.
 
@@ -231,6 +246,7 @@ def ablate(
     """
     from flows.judging import ablate_ntf
     from ntf_model.ntf.ablation import chosen_variants
+    from ntf_model.runs import ABLATION_FILE
 
     if breadth and not breadth.replace(",", "").isdigit():
         raise InputError(f"--breadth {breadth} is not a list of numbers", "Write numbers with commas between them, such as 1,6,18")
@@ -238,8 +254,11 @@ def ablate(
     chosen = {"preset": preset, **_encoder(encoder), **settings_of(settings or [])}
     counts = [int(count) for count in breadth.split(",") if count] if breadth else []
     rows = chosen_variants(splits, _names(variants), sources, counts)
-    with console.step_progress("ablate") as show:
+    with step_progress("ablate") as show:
         files = ablate_ntf(splits, output, chosen, _names(train_on), range(seeds), rows, show)
+    if as_json:
+        _print_results(files, output / ABLATION_FILE)
+        return
     console.out.print(_markdown(files), markup=False, soft_wrap=True)
 
 
@@ -250,16 +269,21 @@ def robustness(
     version: VersionOption = None,
     labels: LabelsOption = None,
     groups: GroupsOption = "auto",
+    as_json: JsonOption = False,
 ) -> None:
     """Evaluates a detector on blurred, compressed, noisy and scaled images, with its threshold unchanged.
 
     The table and the curves go to the detector's folder.
     """
     from flows.judging import measure_robustness
+    from ntf_model.runs import ROBUSTNESS_FILE
 
     splits = _splits(data, store, version, None, labels, groups)
-    with console.step_progress("robustness") as show:
+    with step_progress("robustness") as show:
         files = measure_robustness(run, splits, show)
+    if as_json:
+        _print_results(files, run / ROBUSTNESS_FILE)
+        return
     for file in files:
         console.out.print(str(file), soft_wrap=True)
 
@@ -272,6 +296,7 @@ def explain(
     output: Annotated[Path | None, typer.Option("--output", help="The folder for the pictures. If not given, the detector's.")] = None,
     labels: LabelsOption = None,
     groups: GroupsOption = "auto",
+    as_json: JsonOption = False,
 ) -> None:
     """Draws where NTF looks (Grad-CAM++, by subset) and how it arranges images (a map of the embeddings).
 
@@ -279,7 +304,13 @@ def explain(
     """
     from flows.judging import explain_ntf
 
-    for file in explain_ntf(run, _splits(data, store, version, None, labels, groups), output or run):
+    splits = _splits(data, store, version, None, labels, groups)
+    with step_progress("explain") as show:
+        files = explain_ntf(run, splits, output or run, show)
+    if as_json:
+        _print_results(files)
+        return
+    for file in files:
         console.out.print(str(file), soft_wrap=True)
 
 
@@ -303,6 +334,13 @@ def _splits(
 def _markdown(files: list[Path]) -> str:
     """The text of the first Markdown file among `files`: the table that a person reads."""
     return next(file for file in files if file.suffix == ".md").read_text(encoding="utf-8")
+
+
+def _print_results(files: list[Path], facts: Path | None = None) -> None:
+    """JSON for scripts: the results that lie in `facts` (if not given, in the first JSON file), and all files that were written."""
+    source = facts or next((file for file in files if file.suffix == ".json"), None)
+    results = json.loads(source.read_text(encoding="utf-8")) if source else None
+    console.print_json({"results": results, "files": files})
 
 
 def _encoder(name: str | None) -> dict[str, str]:

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from flows import console
-from flows.commands.options import DatasetArgument, DeliveryOption, ExportForm, Split, StoreOption, Use, VersionOption, WhereOption
+from flows.commands.options import (
+    DatasetArgument,
+    DeliveryOption,
+    ExportForm,
+    JsonOption,
+    Split,
+    StoreOption,
+    Use,
+    VersionOption,
+    WhereOption,
+)
+from flows.progress import step_progress
 
 
 def add_to(app: typer.Typer) -> None:
@@ -32,6 +43,7 @@ def export(
             "--provenance", help="Write into the files that they are generated, and how. Not for training: it gives the label away."
         ),
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Writes a version in a form that other programs read, with Croissant metadata and a datasheet."""
     from pipelines.export import Export
@@ -39,7 +51,11 @@ def export(
     from pipelines.store import Store
 
     wanted = Export(form, where, split, use, provenance, delivery or "")
-    exported = export_version(Store(store, dataset), output, wanted, version)
+    with step_progress("export") as show:
+        exported = export_version(Store(store, dataset), output, wanted, version, show)
+    if as_json:
+        console.print_json(vars(exported))
+        return
     console.out.print(f"{console.counted(exported.images, 'image')} in {exported.folder}, with DATASHEET.md and croissant.json")
     for name, licence in exported.licences.items():
         console.out.print(f"  {name}: {licence}", markup=False, soft_wrap=True)

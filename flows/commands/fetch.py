@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,13 +9,11 @@ import typer
 
 from flows import console
 from flows.commands.options import JsonOption
+from flows.progress import transfer_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pipelines.catalogue.catalogue import Catalogue
     from pipelines.catalogue.fetching import FetchReport
-    from pipelines.catalogue.transfer import Watch
 
 WhatArgument = Annotated[
     list[str], typer.Argument(help="Manifests (YAML files, `demo` or `paper`) and names of checkpoints. `ntf checkpoint list` shows those.")
@@ -58,11 +53,11 @@ def fetch(
         ready = [name for name in missing if catalogue.entries[name].is_fetchable]
         fetching.require_consent(ready, catalogue, accept or [])
         if ready:
-            with _bars() as (watch_of, total):
+            with transfer_progress() as (watch_of, total):
                 report = fetching.fetch(ready, catalogue, jobs, watch_of, total)
     still = fetching.absent(names, catalogue)
     if as_json:
-        console.out.print_json(json.dumps(_as_data(report, doubts, still, catalogue)))
+        console.print_json(_as_data(report, doubts, still, catalogue))
     else:
         _show(report, doubts, still, catalogue)
     if still:
@@ -118,26 +113,3 @@ def _as_data(report: FetchReport, doubts: list[str], still: list[str], catalogue
         "not_taken": doubts,
         "missing": [{"name": name, "path": str(catalogue.path(name)), "origin": catalogue.origin(name)} for name in still],
     }
-
-
-@contextmanager
-def _bars() -> Iterator[tuple[Callable[[str], Watch], Callable[[int], None]]]:
-    """A bar for each transfer and one for all: bytes, bytes a second, time left. None where standard error is no terminal."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    from pipelines.catalogue.transfer import Watch
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(True), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console.err, disable=not console.err.is_terminal) as bars:
-        overall = bars.add_task("in all", total=None)
-
-        def watch_of(title: str) -> Watch:
-            bar = bars.add_task(title, total=None, start=True)
-
-            def advance(count: int) -> None:
-                bars.advance(bar, count)
-                bars.advance(overall, count)
-
-            return Watch(advance, lambda count: bars.update(bar, total=count or None))
-
-        yield watch_of, lambda count: bars.update(overall, total=count or None)

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from flows import console
-from flows.commands.options import Label
+from flows.commands.options import JsonOption, Label
+from flows.progress import step_progress
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,6 +40,7 @@ def bring_in(
     compress: Annotated[
         bool, typer.Option("--compress", help="Compress the PNGs: about half as long for photographs, and several times as slow.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Copies images from elsewhere into a folder, as plain PNG: upright, of bounded size, without metadata.
 
@@ -47,7 +49,11 @@ def bring_in(
     from foreign.folders import said
     from pipelines.importing import import_images
 
-    imported = import_images(source, output, label, licence, origin, identities, limit, column, celebahq, compress)
+    with step_progress("import") as show:
+        imported = import_images(source, output, label, licence, origin, identities, limit, column, celebahq, compress, show)
+    if as_json:
+        console.print_json(vars(imported))
+        return
     refused = f"{len(imported.refused):,} refused (see {output / f'{label}.json'})" if imported.refused else "none refused"
     console.out.print(f"{console.counted(imported.images, 'image')} in {imported.folder}, {refused}", soft_wrap=True)
     if left_out := said(imported.left_out):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from flows import console
 from flows.commands.options import DatasetArgument, DeviceOption, JsonOption, StoreOption, VersionOption
+from flows.progress import step_progress
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,25 +25,29 @@ def add_to(app: typer.Typer) -> None:
 def demo(
     folder: Annotated[Path, typer.Option("--folder", help="The folder for the demo's store, detector and report.")] = Path("demo"),
     device: DeviceOption = "auto",
+    as_json: JsonOption = False,
 ) -> None:
     """Builds a small dataset, trains a detector on it, evaluates it, and writes the report. Offline, in minutes on two CPU cores."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")  # the bars say it already
     import torch
 
+    from flows import temporary_server
     from flows.build_multistep import build_multistep
 
+    temporary_server.hush()
     torch.set_num_threads(1)  # networks this small lose more to waiting for a second thread than they gain by it
     result = build_multistep("demo", str(folder / "store"), str(folder / "runs"), device, examine=True)
+    if as_json:
+        console.print_json(result)
+        return
     shards = f"made {console.counted(result['made'], 'shard')}, {result['reused']:,} were there already"
     console.out.print(f"version {result['version']}, digest {result['digest'][:16]}: {shards}")
-    console.out.print(f"results: {result['run']}/results.md")
-    console.out.print(f"report:  {result['report']}")
+    console.out.print(f"results: {result['run']}/results.md", soft_wrap=True, markup=False)
+    console.out.print(f"report:  {result['report']}", soft_wrap=True, markup=False)
 
 
 def generators(as_json: JsonOption = False) -> None:
     """Lists the generators, what they can do, and which of their known checkpoints are on this machine."""
-    from rich.table import Table
-
     from generators import registry
     from pipelines.catalogue.catalogue import Catalogue
 
@@ -57,9 +61,9 @@ def generators(as_json: JsonOption = False) -> None:
             {"name": name, "title": kind.title, "family": kind.family, "steps": list(kind.kinds), "present": present, "known": known}
         )
     if as_json:
-        console.out.print_json(json.dumps(rows))
+        console.print_json(rows)
         return
-    table = Table("generator", "family", "steps", "checkpoints here", "known")
+    table = console.table("generator", "family", "steps", "checkpoints here", "known")
     for row in rows:
         table.add_row(row["name"], row["family"], ", ".join(row["steps"]), ", ".join(row["present"]) or "none", str(len(row["known"])))
     console.out.print(table)
@@ -67,15 +71,13 @@ def generators(as_json: JsonOption = False) -> None:
 
 def detectors(as_json: JsonOption = False) -> None:
     """Lists the detectors that can be trained and evaluated."""
-    from rich.table import Table
-
     from ntf_model.registry import detector_names, get_detector
 
     rows = [{"name": name, "title": get_detector(name).title} for name in detector_names()]
     if as_json:
-        console.out.print_json(json.dumps(rows))
+        console.print_json(rows)
         return
-    table = Table("detector", "as the paper writes it")
+    table = console.table("detector", "as the paper writes it")
     for row in rows:
         table.add_row(row["name"], row["title"])
     console.out.print(table)
@@ -100,6 +102,7 @@ def report(
         Path | None,
         typer.Option("--features", help="Add FID and KID by this .onnx network: RGB [N, 3, H, W] in [0, 1] to features [N, D]."),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Writes one HTML page about a version of a dataset. The page needs no other file.
 
@@ -111,5 +114,9 @@ def report(
     from pipelines.store import Store
 
     drifts = read_history(history) if history else []
-    page = write_page(Store(store, dataset), output, version, tuple(runs or ()), drifts, features, compare, ablation)
-    console.out.print(str(page), soft_wrap=True)
+    with step_progress("report") as show:
+        page = write_page(Store(store, dataset), output, version, tuple(runs or ()), drifts, features, compare, ablation, show)
+    if as_json:
+        console.print_json({"report": page})
+        return
+    console.out.print(str(page), soft_wrap=True, markup=False)

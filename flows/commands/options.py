@@ -62,7 +62,29 @@ AllowRulesOption = Annotated[
         help="Let the functions that the manifest names under `filters` run. NTF_ALLOW_RULES=MODULE:MODULE allows single modules.",
     ),
 ]
-StoreOption = Annotated[Path, typer.Option("--store", help="The folder that holds the datasets.", envvar="NTF_STORE")]
+
+
+def require_dataset(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
+    """Where --store is given, a bare name is a dataset, whatever folder lies here: InputError if the store does not have it.
+
+    It is called for both, in the order of the command line, and looks when both are known.
+    """
+    values = {**context.params, str(parameter.name): value}
+    data, store = values.get("data"), values.get("store")
+    source = context.get_parameter_source("store")
+    if not data or store is None or source is None or source.name != "COMMANDLINE":
+        return value
+    if Path(data).name == data and Path(data).is_dir():
+        from pipelines.store import Store
+
+        if not Store(store, data).exists():
+            raise InputError(f"there is no dataset {data!r} in {store}", f"For the folder {data}, write ./{data} and leave out --store")
+    return value
+
+
+StoreOption = Annotated[
+    Path, typer.Option("--store", help="The folder that holds the datasets.", envvar="NTF_STORE", callback=require_dataset)
+]
 OutputOption = Annotated[Path, typer.Option("--output", help="The folder for trained detectors, results and the report.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="The device to run on: auto, cpu, cuda:0, ...")]
 TrainingDeviceOption = Annotated[
@@ -84,7 +106,13 @@ WhereOption = Annotated[
     str | None, typer.Option("--where", help="Take only the rows that meet this SQL condition, such as \"subset = 'LDM' OR label = 0\".")
 ]
 DatasetArgument = Annotated[str, typer.Argument(help="The name of a dataset in the store.")]
-DataArgument = Annotated[str, typer.Argument(help="The name of a dataset in the store, or a folder with `real/` and `fake/` in it.")]
+DataArgument = Annotated[
+    str,
+    typer.Argument(
+        help="The name of a dataset in the store, or a folder with `real/` and `fake/` in it. With --store, a bare name is a dataset.",
+        callback=require_dataset,
+    ),
+]
 LabelsOption = Annotated[
     str | None,
     typer.Option(

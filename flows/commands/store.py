@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,6 +10,7 @@ import typer
 
 from flows import console
 from flows.commands.options import DatasetArgument, DeviceOption, JsonOption, StoreOption, VersionOption
+from flows.progress import step_progress
 from generators.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ def add_to(parent: typer.Typer) -> None:
 @app.command(epilog="Examples: `ntf store log demo` · `ntf store log demo --store /data/store --json`")
 def log(dataset: DatasetArgument, store: StoreOption = Path("store"), as_json: JsonOption = False) -> None:
     """Lists all versions, oldest first: number, time, rows, tags, digest."""
-    from rich.table import Table
-
     from pipelines.store import Store
 
     versions = Store(store, dataset).log()
@@ -48,9 +46,9 @@ def log(dataset: DatasetArgument, store: StoreOption = Path("store"), as_json: J
             }
             for version in versions
         ]
-        console.out.print_json(json.dumps(facts))
+        console.print_json(facts)
         return
-    table = Table("version", "created", "rows", "tags", "digest")
+    table = console.table("version", "created", "rows", "tags", "digest")
     for version in versions:
         created = version.created.strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(str(version.number), created, str(version.rows), console.cell(", ".join(version.tags)), version.digest[:16])
@@ -63,17 +61,20 @@ def show(
     image: Annotated[str | None, typer.Argument(help="The id of an image. If not given, the subsets are listed.")] = None,
     store: StoreOption = Path("store"),
     version: VersionOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Lists the subsets of a version with their numbers of images, or everything that is known of an image."""
-    from rich.table import Table
-
     from pipelines.store import Store
     from pipelines.store.schema import light
 
     stored = Store(store, dataset)
     if image is None:
-        table = Table("subset", "role", "split", "images")
         counts = Counter((row.subset, row.role, row.split) for row in stored.rows(version=version))
+        if as_json:
+            keys = ("subset", "role", "split")
+            console.print_json([{**dict(zip(keys, key, strict=True)), "images": count} for key, count in sorted(counts.items())])
+            return
+        table = console.table("subset", "role", "split", "images")
         for (subset, role, split), count in sorted(counts.items()):
             table.add_row(console.cell(subset), role, split, str(count))
         console.out.print(table)
@@ -81,7 +82,7 @@ def show(
     rows = stored.named([image], version)
     if not rows:
         raise InputError(f"{dataset} has no image {image!r}", f"`ntf report {dataset}` shows images with their ids")
-    console.out.print_json(json.dumps([light(row) for row in rows]))
+    console.print_json([light(row) for row in rows])
 
 
 @app.command(epilog="Examples: `ntf store tag demo first-release` · `ntf store tag demo before-refresh --version 3`")
@@ -90,11 +91,16 @@ def tag(
     name: Annotated[str, typer.Argument(help="The tag to set.")],
     store: StoreOption = Path("store"),
     version: VersionOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Gives a version a name. `ntf store gc` never removes a tagged version."""
     from pipelines.store import Store
 
-    Store(store, dataset).tag(name, version)
+    stored = Store(store, dataset)
+    stored.tag(name, version)
+    if as_json:
+        console.print_json({"dataset": dataset, "tag": name, "version": stored.version(name).number})
+        return
     console.out.print(f"tagged {f'version {version}' if version else 'the newest version'} of {dataset} as {name}")
 
 
@@ -103,20 +109,30 @@ def untag(
     dataset: DatasetArgument,
     name: Annotated[str, typer.Argument(help="The tag to remove.")],
     store: StoreOption = Path("store"),
+    as_json: JsonOption = False,
 ) -> None:
     """Removes a tag. The version that had it stays, and `ntf store gc` may remove it later."""
     from pipelines.store import Store
 
     number = Store(store, dataset).untag(name)
+    if as_json:
+        console.print_json({"dataset": dataset, "tag": name, "version": number})
+        return
     console.out.print(f"removed the tag {name} from version {number} of {dataset}")
 
 
 @app.command(epilog="Examples: `ntf store digest demo` · `ntf store digest demo --version 2`")
-def digest(dataset: DatasetArgument, store: StoreOption = Path("store"), version: VersionOption = None) -> None:
+def digest(
+    dataset: DatasetArgument, store: StoreOption = Path("store"), version: VersionOption = None, as_json: JsonOption = False
+) -> None:
     """Prints the digest of a version, which is computed from its rows. The same dataset has the same digest on every machine."""
     from pipelines.store import Store
 
-    console.out.print(Store(store, dataset).digest(version))
+    value = Store(store, dataset).digest(version)
+    if as_json:
+        console.print_json({"dataset": dataset, "digest": value})
+        return
+    console.out.print(value)
 
 
 @app.command(epilog="Examples: `ntf store ledger demo` · `ntf store ledger demo --json`")
@@ -124,17 +140,15 @@ def ledger(
     dataset: DatasetArgument, store: StoreOption = Path("store"), version: VersionOption = None, as_json: JsonOption = False
 ) -> None:
     """Counts the images of every subset that were written, and those that were rejected, by reason."""
-    from rich.table import Table
-
     from pipelines.store import Store
 
     rows = Store(store, dataset).rows("role IN ('final', 'rejected')", version)
     counts = Counter((row.subset, "written" if row.role == "final" else row.reason or "") for row in rows)
     if as_json:
         facts = [{"subset": subset, "outcome": outcome, "images": count} for (subset, outcome), count in sorted(counts.items())]
-        console.out.print_json(json.dumps(facts))
+        console.print_json(facts)
         return
-    table = Table("subset", "outcome", "images")
+    table = console.table("subset", "outcome", "images")
     for (subset, outcome), count in sorted(counts.items()):
         table.add_row(console.cell(subset), outcome, str(count))
     console.out.print(table)
@@ -145,16 +159,14 @@ def pairs(dataset: DatasetArgument, store: StoreOption = Path("store"), version:
     """Lists the images that show one picture at different steps: subsets that begin at each other's images, and the reals behind them."""
     from dataclasses import asdict
 
-    from rich.table import Table
-
     from pipelines.examine.pairs import partners
     from pipelines.store import Store
 
     pictures = partners(Store(store, dataset), version)
     if as_json:
-        console.out.print_json(json.dumps([asdict(pair) for pair in pictures]))
+        console.print_json([asdict(pair) for pair in pictures])
         return
-    table = Table("real image", "images, the first step first", "split")
+    table = console.table("real image", "images, the first step first", "split")
     for pair in pictures:
         table.add_row(pair.real or "", "\n".join(pair.images.values()), pair.split)
     console.out.print(table)
@@ -170,8 +182,6 @@ def diff(
     as_json: JsonOption = False,
 ) -> None:
     """Compares two versions: which images were added, removed and replaced, and which checkpoint, parameter, seed or code is the cause."""
-    from rich.table import Table
-
     from pipelines.examine.diff import diff as diff_of
     from pipelines.store import Store
 
@@ -184,12 +194,12 @@ def diff(
             }
             for subset in subsets
         ]
-        console.out.print_json(json.dumps(facts))
+        console.print_json(facts)
         return
     if not subsets:
         console.out.print("no difference")
         return
-    table = Table("subset", "role", "added", "removed", "replaced", "because of")
+    table = console.table("subset", "role", "added", "removed", "replaced", "because of")
     for subset in subsets:
         causes = "\n".join(f"{cause} ({count})" for cause, count in subset.causes.most_common(6))
         table.add_row(console.cell(subset.subset), subset.role, str(subset.added), str(subset.removed), str(subset.replaced), causes)
@@ -201,6 +211,7 @@ def checkout(
     dataset: DatasetArgument,
     version: VersionArgument,
     store: StoreOption = Path("store"),
+    as_json: JsonOption = False,
 ) -> None:
     """Makes an older version the newest again, as a new version with the same rows. No image is copied, and no version is lost."""
     from pipelines.store import Store
@@ -209,6 +220,9 @@ def checkout(
     with stored.building():
         newest = stored.checkout(version)
     origin = newest.properties.get("restored", newest.number)
+    if as_json:
+        console.print_json({"dataset": dataset, "version": newest.number, "restored": int(origin), "digest": newest.digest})
+        return
     console.out.print(f"version {newest.number} has the rows of version {origin}; digest {newest.digest}")
 
 
@@ -229,10 +243,10 @@ def verify(
     from pipelines.examine.verify import verify as verify_version
     from pipelines.store import Store
 
-    with console.step_progress("verify") as show:
+    with step_progress("verify") as show:
         checked = verify_version(Store(store, dataset), version, sample, device, lambda done, total: show(done, total, "rows"))
     if as_json:
-        console.out.print_json(json.dumps({**vars(checked), "passed": checked.passed}))
+        console.print_json({**vars(checked), "passed": checked.passed})
     else:
         _show_verification(checked)
     if not checked.passed:
@@ -266,11 +280,11 @@ def mend(dataset: DatasetArgument, store: StoreOption = Path("store"), as_json: 
     from pipelines.examine.mend import mend as mend_store
     from pipelines.store import Store
 
-    with console.step_progress("mend") as show:
+    with step_progress("mend") as show:
         mended = mend_store(Store(store, dataset), lambda done, total: show(done, total, "rows"))
     if as_json:
         facts = {**asdict(mended), "version": mended.version.number if mended.version else None}
-        console.out.print_json(json.dumps(facts))
+        console.print_json(facts)
         return
     _show_mended(dataset, mended)
 
@@ -301,6 +315,7 @@ def gc(
         int | None, typer.Option("--keep", min=1, help="Also remove old versions: keep this many of the newest, and all that have a tag.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Removes files that killed builds left, and with `--keep` old versions.
 
@@ -310,6 +325,9 @@ def gc(
     from pipelines.store.garbage import collect_garbage
 
     garbage = collect_garbage(Store(store, dataset), keep, dry_run)
+    if as_json:
+        console.print_json({**vars(garbage), "dry_run": dry_run})
+        return
     verb = "would remove" if dry_run else "removed"
     files = f"{console.counted(len(garbage.files), 'unused file')} ({console.counted(garbage.bytes, 'byte')})"
     notes = console.counted(len(garbage.notes), "damaged note")
@@ -325,12 +343,17 @@ def forget(
     identity: Annotated[str, typer.Option("--identity", help="The person, by the name in the list of identities.")],
     real: Annotated[str | None, typer.Option("--real", help="Look only in this real source.")] = None,
     store: StoreOption = Path("store"),
+    as_json: JsonOption = False,
 ) -> None:
     """Makes a version without the images of a person, and without everything that was made from them."""
     from pipelines.store import Store
     from pipelines.store.forget import forget as forget_person
 
-    _show_forgotten(dataset, forget_person(Store(store, dataset), identity, real))
+    forgotten = forget_person(Store(store, dataset), identity, real)
+    if as_json:
+        console.print_json({**vars(forgotten), "version": forgotten.version.number if forgotten.version else None})
+        return
+    _show_forgotten(dataset, forgotten)
 
 
 def _show_forgotten(dataset: str, forgotten: Forgotten) -> None:
@@ -388,6 +411,9 @@ def duplicates(
         if version is not None:
             raise InputError("--drop works on the newest version only", "Leave out --version, or make that version the newest: `checkout`")
         without, dropped = drop_duplicates(stored, distance)
+        if as_json:
+            console.print_json({"version": without.number if without else None, "dropped": dropped})
+            return
         if without:
             console.out.print(f"version {without.number} is without {console.counted(len(dropped), 'image')}; digest {without.digest}")
         else:
@@ -398,7 +424,7 @@ def duplicates(
     else:
         pairs = find_duplicates(stored, version, distance, among)
     if as_json:
-        console.out.print_json(json.dumps([vars(pair) for pair in pairs]))
+        console.print_json([vars(pair) for pair in pairs])
         return
     for pair in pairs:
         bits = console.counted(pair.distance, "bit") if pair.similarity is None else f"cosine {pair.similarity:.3f}"

@@ -13,6 +13,7 @@ import typer
 
 from flows import console
 from flows.commands.options import FprOption, JsonOption
+from flows.progress import step_progress
 from generators.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,11 +62,12 @@ def detect(
         detector.at_fpr(fpr)
     if error is not None:
         detector.with_error(error)
-    result = detect_fakes(paths, detector)
+    with step_progress("detect") as show:
+        result = detect_fakes(paths, detector, on_progress=show)
     console.say([*result.notes, detector.verdicts_said])
     if as_json:
         for row in result.rows:
-            print(json.dumps(_facts(row)))
+            console.out.print(json.dumps(_facts(row)), markup=False, soft_wrap=True)
     elif as_csv:
         writer = csv.DictWriter(sys.stdout, [*DETECTED, "error"], lineterminator="\n")
         writer.writeheader()
@@ -125,7 +127,7 @@ def leaderboard(
     console.say(found.notes)
     files = write_boards(found, output) if output else []
     if as_json:
-        print(json.dumps([board_facts(board) for board in found.boards]))
+        console.print_json([board_facts(board) for board in found.boards])
         return
     for board in found.boards:
         for table in board_tables(board, per_generator):
@@ -147,7 +149,7 @@ def onnx(
 
     largest = export_onnx(run, file)
     if as_json:
-        console.out.print_json(json.dumps({"file": str(file), "difference": largest}))
+        console.print_json({"file": str(file), "difference": largest})
         return
     console.out.print(f"{file}: onnxruntime differs from the detector by at most {largest:.1e}", markup=False, soft_wrap=True)
 

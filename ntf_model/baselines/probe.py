@@ -12,9 +12,10 @@ from pydantic import AliasChoices, Field
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
+from foreign.progress import Progress
 from ntf_model.data.data import DetectionData, DetectionSplits
 from ntf_model.data.loader import batches_of
-from ntf_model.detector import Progress, TrainingRun, best_device
+from ntf_model.detector import TrainingRun, best_device
 from ntf_model.encoders.build import AUTO, EncoderConfig, encoder_of
 from ntf_model.encoders.crop import fit_to_pictures
 from ntf_model.recipes.on_encoder import Crops, EncoderDetector, LinearOnEncoder

@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from foreign.json_files import read_json
+from foreign.progress import Progress, silent
 from ntf_model.comparing.score_files import read_score_table
 from ntf_model.comparing.standings import Standing, standings_of
 from ntf_model.data.data import DetectionData, DetectionSplits
 from ntf_model.data.loader import batches_of
-from ntf_model.detector import Detector, DetectorConfig, Progress, silent
+from ntf_model.detector import Detector, DetectorConfig
 from ntf_model.errors import InputError
 from ntf_model.files import write_json
 from ntf_model.judging.bootstrap import Measure, bootstrap_counts, difference_with_interval, resample

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel
 
+from foreign.progress import Progress, silent
 from ntf_model.data.data import DetectionData
-from ntf_model.detector import Detector, Progress, silent
+from ntf_model.detector import Detector
 from ntf_model.judging.bootstrap import Measure
 from ntf_model.judging.evaluate import Evaluation, Row, evaluate
 from ntf_model.judging.tables import LABELS, Cell, Figure, Table, in_order

@@ -10,10 +10,11 @@ import numpy as np
 from pydantic import BaseModel
 
 from foreign.json_files import read_json
+from foreign.progress import Progress, silent
 from ntf_model.calibration import ERROR, Calibration, fit_calibration
 from ntf_model.data.data import FAKE, DetectionData, Item
 from ntf_model.data.loader import batches_of
-from ntf_model.detector import Detector, Progress, silent
+from ntf_model.detector import Detector
 from ntf_model.errors import InputError
 from ntf_model.files import write_text
 from ntf_model.judging.bootstrap import Measure, Sizes, bootstrap_counts, resample, with_interval

@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel
 
+from foreign.progress import Progress, silent
 from ntf_model.data.data import DetectionData
 from ntf_model.data.images import gaussian_blur, jpeg_compress
-from ntf_model.detector import Detector, Progress, silent
+from ntf_model.detector import Detector
 from ntf_model.files import written_whole
 from ntf_model.judging.bootstrap import Measure
 from ntf_model.judging.evaluate import Row, evaluate

@@ -17,8 +17,9 @@ import numpy as np
 from pydantic import BaseModel
 
 from foreign.json_files import read_json
+from foreign.progress import Progress, silent
 from ntf_model.data.data import REAL, DetectionData, DetectionSplits
-from ntf_model.detector import Detector, DetectorConfig, Progress, TrainingRun, silent
+from ntf_model.detector import Detector, DetectorConfig, TrainingRun
 from ntf_model.errors import InputError, counted
 from ntf_model.judging.bootstrap import Measure, bootstrap_counts, difference_with_interval, resample
 from ntf_model.judging.evaluate import Evaluation, evaluate

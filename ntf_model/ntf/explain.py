@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from foreign.progress import Progress, counting, silent
 from ntf_model.data.data import FAKE, DetectionData
 from ntf_model.data.images import center_crop
 from ntf_model.data.loader import batches_of
@@ -23,6 +24,8 @@ from ntf_model.ntf.augment import to_tensor
 from ntf_model.ntf.cam import grad_cam
 from ntf_model.ntf.ntf import NTFDetector
 from ntf_model.runs import EMBEDDINGS_FIGURE, EMBEDDINGS_FILE, GRADCAM_FILE, GRADCAM_FOLDER, GRADCAM_SHEET
+
+BATCH = 64  # pictures
 
 
 def explain(detector: NTFDetector, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -68,12 +71,14 @@ class Explained:
     scores: list[float]
 
 
-def explain_subsets(detector: NTFDetector, data: DetectionData, *, count: int = 6, seed: int = 0) -> list[Explained]:
+def explain_subsets(
+    detector: NTFDetector, data: DetectionData, *, count: int = 6, seed: int = 0, on_progress: Progress = silent
+) -> list[Explained]:
     """Grad-CAM++ of `count` pictures, drawn at random, of every real source and every subset of fakes that has any."""
     names = list(dict.fromkeys([*(source for name in data.fake_subsets for source in data.sources_of(name)), *data.fake_subsets]))
     rng = np.random.default_rng(seed)
     rows = []
-    for name in names:
+    for name in counting(names, len(names), "heat maps of subsets", on_progress):
         fake = name in data.real_of
         members = np.flatnonzero((data.subsets == name) & ((data.labels == FAKE) == fake))
         items = [data.dataset[int(index)] for index in rng.permutation(members)[:count]]
@@ -115,7 +120,9 @@ def save_explanations(rows: Sequence[Explained], folder: Path) -> list[Path]:
     return [folder / GRADCAM_SHEET, folder / GRADCAM_FILE]
 
 
-def evaluate_distance(detector: NTFDetector, data: DetectionData, validation: DetectionData, *, bootstrap: int = 1000) -> Evaluation:
+def evaluate_distance(
+    detector: NTFDetector, data: DetectionData, validation: DetectionData, *, bootstrap: int = 1000, on_progress: Progress = silent
+) -> Evaluation:
     """The distance to the natural trace as the only score, beside the classifier's. Raises InputError if the detector has no trace."""
     if detector.trace is None:
         raise InputError("this detector was trained without a natural trace", "Train with `stage2.from_stage1`")
@@ -123,7 +130,7 @@ def evaluate_distance(detector: NTFDetector, data: DetectionData, validation: De
     def distances(split: DetectionData) -> Scored:
         ids: list[str] = []
         parts = []
-        for items in batches_of(split, 64):
+        for items in counting(batches_of(split, BATCH), -(-len(split) // BATCH), "distances, in batches", on_progress):
             ids += [item.id for item in items]
             parts.append(detector.distance([item.image for item in items]))
         return Scored(ids, np.concatenate(parts))
@@ -151,7 +158,13 @@ class EmbeddingMap:
 
 
 def embedding_map(
-    detector: NTFDetector, data: DetectionData, *, method: Literal["pca", "tsne"] = "pca", limit: int = 200, seed: int = 0
+    detector: NTFDetector,
+    data: DetectionData,
+    *,
+    method: Literal["pca", "tsne"] = "pca",
+    limit: int = 200,
+    seed: int = 0,
+    on_progress: Progress = silent,
 ) -> EmbeddingMap:
     """Where the features z of at most `limit` pictures of each subset and each real source lie, in two dimensions."""
     from sklearn.decomposition import PCA
@@ -164,7 +177,7 @@ def embedding_map(
     part = data.take(chosen)
     ids: list[str] = []
     features = []
-    for items in batches_of(part, 64):
+    for items in counting(batches_of(part, BATCH), -(-len(part) // BATCH), "embeddings, in batches", on_progress):
         ids += [item.id for item in items]
         features.append(detector.embed([item.image for item in items]))
     stacked = np.concatenate(features)

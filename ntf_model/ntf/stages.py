@@ -13,10 +13,10 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
+from foreign.progress import Progress
 from ntf_model.data.data import FAKE, REAL, DetectionData, DetectionSplits
 from ntf_model.data.loader import Batch
 from ntf_model.data.sampling import BalancedBatches, Draw
-from ntf_model.detector import Progress
 from ntf_model.judging.metrics import average_precision
 from ntf_model.ntf.augment import Views, to_tensor
 from ntf_model.ntf.config import NTFConfig, StageConfig

@@ -15,9 +15,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from foreign.progress import Progress
 from ntf_model.data.loader import BatchSource, read_batches
 from ntf_model.data.sampling import BalancedBatches
-from ntf_model.detector import Progress
 from ntf_model.errors import InputError
 from ntf_model.runs import CHECKPOINT_FOLDER, TENSORBOARD_FOLDER
 from ntf_model.training.schedules import Schedule

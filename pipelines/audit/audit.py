@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from foreign.progress import Progress, counting, silent
 from pipelines.audit.appearance import read_appearance
 from pipelines.audit.classify import ERROR, LEAST_GROUPS, Design, auc_interval, design, matrix, out_of_fold
 from pipelines.audit.container import dimensions_of, read_container
@@ -28,7 +29,7 @@ DEAD_ZONE = 0.1  # of a PNG's excess size, as a logarithm: less is noise of the 
 Features = dict[str, list[Family]]
 
 
-def audit_version(store: Store, version: int | str | None = None, delivery: str = "") -> Audit:
+def audit_version(store: Store, version: int | str | None = None, delivery: str = "", on_progress: Progress = silent) -> Audit:
     """Audits a version: its fakes against the reals that they are compared with, as many of each from every real source.
 
     Where pictures have several dimensions, these are judged on all pictures, and everything else at equal dimensions
@@ -45,18 +46,18 @@ def audit_version(store: Store, version: int | str | None = None, delivery: str 
         equal = of_equal_dimensions(stored)
         if _design(equal) is not None:  # else the classes have no sizes in common, and that is what tells
             pictures, whole = equal, pictures
-    audit = _audit(dataset.version, pictures, stored_images(dataset, pictures), start, whole)
+    audit = _audit(dataset.version, pictures, stored_images(dataset, pictures), start, whole, on_progress)
     return replace(audit, delivery=delivery)
 
 
-def audit_folder(path: Path) -> Audit:
+def audit_folder(path: Path, on_progress: Progress = silent) -> Audit:
     """Audits the pictures in `real/` and `fake/` (or `0_real/` and `1_fake/`), at any depth under `path`.
 
     InputError if a class is missing or a picture that it looks at cannot be read.
     """
     start = time.perf_counter()
     pictures = balanced(pictures_of_folder(path))
-    return _audit(None, pictures, (read_bytes(picture.place) for picture in pictures), start)
+    return _audit(None, pictures, (read_bytes(picture.place) for picture in pictures), start, on_progress=on_progress)
 
 
 def _design(pictures: Sequence[Picture]) -> Design | None:
@@ -65,7 +66,12 @@ def _design(pictures: Sequence[Picture]) -> Design | None:
 
 
 def _audit(
-    version: int | None, pictures: list[Picture], images: Iterator[bytes], start: float, whole: Sequence[Picture] | None = None
+    version: int | None,
+    pictures: list[Picture],
+    images: Iterator[bytes],
+    start: float,
+    whole: Sequence[Picture] | None = None,
+    on_progress: Progress = silent,
 ) -> Audit:
     """The audit of `pictures`. Their dimensions are judged on `whole`, if it is given."""
     labels = np.array([picture.label for picture in pictures])
@@ -74,7 +80,8 @@ def _audit(
     if setup is None:
         reason = f"too few images for a verdict: {LEAST_GROUPS} groups of reals and of fakes that share a real source are needed"
         return Audit(version, len(pictures), groups, (), (), Gate(False, reason, judged=False), time.perf_counter() - start)
-    files, traces = _features(pictures, images)
+    files, traces = _features(pictures, counting(images, len(pictures), "pictures", on_progress))
+    on_progress(len(pictures), len(pictures), "comparing the classes")
     of_files = judge({**files, TOGETHER: joined(files)}, setup)
     of_pixels = tuple(_with_medians(verdict, traces[verdict.name], labels) for verdict in judge(traces, setup))
     sizes = None if whole is None else _Sizes.of(whole)

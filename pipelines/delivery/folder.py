@@ -15,6 +15,7 @@ from typing import Any
 from foreign.errors import InputError
 from foreign.folders import list_pictures, said
 from foreign.pictures import read_bytes
+from foreign.progress import Progress, counting, silent
 from generators.files import whole_folder
 from generators.seeding import derive_seed
 from pipelines.delivery.deliver import Delivered, deliver
@@ -36,7 +37,7 @@ class DeliveredFolder:
     unreadable: tuple[str, ...]
 
 
-def deliver_folder(source: Path, output: Path, steps: Sequence[Step], seed: int = 0) -> DeliveredFolder:
+def deliver_folder(source: Path, output: Path, steps: Sequence[Step], seed: int = 0, on_progress: Progress = silent) -> DeliveredFolder:
     """Delivers all pictures under `source` into `output`, at the same places, each by the seed of its own content.
 
     So the same file gives the same bytes wherever it lies, in whatever order, and with any number of threads. The folders of classes stay,
@@ -57,7 +58,8 @@ def deliver_folder(source: Path, output: Path, steps: Sequence[Step], seed: int 
         count = 0
         with (folder / INDEX).open("w", encoding="utf-8") as index:
             index.write(json.dumps({"delivery": as_data(steps), "seed": seed}, sort_keys=True) + "\n")
-            for entry in _deliver_all(source, folder, listing.files, tuple(steps), seed):
+            delivered = _deliver_all(source, folder, listing.files, tuple(steps), seed)
+            for entry in counting(delivered, len(listing.files), "pictures", on_progress):
                 if isinstance(entry, str):
                     unreadable.append(entry)
                     continue

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from foreign.progress import Progress, counting, silent
 from generators.errors import InputError
 from generators.files import whole_folder
 from pipelines.export import croissant, datasheet
@@ -45,7 +46,7 @@ class Exported:
     licences: dict[str, str]
 
 
-def export(store: Store, output: Path, wanted: Export, version: int | str | None = None) -> Exported:
+def export(store: Store, output: Path, wanted: Export, version: int | str | None = None, on_progress: Progress = silent) -> Exported:
     """Writes `output`, which must not exist or be empty. `rows.jsonl` lists every image with all that is known of it and its file.
 
     Raises InputError if a licence forbids the use, nothing is selected, or the folder cannot be written.
@@ -60,14 +61,16 @@ def export(store: Store, output: Path, wanted: Export, version: int | str | None
     require_allowed(licences, wanted.use)
     try:
         with whole_folder(output) as folder:
-            _write(folder, store, taken, selection, wanted, licences)
+            _write(folder, store, taken, selection, wanted, licences, on_progress)
     except OSError as error:
         raise InputError(f"cannot write the export {output}: {error.strerror or error}", "Check the folder and the free space") from None
     return Exported(output, len(selection), licences)
 
 
-def _write(folder: Path, store: Store, version: Version, selection: Selection, wanted: Export, licences: dict[str, str]) -> None:
-    _write_index(selection, folder, wanted)
+def _write(
+    folder: Path, store: Store, version: Version, selection: Selection, wanted: Export, licences: dict[str, str], on_progress: Progress
+) -> None:
+    _write_index(selection, folder, wanted, on_progress)
     facts = datasheet.Facts.of(store, version, selection, licences, wanted.form)
     (folder / "DATASHEET.md").write_text(datasheet.render(facts), encoding="utf-8")
     (folder / "croissant.json").write_text(json.dumps(croissant.metadata(facts, _digest(folder / INDEX)), indent=2), encoding="utf-8")
@@ -75,18 +78,19 @@ def _write(folder: Path, store: Store, version: Version, selection: Selection, w
         (folder / "README.md").write_text(datasheet.render_card(facts), encoding="utf-8")
 
 
-def _write_index(selection: Selection, folder: Path, wanted: Export) -> None:
+def _write_index(selection: Selection, folder: Path, wanted: Export, on_progress: Progress) -> None:
     def marked(image: bytes, row: dict[str, Any]) -> bytes:
         return with_xmp(image, row) if wanted.provenance else image
 
     plain, files = folder / f"{INDEX}.plain", dict[str, str]()
     with plain.open("w", encoding="utf-8") as listing:
-        for row, file in LAYOUTS[wanted.form](selection, folder, marked):
+        written = LAYOUTS[wanted.form](selection, folder, marked)
+        for row, file in counting(written, len(selection), "images", on_progress):
             files[row["id"]] = file
             listing.write(json.dumps({"file": file, **row}, sort_keys=True) + "\n")
     # A second time, now that the file of every partner is known: the image that a fake was made of directly, if it is exported too.
-    with plain.open(encoding="utf-8") as written, (folder / INDEX).open("w", encoding="utf-8") as listing:
-        for line in written:
+    with plain.open(encoding="utf-8") as lines, (folder / INDEX).open("w", encoding="utf-8") as listing:
+        for line in lines:
             row = json.loads(line)
             partner = row["target_id"] if row["target_id"] in files else None
             pair = {"partner": partner, "partner_file": files[partner]} if partner else {}

@@ -17,6 +17,7 @@ from foreign.errors import InputError
 from foreign.folders import said
 from foreign.lists import plain, read_pairs
 from foreign.pictures import decoded
+from foreign.progress import Progress, silent
 from foreign.text import as_csv_cell, visible
 from generators.files import whole_folder, write_json, write_text
 from pipelines.images import encode, encode_uncompressed
@@ -70,6 +71,7 @@ def import_images(
     column: str | None = None,
     celebahq: Path | None = None,
     compress: bool = False,
+    on_progress: Progress = silent,
 ) -> Imported:
     """Brings images into `output/LABEL`, as PNG: turned upright by EXIF, with no metadata left, under names of our own.
 
@@ -100,7 +102,9 @@ def import_images(
         who = people.get
     try:
         with whole_folder(target) as folder:
-            brought = _bring_in(packed, Budget(source, length_of(source)), limit, folder, who, compress)
+            length = length_of(source)
+            counted = _counted(packed, limit, length, on_progress)
+            brought = _bring_in(counted, Budget(source, length), limit, folder, who, compress)
             if not brought.rows:
                 raise _nothing_in(source, brought)
             named = _write_records(output, label, source, identities, brought)
@@ -133,6 +137,20 @@ class _Brought:
 def _nothing_in(source: Path, brought: _Brought) -> InputError:
     name, problem = next(iter(brought.refused.items()), ("nothing in it", said(brought.left_out) or "no file of a known image format"))
     return InputError(f"{source} has no image that can be read ({name}: {problem})", "See the formats in the documentation")
+
+
+def _counted(packed: Packed, limit: int | None, length: int, on_progress: Progress) -> Packed:
+    """`packed`, with `on_progress` told how many images of `limit` were taken or, without one, how many KiB of the package's `length`."""
+    images = taken = 0
+    for item in packed:
+        if isinstance(item, PackedImage):
+            images += 1
+            taken += len(item.data or b"")
+        if limit is not None:
+            on_progress(min(images, limit), limit, "images")
+        else:
+            on_progress(min(taken, length) // 1024, length // 1024, f"KiB of the package, {images:,} images")
+        yield item
 
 
 def _bring_in(packed: Packed, budget: Budget, limit: int | None, folder: Path, who: Who, compress: bool) -> _Brought:

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from foreign.progress import Progress, silent
 from generators.errors import InputError
 from generators.files import write_text
 from pipelines.features import FeatureNetwork
@@ -30,6 +31,7 @@ def write_report(
     version: int | str | None = None,
     inputs: Inputs = NOTHING,
     features: FeatureNetwork | None = None,
+    on_progress: Progress = silent,
 ) -> Path:
     """Writes the page of a version to `output` and returns it; what it shows of detectors is in `inputs`.
 
@@ -38,7 +40,7 @@ def write_report(
     """
     shown = store.version(version)
     manifest = Manifest.model_validate(shown.manifest)
-    page = _render(Source(store, shown, manifest, store.rows(version=shown.number), inputs, features))
+    page = _render(Source(store, shown, manifest, store.rows(version=shown.number), inputs, features), on_progress)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_text(output, page)
@@ -47,17 +49,20 @@ def write_report(
     return output
 
 
-def _render(source: Source) -> str:
-    views = [(section, section.view(source)) for section in SECTIONS]
+def _render(source: Source, on_progress: Progress) -> str:
+    views = []
+    for done, section in enumerate(SECTIONS):
+        on_progress(done, len(SECTIONS), section.title)
+        views.append((section, section.view(source)))
+    on_progress(len(SECTIONS), len(SECTIONS), "the page")
     return (
         _environment()
         .get_template("page.html.j2")
         .render(
             source=source,
             sections=[(section, view) for section, view in views if view is not None],
-            missing=[(section, section.hint.format(dataset=source.dataset)) for section, view in views if view is None],
+            missing=[(section, section.hint.format(dataset=source.named)) for section, view in views if view is None],
             command=source.command,
-            store=source.store.root.location,
             exact=EXACT,
         )
     )

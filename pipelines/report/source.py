@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,12 @@ class Source:
     @property
     def dataset(self) -> str:
         return self.store.name
+
+    @property
+    def named(self) -> str:
+        """The dataset as commands name it, with its store where that is not the one that commands look into by themselves."""
+        place = self.store.root.location
+        return shlex.quote(self.dataset) + (f" --store {shlex.quote(place)}" if place != "store" else "")
 
     @cached_property
     def by_id(self) -> dict[str, Row]:
@@ -79,7 +86,7 @@ class Source:
 
     def command(self, image: str) -> str:
         """What to type to see all that is known of an image."""
-        return f"ntf store show {self.dataset} {image} --version {self.version.number}"
+        return f"ntf store show {self.named} {shlex.quote(image)} --version {self.version.number}"
 
     def pixels(self, ids: Iterable[str]) -> dict[str, np.ndarray]:
         """Pictures by id, `uint8` RGB `[H, W, 3]`; an id that is not in the version is left out. The mask of an image, where it has one,

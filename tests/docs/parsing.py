@@ -37,7 +37,7 @@ def ntf_command(words: Sequence[str]) -> tuple[click.Command, int]:
 
 @cache
 def _ntf_group() -> click.Command:
-    from flows.cli import app
+    from flows.program import app
 
     return typer.main.get_command(app)
 

@@ -14,8 +14,8 @@ import click
 import pytest
 import typer
 
-from flows.cli import app
 from flows.commands import options, store
+from flows.program import app
 from generators import registry
 from generators.training.train import RECIPES
 from ntf_model.registry import detector_names

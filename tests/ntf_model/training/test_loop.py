@@ -15,10 +15,10 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from foreign.progress import silent
 from ntf_model.baselines._sbi_sam import SAM
 from ntf_model.data.data import FAKE, REAL, DetectionSplits
 from ntf_model.data.sampling import BalancedBatches, Draw
-from ntf_model.detector import silent
 from ntf_model.errors import InputError
 from ntf_model.training.loop import EpochEnd, Stage, run_stage
 from ntf_model.training.processes import make_accelerator, own_random_numbers

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.program import app
 from generators.errors import InputError
 from pipelines.manifest.load import load_manifest
 from pipelines.manifest.recipes import RECIPES, expanded, written_out

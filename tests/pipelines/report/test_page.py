@@ -69,7 +69,7 @@ def test_every_section_and_all_eighteen_subsets_are_there(page: Path, store: Sto
     targets = {attributes["href"][1:] for _, attributes in elements if attributes.get("href", "").startswith("#")}
     assert targets <= set(ids), targets - set(ids)
     shown = next(row for row in store.rows() if row.role == "final")
-    assert f"ntf store show fake {shown.id} --version 1" in text
+    assert f"ntf store show fake --store {store.root.location} {shown.id} --version 1" in text
     assert "Gate failed" in text
     assert "42 s after the checkpoint appeared" in text
     assert 'id="missing"' not in text
