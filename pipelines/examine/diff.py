@@ -37,9 +37,7 @@ def diff(store: Store, before: int | str | None, after: int | str | None) -> lis
 
     Shards that both versions share are not read, so this takes time and memory by what differs. Raises InputError for an unknown version.
     """
-    old_version, new_version = store.dataset(before), store.dataset(after)
-    shared = _files(old_version).keys() & _files(new_version).keys()
-    old, new = _images(old_version, shared), _images(new_version, shared)
+    old, new = _images_that_differ(store, before, after)
     entries: dict[tuple[str, str], SubsetDiff] = {}
     for name in sorted(old.keys() | new.keys()):
         row = new.get(name) or old[name]
@@ -59,10 +57,9 @@ def changed_checkpoints(store: Store, before: int | str | None, after: int | str
 
     A checkpoint that a new subset uses as others did before has not changed.
     """
-    old_version, new_version = store.dataset(before), store.dataset(after)
-    shared = _files(old_version).keys() & _files(new_version).keys()
-    fresh = _uses(_images(new_version, shared).values()) - _uses(_images(old_version, shared).values())
-    return {name for name, identity in fresh if not _is_used(old_version, identity)}
+    old, new = _images_that_differ(store, before, after)
+    old_version = store.dataset(before)
+    return {name for name, identity in _uses(new.values()) - _uses(old.values()) if not _is_used(old_version, identity)}
 
 
 def _uses(rows: Iterable[dict[str, Any]]) -> set[tuple[str, str]]:
@@ -76,17 +73,24 @@ def _is_used(dataset: lance.LanceDataset, identity: str) -> bool:
     return any(batch.num_rows for batch in read_batches(dataset, ["id"], f"chain LIKE '%{pattern}%'"))
 
 
-def _files(dataset: lance.LanceDataset) -> dict[str, lance.LanceFragment]:
-    """The fragments of a version by their data file: a file is never changed, so two versions that name it hold the same rows."""
-    return {fragment.metadata.files[0].path: fragment for fragment in dataset.get_fragments()}
+Images = dict[str, dict[str, Any]]
 
 
-def _images(dataset: lance.LanceDataset, shared: set[str]) -> dict[str, dict[str, Any]]:
-    """The rows of the fragments that are not shared, by what is planned: a final image that took another attempt is still the same one."""
-    fragments = [fragment for file, fragment in _files(dataset).items() if file not in shared]
+def _images_that_differ(store: Store, before: int | str | None, after: int | str | None) -> tuple[Images, Images]:
+    """The images of both versions in the shards that they do not share. A data file is never changed, so two versions that name one hold
+    the same rows in it."""
+    old_version, new_version = store.dataset(before), store.dataset(after)
+    old, new = store.contents(old_version.version).files, store.contents(new_version.version).files
+    gone = [fragment for file, fragment in old.items() if file not in new]
+    fresh = [fragment for file, fragment in new.items() if file not in old]
+    return _images(old_version, gone), _images(new_version, fresh)
+
+
+def _images(dataset: lance.LanceDataset, fragments: Iterable[int]) -> Images:
+    """The rows of some fragments, by what is planned: a final image that took another attempt is still the same one."""
     rows = {}
     for fragment in fragments:
-        for batch in read_batches(fragment, _COLUMNS, "role != 'rejected'"):
+        for batch in read_batches(dataset.get_fragment(fragment), _COLUMNS, "role != 'rejected'"):
             for row in batch.to_pylist():
                 planned = f"{image_id(row['subset'], row['real'], row['part'], row['index'])}/{row['step']}"
                 rows[planned if row["role"] == "final" else row["id"]] = row

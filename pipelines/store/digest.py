@@ -45,6 +45,12 @@ class Digest:
         self.rows += int(rows)
         return self
 
+    def take_all(self, rows: Iterable[int], sums: Iterable[bytes]) -> Digest:
+        """Takes in what many other digests took in, by their numbers of rows and their sums of 32 bytes."""
+        self._sum = (self._sum + sum(int.from_bytes(part, "big") for part in sums)) % _MODULUS
+        self.rows += sum(rows)
+        return self
+
     @property
     def text(self) -> str:
         """The number of rows and the sum, before they are hashed."""

@@ -8,7 +8,7 @@ not at all, and a build that is killed anywhere loses nothing that was committed
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -21,12 +21,14 @@ from lance.fragment import write_fragments
 
 from generators.errors import InputError
 from pipelines.place import Place
-from pipelines.store.damage import StoreDamaged, damaged, explained
+from pipelines.store.damage import StoreDamaged, damaged
 from pipelines.store.digest import Digest
 from pipelines.store.holding import held
 from pipelines.store.pending import Note, Notes
 from pipelines.store.schema import LIGHT_COLUMNS, SCHEMA, SCHEMA_VERSION, Row, from_table, quoted, to_table
 from pipelines.store.upgrade import is_older, read_batches, read_file, read_rows, schema_version, upgrade
+from pipelines.store.versions.contents import Added, Contents, Entry
+from pipelines.store.versions.contents_files import ContentsFiles
 from pipelines.store.versions.manifests import Manifests
 from pipelines.store.versions.records import Records
 from pipelines.store.versions.tags import Tags
@@ -49,7 +51,7 @@ class Store:
         self.records = Records(self.root.child(f"{name}.versions"), self.place.child("_versions"))
         self.manifests = Manifests(name, self.place, self.records)
         self._tags = Tags(name, self.place.child("_refs").child("tags"))
-        self._keys: tuple[int, dict[str, int]] = (0, {})
+        self._contents = ContentsFiles(self.records)
 
     @property
     def uri(self) -> str:
@@ -97,23 +99,16 @@ class Store:
         return read_batches(self.dataset(version), columns, where, batch_size)
 
     def keys(self, version: int | str | None = None) -> dict[str, int]:
-        """The keys of the shards of a version, each with its fragment."""
-        if not self.exists():
-            self._keys = (0, {})
-            return {}
-        dataset = self.dataset(version)
-        if self._keys[0] != dataset.version:  # a version never changes, and a build asks at its beginning and at its end
-            self._keys = (dataset.version, dict(sorted(self._pairs(dataset), key=lambda pair: pair[1])))
-        return dict(self._keys[1])
+        """The keys of the shards of a version, each with its fragment. Nothing of the rows is read where the version's contents are kept
+        beside it. StoreDamaged if a data file is not there or has another size."""
+        return dict(self.contents(version).keys) if self.exists() else {}
 
-    def _pairs(self, dataset: lance.LanceDataset) -> set[tuple[str, int]]:
-        """Every shard key of a version with every fragment that has it."""
-        pairs: set[tuple[str, int]] = set()
-        with explained(dataset, ["shard_key"]):
-            for batch in dataset.scanner(columns=["shard_key"], with_row_address=True, batch_size=BATCH_ROWS).to_batches():
-                fragments = [address >> 32 for address in batch.column("_rowaddr").to_pylist()]
-                pairs.update(zip(batch.column("shard_key").to_pylist(), fragments, strict=True))
-        return pairs
+    def contents(self, version: int | str | None = None) -> Contents:
+        """Which shard lies in which fragment and data file of a version. StoreDamaged as in `keys`."""
+        contents = self._contents.of(self.dataset(version))
+        if fault := contents.fault(self.data.sizes()):
+            raise damaged(self.name, fault)
+        return contents
 
     def rows(self, where: str | None = None, version: int | str | None = None, images: bool = False) -> list[Row]:
         """The rows for which the SQL expression `where` holds, in the order of their ids; with their encoded bytes if `images`."""
@@ -163,9 +158,7 @@ class Store:
         """One version: by number, tag, or the newest."""
         dataset = self.dataset(version)
         tags = sorted(tag for tag, number in self._tags.read(dataset).items() if number == dataset.version)
-        transaction = dataset.read_transaction(dataset.version)
-        properties = dict((transaction.transaction_properties if transaction else None) or {})
-        created, rows = self.manifests.facts(dataset)
+        created, rows, properties = self.manifests.facts(dataset)
         return Version(dataset.version, created, tuple(tags), rows, properties)
 
     def digest(self, version: int | str | None = None) -> str:
@@ -212,7 +205,8 @@ class Store:
         self.manifests.require_writable()
         dataset = self.dataset() if self.exists() else None
         before = dataset.version if dataset else 0
-        committed, notes = self.keys(before or None), self.notes.read()
+        contents = self.contents(before) if before else Contents.of(())
+        committed, notes = contents.keys, self.notes.read()
         if absent := wanted - set(committed) - set(notes):
             raise KeyError(f"{len(absent)} shards are neither committed nor noted, such as {min(absent)[:12]}")
         fresh = [notes[key] for key in sorted(wanted - set(committed))]
@@ -223,11 +217,9 @@ class Store:
         if dataset and is_older(dataset.schema):
             self._upgraded()  # fragments have other numbers after it
             return self.commit(wanted, run_id, properties)
-        fragments = [lance.FragmentMetadata.from_json(json.dumps(note.fragment)) for note in fresh]
-        sums = {note.files[0][0]: note.digest for note in fresh if note.digest}
-        titles = {note.files[0][0]: note.title for note in fresh}
+        added = [Added(lance.FragmentMetadata.from_json(json.dumps(note.fragment)), note.key, note.digest, note.title) for note in fresh]
         facts = {**(properties or {}), "run_id": run_id}
-        version = self._commit(stale, fragments, facts, before, sums, titles)
+        version = self._commit(stale, added, facts, before)
         if version.number != before + 1:  # another builder's commit came between, and Lance joined both
             version = self._commit(self._doubles(), [], facts, version.number)
         self.notes.drop([note.key for note in fresh])
@@ -240,8 +232,9 @@ class Store:
         of the same plan finds nothing to do.
         """
         held = pa.array(sorted(ids), pa.string())
-        touched, fragments, sums = [], [], dict[str, str]()
+        touched, added = [], []
         dataset = self._upgraded() or self.dataset()
+        keys = {fragment: key for key, fragment in self._contents.of(dataset).keys.items()}
         for fragment in dataset.get_fragments():
             if not pc.any(pc.is_in(fragment.to_table(columns=["id"])["id"], held)).as_py():
                 continue
@@ -250,9 +243,8 @@ class Store:
             rest = table.filter(pc.invert(pc.is_in(table["id"], held)))
             if rest.num_rows:
                 with self._explained():
-                    fragments.append(self._write_fragment(rest))
-                sums[fragments[-1].files[0].path] = _sum_of(rest)
-        return self._commit(touched, fragments, properties or {}, dataset.version, sums)
+                    added.append(Added(self._write_fragment(rest), keys[fragment.fragment_id], _sum_of(rest)))
+        return self._commit(touched, added, properties or {}, dataset.version)
 
     def without_files(self, files: Collection[str], properties: dict[str, str] | None = None) -> Version:
         """Makes a version that lacks the shards in the data files `files`, which are not read. Call it under `building`."""
@@ -275,7 +267,7 @@ class Store:
         )
         with self._explained():
             lance.LanceDataset.commit(self.uri, transaction)
-        return self._recorded({}, {})
+        return self._recorded([], self._contents.of)
 
     def tag(self, name: str, version: int | str | None = None) -> None:
         """Names a version. InputError if the name is taken or is no name, or the store cannot be written."""
@@ -304,73 +296,69 @@ class Store:
 
     def _write_fragment(self, table: pa.Table) -> lance.FragmentMetadata:
         self.manifests.require_writable()
-        mode = "append" if self._upgraded() else "create"
+        dataset = self._upgraded()
+        target = self.uri if dataset is None else dataset  # Lance need not open it again
         options = {"max_rows_per_file": max(1, table.num_rows), "max_bytes_per_file": 2**40}
-        (fragment,) = write_fragments(table, self.uri, schema=SCHEMA, mode=mode, **options)
+        (fragment,) = write_fragments(table, target, schema=SCHEMA, mode="create" if dataset is None else "append", **options)
         return fragment
 
-    def _commit(
-        self,
-        removed: list[int],
-        added: list[lance.FragmentMetadata],
-        properties: dict[str, str],
-        before: int,
-        sums: Mapping[str, str] | None = None,
-        titles: Mapping[str, str] | None = None,
-    ) -> Version:
+    def _commit(self, removed: list[int], added: list[Added], properties: dict[str, str], before: int) -> Version:
         """One version more than `before` (0: the first): without the fragments `removed`, with `added`, its digest among its properties.
 
-        `sums` has the sums of the rows of data files that are added, as far as they are known. The others are read.
+        Nothing of what is kept is read, as far as the sums of its rows are known.
         """
-        new = {file.path: (sums or {}).get(file.path) or self._sum_of_file(file.path) for fragment in added for file in fragment.files[:1]}
-        digest = self._digest_after(before, set(removed), new.values())
-        everything = {**properties, "digest": digest, "schema": str(SCHEMA_VERSION)}
-        if before:
+        dataset = self.dataset(before) if before else None
+        kept = Contents.of(()) if dataset is None else self._summed(dataset, self._contents.of(dataset).without(removed))
+        entries = [fragment.entry(fragment.text or self._sum_of_file(fragment.file)) for fragment in added]
+        digest = kept.digest()
+        for entry in entries:
+            digest.take(entry.text)
+        everything = {**properties, "digest": digest.hex(), "schema": str(SCHEMA_VERSION)}
+        metadata = [fragment.metadata for fragment in added]
+        if dataset is not None:
             operation: Any = lance.LanceOperation.Update(
-                removed_fragment_ids=removed, updated_fragments=[], new_fragments=added, fields_modified=[]
+                removed_fragment_ids=removed, updated_fragments=[], new_fragments=metadata, fields_modified=[]
             )
         else:
-            operation = lance.LanceOperation.Overwrite(SCHEMA, added)
+            operation = lance.LanceOperation.Overwrite(SCHEMA, metadata)
         transaction = lance.Transaction(read_version=before, operation=operation, transaction_properties=everything)
         with self._explained():
-            lance.LanceDataset.commit(self.uri, transaction)
-        return self._recorded(new, titles or {})
+            lance.LanceDataset.commit(self.uri if dataset is None else dataset, transaction)
+        return self._recorded(added, lambda dataset: self._contents.after(dataset, kept, entries), entries)
 
-    def _recorded(self, sums: Mapping[str, str], titles: Mapping[str, str]) -> Version:
-        """The newest version, which this process has just committed with the data files of `sums`, and its record is written.
+    def _recorded(
+        self, added: Sequence[Added], contents_of: Callable[[lance.LanceDataset], Contents], entries: Sequence[Entry] = ()
+    ) -> Version:
+        """The newest version, which this process has just committed with the fragments `added`. Its record and its contents are written.
 
-        A record only helps to find losses, so a disk that is full just now does not make the commit fail.
+        They only help to find losses, and to read less, so a disk that is full or spoilt just now does not make the commit fail.
         """
         version = self.version()
-        with suppress(OSError):
-            self.records.write(version.number, version.digest, version.rows, sums, titles)
+        sums = {entry.file: entry.text for entry in entries}
+        titles = {fragment.file: fragment.title for fragment in added if fragment.title}
+        with suppress(OSError, InputError):
+            record = self.records.write(version.number, version.digest, version.rows, sums, titles)
+            self._contents.write(version.number, contents_of(self.dataset()), record.manifest)
         return version
 
     def _doubles(self) -> list[int]:
         """Fragments that hold a shard which an older fragment holds too."""
         seen: set[str] = set()
         doubles = []
-        for key, fragment in sorted(self._pairs(self.dataset()), key=lambda pair: pair[1]):
-            if key in seen:
-                doubles.append(fragment)
-            seen.add(key)
+        for entry in self._contents.of(self.dataset()).entries():
+            if entry.key in seen:
+                doubles.append(entry.fragment)
+            seen.add(entry.key)
         return doubles
 
-    def _digest_after(self, before: int, removed: set[int], added: Iterable[str]) -> str:
-        """The digest of version `before` without the fragments `removed` and with rows of the sums `added`."""
-        digest = Digest()
-        known = self.records.sums() if before else {}
-        for fragment in self.dataset(before).get_fragments() if before else ():
-            if fragment.fragment_id in removed:
-                continue
-            text = known.get(fragment.metadata.files[0].path)
-            if text is None:
-                digest.add(read_batches(fragment, LIGHT_COLUMNS, batch_size=BATCH_ROWS))
-            else:
-                digest.take(text)
-        for text in added:
-            digest.take(text)
-        return digest.hex()
+    def _summed(self, dataset: lance.LanceDataset, contents: Contents) -> Contents:
+        """The contents with the sums of all rows: those that nobody knows, of a version of an earlier release, are read, once."""
+        known: dict[int, str] = {}
+        for entry in contents.unsummed():
+            if entry.fragment not in known:
+                batches = read_batches(dataset.get_fragment(entry.fragment), LIGHT_COLUMNS, batch_size=BATCH_ROWS)
+                known[entry.fragment] = Digest().add(batches).text
+        return contents.with_sums(known) if known else contents
 
     def _sum_of_file(self, name: str) -> str:
         return Digest().add(read_file(f"{self.data.location}/{name}", LIGHT_COLUMNS, BATCH_ROWS)).text

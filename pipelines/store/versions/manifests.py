@@ -7,7 +7,7 @@ by itself here.
 from __future__ import annotations
 
 import warnings
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import lance
@@ -28,7 +28,8 @@ class Manifests:
         self._name = name
         self._place = place
         self._records = records
-        self._sound: set[int] = set()
+        self._properties: dict[int, tuple[Any, dict[str, str]]] = {}  # of the versions that were opened, with the state of the manifest
+        self._opened: tuple[Any, lance.LanceDataset] | None = None  # the last one, with the state of its manifest then
 
     def numbers(self) -> list[int]:
         """The versions that have a manifest, damaged or not, oldest first."""
@@ -36,7 +37,7 @@ class Manifests:
 
     def fault(self, number: int) -> str | None:
         """What is wrong with the manifest of a version; None if it can be read."""
-        if number in self._sound:
+        if number in self._properties:
             return None
         try:
             self._open(number)
@@ -86,28 +87,27 @@ class Manifests:
         if fault:
             raise damaged(self._name, fault)
 
-    def facts(self, dataset: lance.LanceDataset) -> tuple[datetime, int]:
-        """When a version was made, and its number of rows; from its file where Lance cannot list the versions."""
-        try:
-            entry: Any = next(entry for entry in dataset.versions() if entry["version"] == dataset.version)
-            return entry["timestamp"], int(entry["metadata"].get("total_rows", 0))
-        except BaseException as error:
-            if not is_reading_fault(error):
-                raise
-        age = self._records.manifests.ages()[self._records.files()[dataset.version]]
-        rows = sum(fragment.metadata.num_rows for fragment in dataset.get_fragments())
-        return (datetime.now(UTC) - age).replace(tzinfo=None), rows
+    def facts(self, dataset: lance.LanceDataset) -> tuple[datetime, int, dict[str, str]]:
+        """When an opened version was made, its number of rows, and its properties."""
+        entry: Any = dataset.get_version()
+        return entry["timestamp"], int(entry["metadata"].get("total_rows", 0)), dict(self._properties[dataset.version][1])
 
     def _open(self, number: int) -> lance.LanceDataset:
+        """A version, from its manifest. One with ten thousands of fragments takes long to open, and a build asks for it many times: so the
+        last one is kept, as long as its manifest is the same file."""
+        state = self._records.state(number)
+        if self._opened is not None and self._opened[0] == (number, state):
+            return self._opened[1]
         try:
             dataset = lance.dataset(self._place.location, version=number)
             if dataset.version != number:
                 raise ValueError("it is of another version")
-            if number not in self._sound:
-                dataset.read_transaction(number)
-                self._sound.add(number)
+            if self._properties.get(number, (None,))[0] != state:  # as long as the version, where a build began with many shards
+                transaction = dataset.read_transaction(number)
+                self._properties[number] = (state, dict((transaction.transaction_properties if transaction else None) or {}))
         except BaseException as error:
             if not is_reading_fault(error):
                 raise
             raise damaged(self._name, f"the manifest of version {number} of {self._name} is damaged ({reason_of(error)})") from None
+        self._opened = ((number, state), dataset)
         return dataset

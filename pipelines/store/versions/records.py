@@ -12,9 +12,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 
 from pipelines.place import Place
 
+CONTENTS = ".contents"  # the ending of the file that says which shard lies in which fragment of a version
 LAST = 2**64 - 1  # Lance names the manifest of version N by LAST - N, so that the newest is listed first
 
 
@@ -45,13 +47,7 @@ class Records:
 
     def files(self) -> dict[int, str]:
         """The name of the manifest of every version that has one, by number, oldest first."""
-        names = {}
-        for file in self.manifests.sizes():
-            stem, _, ending = file.partition(".")
-            if ending == "manifest" and stem.isascii() and stem.isdigit():
-                number = int(stem)
-                names[LAST - number if number > LAST // 2 else number] = file
-        return dict(sorted(names.items()))
+        return dict(sorted((number, file) for file in self.manifests.sizes() if (number := _number_of(file)) is not None))
 
     def numbers(self) -> list[int]:
         """The versions that have a record, oldest first."""
@@ -81,10 +77,15 @@ class Records:
         records = [record for record in map(self.get, self.numbers()) if record]
         return {file: title for record in records for file, title in record.titles.items()}
 
-    def write(self, number: int, digest: str, rows: int, sums: Mapping[str, str], titles: Mapping[str, str]) -> None:
+    def write(self, number: int, digest: str, rows: int, sums: Mapping[str, str], titles: Mapping[str, str]) -> Record:
         """Records a version that is committed."""
         record = Record(number, digest, rows, self.manifest_sha256(number), dict(sums), dict(titles))
         self._write(record)
+        return record
+
+    def state(self, number: int) -> tuple[datetime, int] | None:
+        """The time of the last change and the size of a version's manifest; None if it is not there."""
+        return next((state for file, state in self.manifests.states().items() if _number_of(file) == number), None)
 
     def manifest_sha256(self, number: int) -> str:
         """The sha256 of a version's manifest, "" if it is not there."""
@@ -104,8 +105,17 @@ class Records:
             self._write(replace(heir, sums={**moved, **heir.sums}, titles={**titles, **heir.titles}))
         for number in gone:
             self.place.remove(f"{number}.json")
+            self.place.remove(f"{number}{CONTENTS}")
             self._read.pop(number, None)
 
     def _write(self, record: Record) -> None:
         self.place.write(f"{record.number}.json", json.dumps(asdict(record)).encode())
         self._read[record.number] = record
+
+
+def _number_of(file: str) -> int | None:
+    """The version whose manifest has this name; None for any other file."""
+    stem, _, ending = file.partition(".")
+    if ending != "manifest" or not (stem.isascii() and stem.isdigit()):
+        return None
+    return LAST - int(stem) if int(stem) > LAST // 2 else int(stem)
