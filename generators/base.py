@@ -12,7 +12,7 @@ This file does the rest. It checks the parameters, cuts a request into batches, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, ClassVar, Literal, Self, TypeVar
@@ -221,11 +221,24 @@ class Generator(ABC):
 
         Raises InputError for a kind of step that this generator cannot do or a parameter that it does not know.
         """
+        whole = Result(np.empty((0, self.resolution, self.resolution, 3), np.uint8))
+        start = 0
+        for batch in self.batches(request, **parameters):
+            whole.rejected.update({start + index: reason for index, reason in batch.rejected.items()})
+            for column, values in batch.columns.items():
+                whole.columns.setdefault(column, []).extend(values)
+            if start == 0:  # the whole at once: what grows by copying needs its memory twice
+                whole.images = np.empty((len(request.seeds), *batch.images.shape[1:]), np.uint8)
+            whole.images[start : start + len(batch.images)] = batch.images
+            start += len(batch.images)
+        return whole
+
+    def batches(self, request: Request, **parameters: Any) -> Iterator[Result]:
+        """`run`, one result for each batch as soon as it is made, in order. Raises as `run` does, before the first batch."""
         if request.kind not in self.kinds:
             because = f": {self.limit}" if self.limit else ""
             raise InputError(f"{self.name} cannot {request.kind}{because}", f"It can {' or '.join(self.kinds) or 'do nothing'}")
         settings = self.parse_parameters(parameters)
-        whole = Result(np.empty((0, self.resolution, self.resolution, 3), np.uint8))
         start = 0
         while start < len(request.seeds):
             part = request.part(slice(start, start + self.batch_size))
@@ -233,14 +246,8 @@ class Generator(ABC):
             if batch is None:
                 continue  # the batch size was halved: cut again
             check_images(batch.images, len(part.seeds), self.name)
-            whole.rejected.update({start + index: reason for index, reason in batch.rejected.items()})
-            for column, values in batch.columns.items():
-                whole.columns.setdefault(column, []).extend(values)
-            if start == 0:  # the whole at once: what grows by copying needs its memory twice
-                whole.images = np.empty((len(request.seeds), *batch.images.shape[1:]), np.uint8)
-            whole.images[start : start + len(part.seeds)] = batch.images
+            yield batch
             start += len(part.seeds)
-        return whole
 
     @classmethod
     def parse_parameters(cls, parameters: dict[str, Any]) -> Any:

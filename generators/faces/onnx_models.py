@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from generators.errors import InputError
+
+log = logging.getLogger(__name__)
 
 _USUAL_NAMES = {"detection": ("det_", "scrfd", "retina"), "recognition": ("w600k", "glint", "arcface", "r50", "r100", "mbf")}
 
@@ -49,5 +53,47 @@ def load_insightface(path: Path, task: Literal["detection", "recognition"], devi
             reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
             raise InputError(f"{file} cannot be loaded ({reason})", "Fetch it again: it may be cut short") from None
         if getattr(model, "taskname", None) == task:
+            on_the_gpu = "CUDAExecutionProvider" in model.session.get_providers()
+            log.log(level_of(on_the_gpu, device), "%s", where_it_runs(on_the_gpu, file.name, device))
             return model
     raise InputError(f"{path} holds no {task} model that insightface knows", f"Put the pack's {task} model (.onnx) there")
+
+
+def where_it_runs(on_the_gpu: bool, name: str, device: str | torch.device) -> str:
+    """One line for people: on which processor onnxruntime runs a model of `device`, and what would make it the GPU."""
+    if on_the_gpu:
+        return f"{name} runs on the GPU (onnxruntime's CUDAExecutionProvider)"
+    if torch.device(device).type == "cuda":
+        return f"{name} runs on the CPU, beside a GPU: this onnxruntime has no CUDA. `pip install onnxruntime-gpu` in its place is faster"
+    return f"{name} runs on the CPU (onnxruntime)"
+
+
+def level_of(on_the_gpu: bool, device: str | torch.device) -> int:
+    """A GPU that is not used is worth a warning, which is shown also where nobody asked for a log."""
+    return logging.WARNING if torch.device(device).type == "cuda" and not on_the_gpu else logging.INFO
+
+
+def resized(model: Any, side: int) -> Any:
+    """insightface's detection `model` for images of `side` px; `model` itself if its file cannot be made to take them.
+
+    Many released files fix the size of their input to 640 px, though nothing but that number does: their graphs are convolutions, and what
+    they resize and reshape they measure first.
+    """
+    import onnx
+    import onnxruntime
+
+    try:
+        graph = onnx.load(model.model_file)
+        rows, columns = graph.graph.input[0].type.tensor_type.shape.dim[2:4]
+        rows.dim_value = columns.dim_value = side
+        for output in graph.graph.output:  # how many places there are to find a face in follows from the size
+            for dimension in output.type.tensor_type.shape.dim[:-1]:
+                dimension.Clear()
+                dimension.dim_param = "?"
+        del graph.graph.value_info[:]
+        session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=model.session.get_providers())
+        small = type(model)(None, session)
+        small.detect(np.zeros((side, side, 3), np.uint8))
+    except Exception:  # onnxruntime's own errors have no common base; the large network does the same work
+        return model
+    return small

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from generators.faces.align import unwarp
-from generators.faces.masks import crop_mask
+from generators.faces.masks import crop_mask_window
+from generators.faces.unwarping import Window, unwarp_window
 
 
 def blend_crop(swapped: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -31,12 +31,34 @@ def paste_back(
     and a swap that changed nothing gives the picture itself. Without, as in SimSwap, the crop replaces what was there, and values are cut,
     not rounded, to bytes.
     """
-    mask = crop_mask(matrix, len(swapped), image.shape, threshold=threshold, erode=erode, blur=blur)[..., None]
+    return paste_window(image, swapped, matrix, target=target, threshold=threshold, erode=erode, blur=blur)[0]
+
+
+def paste_window(
+    image: np.ndarray,
+    swapped: np.ndarray,
+    matrix: np.ndarray,
+    *,
+    target: np.ndarray | None = None,
+    threshold: float = 20,
+    erode: int = 40,
+    blur: int = 41,
+) -> tuple[np.ndarray, Window, np.ndarray]:
+    """`paste_back`, the window of the picture in which it may change something, and the soft mask float64 `[h, w]` in that window.
+
+    The work is that of the window, whatever the size of the picture; the rest of the picture is copied.
+    """
+    window, mask = crop_mask_window(matrix, len(swapped), image.shape, threshold=threshold, erode=erode, blur=blur)
+    weight, below = mask[..., None], window.of(image)
     if target is not None:
-        change = unwarp(_unit_range(swapped) - _unit_range(target), matrix, image.shape)
-        return np.clip(np.rint(image + mask * change * 255.0), 0, 255).astype(np.uint8)
-    layer = unwarp(_unit_range(swapped), matrix, image.shape).astype(np.float64) * 255
-    return np.clip(mask * layer + (1 - mask) * image, 0, 255).astype(np.uint8)
+        change = unwarp_window(_unit_range(swapped) - _unit_range(target), matrix, window)
+        inside = np.clip(np.rint(below + weight * change * 255.0), 0, 255)
+    else:
+        layer = unwarp_window(_unit_range(swapped), matrix, window).astype(np.float64) * 255
+        inside = np.clip(weight * layer + (1 - weight) * below, 0, 255)
+    picture = np.array(image)
+    window.of(picture)[:] = inside.astype(np.uint8)
+    return picture, window, mask
 
 
 def _unit_range(crop: np.ndarray) -> np.ndarray:

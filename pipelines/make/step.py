@@ -16,7 +16,7 @@ from pipelines.images import fit
 from pipelines.make import rejections
 from pipelines.make.framing import Frame, Unfit, frame_of
 from pipelines.make.models import Models
-from pipelines.make.output import Output, judged
+from pipelines.make.output import Output, taken
 from pipelines.make.past import recompressed, with_history
 from pipelines.make.regions import masks
 from pipelines.make.regions.aligning import aligned
@@ -25,6 +25,7 @@ from pipelines.make.regions.inpainting import Painting, inpaint
 from pipelines.make.regions.places import in_stored_pixels
 from pipelines.make.regions.swaps import FaceSwaps, Pair
 from pipelines.make.rows import Job, Picture, fake_row, rejection
+from pipelines.make.threads import Threads
 from pipelines.make.windows import CUT_AT, Input, Place, Windows
 from pipelines.manifest.chains import ON_IMAGES, ChainStep
 from pipelines.manifest.sizes import side_of
@@ -36,21 +37,26 @@ from pipelines.plan.shards import Shard
 class Steps:
     """Runs the steps of a plan's chains. Models and face networks stay loaded."""
 
-    def __init__(self, plan: Plan, models: Models):
+    def __init__(self, plan: Plan, models: Models, threads: Threads | None = None):
+        """`threads` prepare and finish pictures beside the network; `Threads(0)` does everything in the thread that asks."""
         self._plan = plan
         self._models = models
+        self._threads = threads or Threads()
         self.windows = Windows(plan)
 
     def run(self, shard: Shard, jobs: Sequence[Job]) -> list[Picture]:
         """The picture or the rejection that comes of each job, in order. `shard` says which step of which chain."""
         inputs, unfit = self._inputs(shard, jobs)
         ready = [job for job in jobs if job.index not in unfit]
-        makers = {"swap": self._swap, "inpaint": self._inpaint}
+        makers = {"swap": self._swap, "inpaint": self._inpaint, "edit": self._edit}
         outputs = iter(makers.get(self._plan.step(shard).kind, self._generate)(shard, ready, inputs) if ready else ())
-        return [
-            rejection(self._plan, shard, job, unfit[job.index]) if job.index in unfit else self._picture(shard, job, next(outputs))
-            for job in jobs
-        ]
+        given = ((job, None if job.index in unfit else next(outputs)) for job in jobs)
+
+        def finished(item: tuple[Job, Output | None]) -> Picture:
+            job, output = item
+            return self._finished(shard, job, output, inputs) if output else rejection(self._plan, shard, job, unfit[job.index])
+
+        return list(self._threads.in_order(finished, given))
 
     def compressed(self, pixels: np.ndarray, name: str) -> np.ndarray:
         """An image of the dataset's size after the compression that the manifest wants reals and fakes alike to go through, if any.
@@ -90,15 +96,22 @@ class Steps:
 
     def _swap(self, shard: Shard, jobs: Sequence[Job], inputs: Mapping[int, Input]) -> Iterator[Output]:
         step = self._plan.step(shard)
-        pairs = [Pair(job.seed, job.drawn["source"].load, inputs[job.index].open) for job in jobs]
+        pairs = [
+            Pair(
+                job.seed,
+                job.drawn["source"].load,
+                inputs[job.index].open,
+                job.drawn["source"].sha256,
+                job.drawn["target"].sha256 if "target" in job.drawn else None,
+            )
+            for job in jobs
+        ]
         return self._faces.swap(self._models.get(step.generator, step.checkpoint), pairs, step.parameters)
 
     def _inpaint(self, shard: Shard, jobs: Sequence[Job], inputs: Mapping[int, Input]) -> Iterator[Output]:
         step = self._plan.step(shard)
         paintings = [Painting(job.seed, inputs[job.index].open, partial(self._mask, step, job, inputs[job.index].cut_at)) for job in jobs]
-        outputs = inpaint(self._models.get(step.generator, step.checkpoint), paintings, step, self._painted_side(shard))
-        for job, output in zip(jobs, outputs, strict=True):
-            yield replace(output, cut_at=inputs[job.index].cut_at)
+        return inpaint(self._models.get(step.generator, step.checkpoint), paintings, step, self._painted_side(shard))
 
     def _mask(self, step: ChainStep, job: Job, cut_at: Place | None, original: np.ndarray) -> np.ndarray | None:
         """The mask of a job's image, which is a square at its stored size; None if there is nothing to mask."""
@@ -121,22 +134,29 @@ class Steps:
         top, left = cut_at
         return masks.read(spec.folder, image, root, lambda mask: mask[top : top + side, left : left + side])
 
+    def _edit(self, shard: Shard, jobs: Sequence[Job], inputs: Mapping[int, Input]) -> Iterator[Output]:
+        step = self._plan.step(shard)
+        generator = self._models.get(step.generator, step.checkpoint)
+        pictures, seeds = [inputs[job.index].open for job in jobs], [job.seed for job in jobs]
+        return edit(generator, pictures, seeds, step.parameters, lambda: self._faces.detector, self._threads)
+
     def _generate(self, shard: Shard, jobs: Sequence[Job], inputs: Mapping[int, Input]) -> Iterator[Output]:
-        """What a step that swaps no faces makes: samples, pictures of prompts, edits."""
+        """What a step that works on no pictures makes: samples, pictures of prompts. Each batch is finished while the next is made."""
         step = self._plan.step(shard)
         generator = self._models.get(step.generator, step.checkpoint)
         seeds = [job.seed for job in jobs]
-        request: Request = SampleRequest(seeds)
-        if step.kind == "edit":
-            pictures = [inputs[job.index].open for job in jobs]
-            edited = edit(generator, pictures, seeds, step.parameters, lambda: self._faces.detector)
-            for job, output in zip(jobs, edited, strict=True):
-                cut = replace(output, cut_at=inputs[job.index].cut_at)
-                yield aligned(cut, step, job.seed, inputs[job.index].open, job.drawn["target"]) if step.is_aligned else cut
-            return
-        if step.kind == "prompt":
-            request = PromptRequest(seeds, [job.prompt or "" for job in jobs])
-        yield from judged(generator.run(request, **step.parameters))
+        request: Request = PromptRequest(seeds, [job.prompt or "" for job in jobs]) if step.kind == "prompt" else SampleRequest(seeds)
+        for batch in generator.batches(request, **step.parameters):
+            yield from taken(batch)
+
+    def _finished(self, shard: Shard, job: Job, output: Output, inputs: Mapping[int, Input]) -> Picture:
+        """An output checked, with the place of its input, nearer to its real one where the step asks for it, and as it is stored."""
+        step, output = self._plan.step(shard), output.checked()
+        if step.kind in ("edit", "inpaint"):
+            output = replace(output, cut_at=inputs[job.index].cut_at)
+        if step.kind == "edit" and step.is_aligned:
+            output = aligned(output, step, job.seed, inputs[job.index].open, job.drawn["target"])
+        return self._picture(shard, job, output)
 
     def _picture(self, shard: Shard, job: Job, output: Output) -> Picture:
         """An output as it is stored. An intermediate image stays as it was made; a final image gets its past and the dataset's size."""
@@ -168,7 +188,7 @@ class Steps:
 
     @cached_property
     def _faces(self) -> FaceSwaps:
-        return FaceSwaps(self._plan.manifest.faces, self._plan.catalogue, self._models.device)
+        return FaceSwaps(self._plan.manifest.faces, self._plan.catalogue, self._models.device, self._threads)
 
 
 def _place(job: Job, output: Output) -> Place | None:

@@ -19,7 +19,7 @@ from pipelines.catalogue.identity import cached_sha256s
 from pipelines.manifest.chains import ChainStep, Part
 from pipelines.manifest.deliveries import as_data as as_steps
 from pipelines.manifest.deliveries import expanded
-from pipelines.manifest.schema import Faces, Manifest
+from pipelines.manifest.schema import CASCADE, Faces, Manifest
 from pipelines.manifest.sizes import as_data
 from pipelines.plan.pairs import Drawn, Pairing, person
 from pipelines.plan.reals import RealImage, RealPool
@@ -32,6 +32,7 @@ DELIVERY_VERSION = 1  # raise it when a change of code changes what comes out of
 MASKS_VERSION = 1  # raise it when a change of code changes which pixels a mask has
 ALIGNMENT_VERSION = 1  # raise it when a change of code changes how an image is brought nearer to its real
 SWAPS_VERSION = 2  # raise it when a change of code changes what comes out: swaps made before become stale
+LANDMARKS_VERSION = 1  # the same for the distances of landmarks, which detectors measure that see landmarks
 
 
 def key_of(ingredients: dict[str, Any]) -> str:
@@ -95,8 +96,10 @@ def face_settings(settings: Faces, catalogue: Catalogue) -> dict[str, Any]:
 
     Whether a swapper needs aligning at all is known only once it is loaded, so swaps of "aligned" pictures have it in their keys too.
     """
+    seen = {} if settings.detector == CASCADE else {"landmarks": LANDMARKS_VERSION}  # the cascade sees none
     return {
         "version": SWAPS_VERSION,
+        **seen,
         **settings.model_dump(mode="json"),
         "networks": {key: catalogue.identity(name) for key, name in settings.networks},
     }

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from generators.errors import InputError
+from generators.faces.align import align, invert, transform_points
 from generators.faces.detect import CascadeDetector, InsightFaceDetector, YuNetDetector, load_detector
+from generators.faces.onnx_models import level_of, resized, where_it_runs
 from tests.generators.faces.conftest import ASTRONAUT_LANDMARKS
 
 
@@ -91,3 +95,45 @@ def test_without_padding_most_portraits_would_be_missed(assets: Path, portraits:
     missed = sum(not detector._find(image) for image in sample)
     assert missed >= len(sample) // 4
     assert all(detector.detect(image) for image in sample)
+
+
+@pytest.mark.parametrize("name", ["scrfd_2.5g_kps_2d.onnx", "scrfd_500m_kps_2d.onnx"])
+def test_landmarks_on_an_aligned_crop_are_those_of_the_picture(
+    assets: Path, portraits: list[np.ndarray], portrait_faces: list[list], name: str
+) -> None:
+    """The small network is another size of the same file. What it sees in a crop lies within 6 % of the distance between the eyes of what
+    the large one sees in the picture, on average over five points; shown the crop with a margin, the large one is no nearer."""
+    detector = load_detector(assets / "detector" / name)
+    assert isinstance(detector, InsightFaceDetector)
+    assert detector.small is not detector.model and detector.small.static_input_size == (320, 320)
+    far = []
+    for image in portraits[::12]:
+        face = detector.detect(image)[0]
+        crop, matrix = align(image, face.landmarks, "simswap", 224)
+        back = transform_points(detector.detect_aligned(crop)[0].landmarks, invert(matrix))
+        far.append(np.linalg.norm(back - face.landmarks, axis=1).mean() / np.linalg.norm(face.landmarks[1] - face.landmarks[0]))
+    assert np.mean(far) < 0.06
+
+
+def test_a_file_that_takes_one_size_only_is_used_as_it_is(assets: Path) -> None:
+    detector = InsightFaceDetector(assets / "detector" / "scrfd_500m_kps_2d.onnx")
+    detector.model.model_file = "gone.onnx"
+    assert resized(detector.model, 320) is detector.model
+
+
+def test_a_line_says_where_a_model_runs() -> None:
+    assert "CPU, beside a GPU" in where_it_runs(False, "det_10g.onnx", "cuda:0") and "onnxruntime-gpu" in where_it_runs(False, "d", "cuda")
+    assert level_of(False, "cuda:0") == logging.WARNING
+    assert where_it_runs(True, "det_10g.onnx", "cuda:0") == "det_10g.onnx runs on the GPU (onnxruntime's CUDAExecutionProvider)"
+    assert where_it_runs(False, "det_10g.onnx", "cpu") == "det_10g.onnx runs on the CPU (onnxruntime)"
+    assert level_of(True, "cuda:0") == level_of(False, "cpu") == logging.INFO
+
+
+def test_several_threads_see_what_one_sees(assets: Path, portraits: list[np.ndarray]) -> None:
+    """YuNet keeps the size of its last image, so that two threads would disturb each other without its lock."""
+    detector = load_detector(assets / "detector" / "face_detection_yunet_2026may.onnx")
+    pictures = [image[: 700 + 40 * place, : 1000 - 30 * place] for place, image in enumerate(portraits[::9])]
+    alone = [detector.detect(picture) for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(detector.detect, pictures))
+    assert [[face.box for face in faces] for faces in alone] == [[face.box for face in faces] for faces in together]

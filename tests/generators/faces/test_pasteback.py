@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
-from generators.faces.align import align
+from generators.faces.align import align, unwarp
 from generators.faces.masks import crop_mask
-from generators.faces.pasteback import blend_crop, paste_back
+from generators.faces.pasteback import blend_crop, paste_back, paste_window
 from tests.generators.faces.conftest import ASTRONAUT_LANDMARKS
 
 
@@ -57,3 +58,26 @@ def test_real_faces_come_back(portraits: list[np.ndarray], portrait_faces: list[
         plain = paste_back(image, crop, matrix).astype(int) - image
         assert np.abs(kept)[inside].max() <= 2
         assert np.abs(plain)[inside].mean() <= 6
+
+
+@pytest.mark.parametrize("at", [(256, 250), (40, 60), (500, 300), (-400, -400)])
+def test_the_faces_window_alone_is_worked_on_and_the_pixels_are_the_same(astronaut: np.ndarray, at: tuple[int, int]) -> None:
+    """Against OpenCV's warp of the whole picture, mask and layer; the width is a multiple of 16, see `unwarping`."""
+    turned = cv2.getRotationMatrix2D(at, 12, 1.3)
+    matrix = np.column_stack([turned[:, :2], turned[:, 2] + np.array([112, 112]) - at])
+    crop = np.random.default_rng(3).integers(0, 256, (224, 224, 3), np.uint8)
+    for erode, blur in ((9, 9), (40, 41)):
+        white = unwarp(np.full((224, 224), 255.0), matrix, astronaut.shape)
+        white[white > 20] = 255
+        mask = cv2.GaussianBlur(cv2.erode(white, np.ones((erode, erode), np.uint8)), (blur, blur), 0) / 255
+        layer = unwarp(crop / np.float32(255), matrix, astronaut.shape).astype(np.float64) * 255
+        expected = np.clip(mask[..., None] * layer + (1 - mask[..., None]) * astronaut, 0, 255).astype(np.uint8)
+        picture, window, weight = paste_window(astronaut, crop, matrix, erode=erode, blur=blur)
+        assert np.array_equal(picture, expected)
+        assert np.abs(window.within(astronaut.shape, weight) - mask).max() < 1e-12
+        assert np.array_equal(window.within(astronaut.shape, weight) > 0, mask > 0)
+        inside = np.ones(astronaut.shape[:2], bool)
+        window.of(inside)[:] = False
+        assert np.array_equal(picture[inside], astronaut[inside])
+    if at[0] == 40:
+        assert window.shape[0] < 330 and window.shape[1] < 330 and window.left == 0

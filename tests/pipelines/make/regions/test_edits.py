@@ -34,6 +34,9 @@ class Anywhere(Detector):
     def __init__(self, *corners: tuple[float, float], size: float = 40.0):
         self.corners, self.size = corners, size
 
+    def detect_aligned(self, crop: np.ndarray) -> list[Face]:
+        return self.detect(crop)
+
     def detect(self, image: np.ndarray) -> list[Face]:
         points = template_points("ffhq", 512)[0] * self.size / 512
         return [Face((x, y, x + self.size, y + self.size), (points + np.array([x, y])).astype(np.float32), 0.9) for x, y in self.corners]

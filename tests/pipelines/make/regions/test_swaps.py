@@ -15,14 +15,15 @@ import torch
 
 from generators.base import Crop, Generator
 from generators.checkpoints import Checkpoint
-from generators.faces.align import template_points, transform_points
-from generators.faces.detect import Detector, Face
+from generators.faces.align import align, template_points, transform_points
+from generators.faces.detect import CascadeDetector, Detector, Face
 from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry
 from pipelines.make import rejections
 from pipelines.make.framing import frame_of
 from pipelines.make.output import Output
 from pipelines.make.regions.places import in_stored_pixels
 from pipelines.make.regions.swaps import FaceSwaps, Pair
+from pipelines.make.threads import Threads
 from pipelines.manifest.schema import Faces
 from pipelines.plan.keys import face_settings
 
@@ -224,7 +225,78 @@ def test_a_bystander_does_not_count(astronaut: np.ndarray, admiral: np.ndarray) 
     (output,) = swap(Painter(inverted), [(astronaut, astronaut)], faces=faces)
     assert output.reason is None
     assert output.measures["target_face"]["box"] == [180.0, 70.0, 270.0, 170.0]
-    assert (output.measures["pose_distance"], output.measures["expression_distance"]) == (0, 0)  # the detector sees the same again
+
+
+def test_the_landmarks_of_the_result_are_looked_for_on_its_crop(astronaut: np.ndarray) -> None:
+    """This detector sees in a crop what the template says, which is where the target's landmarks were put, and 3 px to the right of it."""
+    points = np.array([[203, 112], [246, 111], [222, 133], [206, 150], [246, 150]], np.float32)
+    matrix = align(astronaut, points, "simswap", SIZE)[1]
+    shift = np.array([3, 0], np.float32)
+
+    class Fixed(Detector):
+        padding = 0.0
+
+        def _find(self, image: np.ndarray) -> list[Face]:
+            whole = image.shape == astronaut.shape
+            return [Face((0, 0, 90, 90), points if whole else (transform_points(points, matrix) + shift).astype(np.float32), 0.9)]
+
+    faces = FaceSwaps(Faces(), Catalogue({}, Path()))
+    faces._detector = Fixed()
+    (output,) = swap(Painter(inverted), [(astronaut, astronaut)], faces=faces)
+    scale = np.sqrt(np.linalg.det(matrix[:, :2]))
+    assert output.measures["pose_distance"] == pytest.approx(3 / scale / np.linalg.norm(points[1] - points[0]), abs=1e-3)
+    assert output.measures["expression_distance"] == pytest.approx(0, abs=1e-3)
+
+
+class Counting(Detector):
+    """The cascade, counting what it is shown."""
+
+    def __init__(self) -> None:
+        self.cascade, self.shown = CascadeDetector(), 0
+
+    def _find(self, image: np.ndarray) -> list[Face]:
+        self.shown += 1
+        return self.cascade._find(image)
+
+
+def test_threads_and_known_faces_give_the_same_bytes_as_the_plain_way(astronaut: np.ndarray, admiral: np.ndarray) -> None:
+    """Forty pairs of five pictures, one without a face, so that there are two chunks and each picture is seen again and again."""
+    pictures = [astronaut, admiral, astronaut[:, ::-1], np.full((200, 200, 3), 90, np.uint8), np.ascontiguousarray(admiral[::-1][::-1])]
+    drawn = [(place % 5, (place * 3 + 1) % 5) for place in range(40)]
+    outputs, shown = [], []
+    for threads, known in ((Threads(0), False), (Threads(4), True)):
+        faces = FaceSwaps(Faces(min_similarity=-1.0), Catalogue({}, Path()), threads=threads)
+        faces._detector = counting = Counting()
+        pairs = [
+            Pair(seed, partial(np.asarray, pictures[a]), partial(np.asarray, pictures[b]), *((str(a), str(b)) if known else ()))
+            for seed, (a, b) in enumerate(drawn)
+        ]
+        outputs.append(list(faces.swap(Painter(inverted), pairs, {})))
+        shown.append(counting.shown)
+    plain, threaded = outputs
+    assert [output.reason for output in plain] == [output.reason for output in threaded]
+    assert len({output.reason for output in plain}) == 3
+    for before, after in zip(plain, threaded, strict=True):
+        assert before.measures == after.measures
+        assert (before.picture is None) == (after.picture is None)
+        if before.picture is not None:
+            assert np.array_equal(before.picture, after.picture) and np.array_equal(before.mask, after.mask)
+    once = Counting()
+    for picture in pictures:
+        once.detect(picture)
+    assert shown[1] == once.shown < shown[0]
+
+
+def test_what_a_picture_raises_comes_in_its_turn(astronaut: np.ndarray, admiral: np.ndarray) -> None:
+    def unreadable() -> np.ndarray:
+        raise OSError("cut short")
+
+    opened = [partial(np.asarray, admiral), partial(np.asarray, astronaut)]
+    pairs = [Pair(0, *opened), Pair(1, unreadable, opened[1]), Pair(2, *opened)]
+    for threads in (Threads(0), Threads(4)):
+        faces = FaceSwaps(Faces(), Catalogue({}, Path()), threads=threads)
+        with pytest.raises(OSError, match="cut short"):
+            list(faces.swap(Painter(inverted), pairs, {}))
 
 
 def test_what_decides_swaps_is_in_the_key_by_content(tmp_path: Path) -> None:
