@@ -7,13 +7,13 @@ starts with), `resolution` (only where `block_size` is not the number of codes o
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from generators.base import Generator, Options, Parameters
+from generators.base import EditInput, Generator, Options, Parameters
 from generators.checkpoints import Checkpoint, read_weights
 from generators.errors import CheckpointError, InputError
 from generators.images import require_colours, to_float, to_uint8
@@ -30,13 +30,16 @@ DECODED_AT_ONCE = 4  # images; a step of the transformer serves more of them in 
 
 class VQGANParameters(Parameters):
     """The defaults are those of the official `sample_fast.py`. An edit encodes and decodes; `latent_noise` comes before the codes are
-    looked up."""
+    looked up. `region: picture` takes the picture at its own size, and needs memory by the square of its pixels."""
 
     temperature: float = Field(1.0, gt=0)
     top_k: int | None = Field(250, ge=1)
     top_p: float = Field(1.0, gt=0, le=1)
     latent_noise: float = noise_field()
-    later: ClassVar[frozenset[str]] = frozenset({NAME})
+    region: Literal["square", "picture"] = Field(
+        "square", description="edit: a square at the resolution of the checkpoint, or the whole picture at its own size"
+    )
+    later: ClassVar[frozenset[str]] = frozenset({NAME, "region"})
 
 
 class VQGANOptions(Options):
@@ -97,12 +100,27 @@ class VQGAN(Generator):
         codes = sample_tokens(self.transformer, self.sos_token, gumbel, settings.temperature, settings.top_k, settings.top_p)
         return np.concatenate([self._decode(part, side, side) for part in codes.split(DECODED_AT_ONCE)])
 
+    @classmethod
+    def edit_input(cls, settings: VQGANParameters) -> EditInput:
+        return "picture" if settings.region == "picture" else "square"
+
     def _edit(self, images: np.ndarray, seeds: list[int], settings: VQGANParameters) -> np.ndarray:
-        """The images encoded to codes and decoded again."""
+        """The images encoded to codes and decoded again. Of a picture whose sides are no multiples of the factor, the right and lower edge
+        are mirrored until they are, and what is too much is cut off again."""
         factor = self.first_stage.factor
         height, width = images.shape[1:3]
+        if settings.region == "picture":
+            images = np.pad(images, ((0, 0), (0, -height % factor), (0, -width % factor), (0, 0)), mode="symmetric")
+            return self._encode_and_decode(images, seeds, settings)[:, :height, :width]
         if height % factor or width % factor:
-            raise InputError(f"{self.name} cannot encode images of {width}x{height}", f"Sides must be multiples of {factor}")
+            raise InputError(
+                f"{self.name} cannot encode images of {width}x{height}", f"Sides must be multiples of {factor}, or set `region: picture`"
+            )
+        return self._encode_and_decode(images, seeds, settings)
+
+    def _encode_and_decode(self, images: np.ndarray, seeds: list[int], settings: VQGANParameters) -> np.ndarray:
+        factor = self.first_stage.factor
+        height, width = images.shape[1:3]
         parts = []
         for start in range(0, len(images), DECODED_AT_ONCE):
             pixels = to_float(images[start : start + DECODED_AT_ONCE], device=self.device).to(self.dtype)
