@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from generators.seeding import derive_seed
 from pipelines.delivery.deliver import deliver
-from pipelines.images import decode
 from pipelines.manifest.deliveries import as_data, expanded
 from pipelines.manifest.schema import Codec, Manifest
 from pipelines.store import Row
@@ -45,7 +44,7 @@ class Delivering:
         clean, steps = self.clean, expanded(self.manifest.deliveries[self.name])
         assert clean.image is not None
         seed = seed_of(self.manifest, self.name, clean.id)
-        result = deliver(decode(clean.image, clean.id), steps, seed)
+        result = deliver(clean.image, steps, seed, clean.id)
         facts = {"recipe": [part if isinstance(part, str) else as_data([part])[0] for part in self.manifest.deliveries[self.name]]}
         return replace(
             self.row,

@@ -1,8 +1,8 @@
 """The steps of a delivery on one picture. Every draw comes from the seed that a step is given, so order and threads decide nothing.
 
-Pillow resamples and encodes: its resampling is whole-number arithmetic, the same on every machine, where OpenCV's may differ with the
-processor, but for the bilinear one that it calls exact: that one is `display`. OpenCV decodes the JPEG that was made here a moment ago: the
-same library, three times as fast.
+Pillow resamples: its resampling is whole-number arithmetic, the same on every machine, where OpenCV's may differ with the processor, but
+for the bilinear one that it calls exact: that one is `display`. OpenCV writes JPEG, and reads the one that was made here a moment ago: the
+same library as Pillow's and the same bytes, with fewer copies.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from foreign.containers import JPEG, without_metadata
+from foreign.containers import JPEG, PNG, without_metadata
 from foreign.pictures import decode, opened, orientation_of
 from generators.seeding import numpy_rng
-from pipelines.images import encode as encode_stored
+from pipelines.images import encode_uncompressed
 from pipelines.manifest.deliveries import AnyOf, Crop, Encode, Resize, Screenshot, Step
-from pipelines.manifest.schema import Codec
 
 SMALLEST, LARGEST = 16, 4096  # px a side: no step leaves this
 FILTERS = {
@@ -30,20 +29,54 @@ FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 DISPLAY = "display"  # bilinear without smoothing first, as graphics processors draw a picture at another size
-SUBSAMPLING = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
+SAMPLING = {
+    "4:4:4": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    "4:2:2": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
+    "4:2:0": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+}
 AVIF_SPEED = 9
+# Chunks, and names of texts, by which the pixels of a PNG may not be those of its compressed data: transparency, frames, turns, colours.
+PNG_CHANGED = (b"tRNS", b"acTL", b"eXIf", b"iCCP", b"Raw profile type", b"adobe.xmp")
 Fact = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Jpeg:
+    """A JPEG that is yet to be written: of `pixels`, `uint8` RGB `[H, W, 3]`. A progressive one takes four times as long and decodes to the
+    same pixels as a plain one. So it is written only where the picture leaves as it is."""
+
+    pixels: np.ndarray
+    quality: int
+    chroma: str
+    progressive: bool
+
+    def decoded(self) -> np.ndarray:
+        data = np.frombuffer(self._encoded(False), np.uint8)
+        pixels: Any = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+        return pixels
+
+    def encoded(self) -> bytes:
+        return self._encoded(self.progressive)
+
+    def _encoded(self, progressive: bool) -> bytes:
+        options = [cv2.IMWRITE_JPEG_QUALITY, self.quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, SAMPLING[self.chroma]]
+        options += [cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive)]
+        done, data = cv2.imencode(".jpg", cv2.cvtColor(self.pixels, cv2.COLOR_RGB2BGR), options)
+        if not done:
+            raise RuntimeError(f"OpenCV could not encode a {self.pixels.shape} image as JPEG")
+        return data.tobytes()
+
+
+@dataclass(frozen=True)
 class Carried:
-    """A picture on its way: `data` as it is encoded, if it is (with its `format`), and `pixels`, `uint8` RGB `[H, W, 3]`, if they are
-    known. `size` is its height and width, where it is encoded and has no pixels yet."""
+    """A picture on its way: `data` as it is encoded, if it is (with its `format`), or `jpeg`, and `pixels`, `uint8` RGB `[H, W, 3]`, if
+    they are known. `size` is its height and width, where it is encoded and has no pixels yet."""
 
     data: bytes | None = None
     format: str = ""
     pixels: np.ndarray | None = None
     size: tuple[int, int] = (0, 0)
+    jpeg: Jpeg | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -53,16 +86,17 @@ class Carried:
     def decoded(self) -> np.ndarray:
         if self.pixels is not None:
             return self.pixels
+        if self.jpeg is not None:
+            return self.jpeg.decoded()
         assert self.data is not None
-        if self.format == "jpeg":
-            pixels: Any = cv2.imdecode(np.frombuffer(self.data, np.uint8), cv2.IMREAD_COLOR_RGB)
-            return pixels
         return decode(self.data, "a picture on its way")
 
     def encoded(self) -> tuple[bytes, str]:
-        """Its bytes and their format; PNG, without loss, where nothing has compressed it."""
+        """Its bytes and their format; PNG, whose pixels are stored as they are, where nothing has compressed it."""
+        if self.jpeg is not None:
+            return self.jpeg.encoded(), "jpeg"
         if self.data is None:
-            return encode_stored(self.decoded(), Codec()), "png"
+            return encode_uncompressed(self.decoded()), "png"
         return self.data, self.format
 
 
@@ -97,13 +131,12 @@ def _do(step: Step, picture: Carried, rng: np.random.Generator) -> tuple[Carried
 
 
 def _resize(asked: Resize, picture: Carried, rng: np.random.Generator) -> tuple[Carried, Fact]:
-    pixels, kind = picture.decoded(), str(_drawn(asked.filter, rng))
-    height, width = pixels.shape[:2]
+    kind, (height, width) = str(_drawn(asked.filter, rng)), picture.shape
     factor = min(1.0, _drawn(asked.longest, rng) / max(height, width)) if asked.longest is not None else _drawn(asked.factor, rng)
     size = _scaled((height, width), factor)
     if size == (height, width):
         return picture, {"resize": [width, height]}
-    return Carried(pixels=_resampled(pixels, size, kind)), {"resize": [size[1], size[0]], "filter": kind}
+    return Carried(pixels=_resampled(picture.decoded(), size, kind)), {"resize": [size[1], size[0]], "filter": kind}
 
 
 def _crop(asked: Crop, picture: Carried, rng: np.random.Generator) -> tuple[Carried, Fact]:
@@ -127,13 +160,14 @@ def _screenshot(asked: Screenshot, picture: Carried, rng: np.random.Generator) -
 
 
 def _encode(asked: Encode, picture: Carried, rng: np.random.Generator) -> tuple[Carried, Fact]:
-    pixels, stream = picture.decoded(), io.BytesIO()
-    image, size = Image.fromarray(pixels), (pixels.shape[0], pixels.shape[1])
+    pixels = picture.decoded()
+    size = (pixels.shape[0], pixels.shape[1])
     chroma, progressive = str(_drawn(asked.chroma, rng)), bool(rng.random() < asked.progressive)
     if asked.jpeg is not None:
         quality = int(_drawn(asked.jpeg, rng))
-        image.save(stream, "JPEG", quality=quality, subsampling=SUBSAMPLING[chroma], progressive=progressive)
-        return Carried(stream.getvalue(), "jpeg", size=size), {"jpeg": quality, "chroma": chroma, "progressive": progressive}
+        jpeg = Jpeg(pixels, quality, chroma, progressive)
+        return Carried(None, "jpeg", size=size, jpeg=jpeg), {"jpeg": quality, "chroma": chroma, "progressive": progressive}
+    image, stream = Image.fromarray(pixels), io.BytesIO()
     if asked.webp is not None:
         quality = int(_drawn(asked.webp, rng))
         image.save(stream, "WEBP", quality=quality, method=asked.effort)
@@ -144,15 +178,27 @@ def _encode(asked: Encode, picture: Carried, rng: np.random.Generator) -> tuple[
 
 
 def _strip(picture: Carried) -> Carried:
-    """Without metadata. A JPEG that lies upright and has no colour profile keeps its compressed data; another picture keeps its pixels."""
+    """Without metadata. A JPEG, or a PNG of 8-bit RGB, that lies upright and has no colour profile keeps its compressed data; another
+    picture keeps its pixels."""
     if picture.data is None:
         return picture
-    if picture.data.startswith(JPEG):
-        with opened(picture.data, "a picture on its way") as image:
-            is_plain = orientation_of(image) == 1 and "icc_profile" not in image.info
-        if is_plain:
-            return Carried(without_metadata(picture.data) or picture.data, "jpeg", picture.pixels)
+    form = "jpeg" if _is_plain_jpeg(picture.data) else "png" if _is_plain_png(picture.data) else ""
+    if form:
+        return Carried(without_metadata(picture.data) or picture.data, form, picture.pixels, picture.size)
     return Carried(pixels=picture.decoded())
+
+
+def _is_plain_jpeg(data: bytes) -> bool:
+    """Whether a file is a JPEG that lies upright and has no colour profile."""
+    if not data.startswith(JPEG):
+        return False
+    with opened(data, "a picture on its way") as image:
+        return orientation_of(image) == 1 and "icc_profile" not in image.info
+
+
+def _is_plain_png(data: bytes) -> bool:
+    """Whether a file is a PNG of 8-bit RGB without orientation or colour profile, so that its compressed data are its pixels."""
+    return data.startswith(PNG) and data[24:26] == b"\x08\x02" and not any(kind in data for kind in PNG_CHANGED)
 
 
 def _drawn(asked: Any, rng: np.random.Generator) -> Any:

@@ -28,7 +28,7 @@ from pipelines.plan.shards import INTERMEDIATE_CODEC, Shard, image_split, part_s
 
 KEY_RECIPE = 1  # raise it when the meaning of the ingredients changes
 IMPORT_VERSION = 1  # raise it when real images come out of the same files differently
-DELIVERY_VERSION = 1  # raise it when a change of code changes what comes out of a step of a delivery
+DELIVERY_VERSION = 2  # raise it when a change of code changes what comes out of a step of a delivery
 MASKS_VERSION = 1  # raise it when a change of code changes which pixels a mask has
 ALIGNMENT_VERSION = 1  # raise it when a change of code changes how an image is brought nearer to its real
 SWAPS_VERSION = 2  # raise it when a change of code changes what comes out: swaps made before become stale

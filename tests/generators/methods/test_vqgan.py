@@ -69,6 +69,23 @@ def test_edit_is_what_the_codes_of_the_image_decode_to(demo: Checkpoint) -> None
         generator.edit(images[:, :7, :7], SEEDS[:5])
 
 
+def test_a_picture_is_encoded_at_its_own_size(demo: Checkpoint) -> None:
+    """Where the sides are multiples of the factor nothing else is done; elsewhere the edge is mirrored, and cut off again."""
+    generator = VQGAN.load(demo)
+    image = np.random.default_rng(0).integers(0, 256, (1, 12, 10, 3), dtype=np.uint8)
+    whole = generator.edit(image, [1], region="picture")
+    assert np.array_equal(whole, generator.edit(image, [1]))
+    for height, width in ((11, 10), (12, 9), (11, 9)):
+        part = image[:, :height, :width]
+        mirrored = np.pad(part, ((0, 0), (0, 12 - height), (0, 10 - width), (0, 0)), mode="edge")
+        again = generator.edit(part, [1], region="picture")
+        assert again.shape == part.shape
+        assert np.array_equal(again, generator.edit(mirrored, [1])[:, :height, :width])
+    assert VQGAN.edit_input(generator.parse_parameters({"region": "picture"})) == "picture"
+    assert VQGAN.edit_input(generator.parse_parameters({})) == "square"
+    assert "region" not in generator.parse_parameters({}).model_dump(mode="json")  # keys of earlier shards stay
+
+
 def test_wrong_files_are_named(tmp_path: Path) -> None:
     def load(state: dict[str, torch.Tensor], **options: object) -> VQGAN:
         torch.save({"state_dict": state, "global_step": 3}, tmp_path / "x.ckpt")

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from pydantic import TypeAdapter, ValidationError
 
 from foreign.pictures import decode
@@ -113,6 +114,23 @@ def test_a_second_round_works_on_what_the_first_gave() -> None:
     assert deliver(picture(), both, 0).data == again.data
 
 
+@pytest.mark.parametrize("chroma", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("progressive", [0.0, 1.0])
+def test_a_jpeg_is_that_of_the_library_and_what_follows_works_on_it(chroma: str, progressive: float) -> None:
+    """A progressive one is written only where the picture leaves as it is; the pixels that go on are the same."""
+    asked = steps_of({"encode": {"jpeg": 70, "chroma": chroma, "progressive": progressive}}, {"crop": {"share": 0.5}}, {"strip": True})
+    stream, order = io.BytesIO(), ["4:4:4", "4:2:2", "4:2:0"]
+    Image.fromarray(picture()).save(stream, "JPEG", quality=70, subsampling=order.index(chroma), progressive=bool(progressive))
+    expected = decode(stream.getvalue(), "by Pillow")
+    for steps in (asked[:1], (asked[0], asked[2])):
+        result = deliver(picture(), steps, 0)
+        assert np.array_equal(decode(result.data, "x"), expected)
+        assert bool(Image.open(io.BytesIO(result.data)).info.get("progressive")) == bool(progressive)
+    cut = deliver(picture(), asked[:2], 0)
+    left, top, width, height = cut.steps[1]["crop"]
+    assert np.array_equal(decode(cut.data, "cut"), expected[top : top + height, left : left + width])
+
+
 def test_a_screenshot_stands_on_a_page() -> None:
     asked = {"scale": 0.5, "margin": [0.2, 0.4], "grey": 24}
     result = deliver(picture(), steps_of({"screenshot": asked}), 1)
@@ -154,6 +172,38 @@ def test_stripped_jpegs_keep_their_compressed_data() -> None:
     assert b"hello" not in result.data
     assert data.endswith(result.data[-500:])
     assert np.array_equal(decode(result.data, "bare"), decode(data, "whole"))
+
+
+def png(pixels: Image.Image, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    pixels.save(stream, "PNG", compress_level=9, **options)
+    return stream.getvalue()
+
+
+def test_stripped_pngs_keep_their_compressed_data_where_these_are_their_pixels() -> None:
+    plain, text, exif = Image.fromarray(picture()), PngImagePlugin.PngInfo(), Image.Exif()
+    text.add_text("Software", "a camera")
+    exif[0x0112], exif[0x010F] = 6, "a camera"
+    turned = PngImagePlugin.PngInfo()
+    turned.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
+    assert deliver(png(plain, pnginfo=text), steps_of({"strip": True}), 0).data == png(plain)
+    others = {
+        "grey": png(plain.convert("L")),
+        "transparent": png(plain.convert("RGBA")),
+        "one colour transparent": png(plain, transparency=tuple(picture()[0, 0].tolist())),
+        "palette": png(plain.quantize(16)),
+        "on its side": png(plain, exif=exif),
+        "on its side by a text": png(plain, pnginfo=turned),
+        "animated": png(plain, save_all=True, append_images=[plain.rotate(180)]),
+        "16 bits": cv2.imencode(".png", picture().astype(np.uint16) * 257)[1].tobytes(),
+    }
+    for name, data in others.items():
+        result = deliver(data, steps_of({"strip": True}), 0)
+        assert result.format == "png", name
+        assert np.array_equal(decode(result.data, name), decode(data, name)), name
+        with Image.open(io.BytesIO(result.data)) as image:
+            assert (image.mode, getattr(image, "n_frames", 1), dict(image.getexif())) == ("RGB", 1, {}), name
+        assert b"a camera" not in result.data
 
 
 def test_a_picture_on_its_side_is_turned_before_that_is_forgotten() -> None:

@@ -159,6 +159,19 @@ def test_training_may_draw_them_and_validation_stays_clean(manifest: Path, tmp_p
     assert list(evaluation_of("fake", tmp_path / "store").delivered) == ["hard", "web"]
 
 
+def test_a_stored_jpeg_or_png_that_is_only_stripped_keeps_its_bytes(manifest: Path, tmp_path: Path) -> None:
+    for form in ("jpeg", "png"):
+        changed(manifest, codec={"format": form}, deliveries={"bare": "stripped"})
+        store = Store(tmp_path / form, "fake")
+        run_build(planned(manifest), store, "cpu", deliveries=["bare"])
+        rows = {row.id: row for row in store.rows(images=True)}
+        delivered = [row for row in rows.values() if row.role == "delivered"]
+        assert delivered
+        for row in delivered:
+            assert (row.format, row.image) == (form, rows[row.target_id or ""].image)
+        assert verify(store, sample=len(delivered)).passed
+
+
 def test_who_is_forgotten_is_forgotten_as_delivered_too(manifest: Path, tmp_path: Path) -> None:
     plan, store = built(manifest, tmp_path, "web")
     person = plan.pools["people"].images[0].identity
