@@ -6,7 +6,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from foreign.pictures import SUFFIXES
@@ -30,36 +30,35 @@ def list_pictures(folder: Path) -> Listing:
     Left out and counted: what is hidden or lies in a hidden folder, `@eaDir` and its like, links to folders, links to nothing, pipes and
     devices (which are never opened), and files without the suffix of a picture. Links to files are listed.
     """
-    files: list[Path] = []
+    files: list[tuple[str, ...]] = []  # the parts of their paths below the folder
     left_out: Counter[str] = Counter()
-    for at, folders, names in os.walk(folder):
-        place = Path(at)
-        inside = place.relative_to(folder).as_posix()
-        left_out.update(LINK_TO_FOLDER for name in folders if (place / name).is_symlink())
+    for at, folders, names in os.walk(folder):  # with texts, because a Path for every question takes as long as reading the picture
+        inside = Path(at).relative_to(folder).parts
+        left_out.update(LINK_TO_FOLDER for name in folders if os.path.islink(os.path.join(at, name)))
         for name in names:
-            kind = why_left_out(name if inside == "." else f"{inside}/{name}") or _why_not_plain(place / name)
+            kind = why_left_out("/".join((*inside, name))) or _why_not_plain(os.path.join(at, name))
             if kind:
                 left_out[kind] += 1
             else:
-                files.append(place / name)
-    return Listing(sorted(files, key=lambda file: file.relative_to(folder).parts), dict(sorted(left_out.items())))
+                files.append((*inside, name))
+    return Listing([folder.joinpath(*parts) for parts in sorted(files)], dict(sorted(left_out.items())))
 
 
 def why_left_out(name: str) -> str:
     """Why a path within a folder or an archive is no picture, by its names alone: "hidden", "in @eaDir", ".txt". Empty if it may be one."""
-    path = PurePosixPath(name)
-    for part in path.parts[:-1]:
+    *folders, file = [part for part in name.split("/") if part not in ("", ".")] or [""]
+    for part in folders:
         if part.casefold() in FOREIGN_FOLDERS:
             return f"in {part}"
-        if part.startswith(".") and part not in (".", ".."):
+        if part.startswith(".") and part != "..":
             return "in a hidden folder"
-    if path.name.startswith("."):
+    if file.startswith("."):
         return "hidden"
-    if path.name.casefold() in FOREIGN_FILES:
-        return path.name
-    if path.suffix.lower() not in SUFFIXES:
-        return path.suffix.lower() or "without a suffix"
-    return ""
+    if file.casefold() in FOREIGN_FILES:
+        return file
+    _, dot, ending = file.rpartition(".")
+    suffix = f".{ending}".lower() if dot and ending else ""
+    return "" if suffix in SUFFIXES else suffix or "without a suffix"
 
 
 def said(left_out: Mapping[str, int]) -> str:
@@ -71,8 +70,8 @@ def said(left_out: Mapping[str, int]) -> str:
     return f"{total:,} {'file is' if total == 1 else 'files are'} left out ({kinds})"
 
 
-def _why_not_plain(file: Path) -> str:
+def _why_not_plain(file: str) -> str:
     try:
-        return "" if stat.S_ISREG(file.stat().st_mode) else NOT_PLAIN
+        return "" if stat.S_ISREG(os.stat(file).st_mode) else NOT_PLAIN
     except OSError:
         return "link to nothing"

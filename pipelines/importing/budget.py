@@ -43,7 +43,7 @@ class Budget:
 
 def length_of(source: Path) -> int:
     """The bytes of a file, or of all plain files under a folder."""
-    files = [source] if not source.is_dir() else [Path(at) / name for at, _, names in os.walk(source) for name in names]
+    files = [str(source)] if not source.is_dir() else [os.path.join(at, name) for at, _, names in os.walk(source) for name in names]
     return sum(status.st_size for status in map(_status, files) if status is not None and stat.S_ISREG(status.st_mode))
 
 
@@ -57,8 +57,8 @@ def _pixels_of(image: PackedImage) -> int:
         return 0  # whoever decodes it says why
 
 
-def _status(file: Path) -> os.stat_result | None:
+def _status(file: str) -> os.stat_result | None:
     try:
-        return file.stat()
+        return os.stat(file)
     except (OSError, ValueError):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -166,34 +167,44 @@ def _bring_in(packed: Packed, budget: Budget, limit: int | None, folder: Path, w
             else:
                 yield item
 
-    for image, part, answer in _converted(islice(images(), limit), budget, folder, compress):
+    for image, written, answer in _converted(islice(images(), limit), budget, folder, compress):
         try:
             digest = answer.result()
         except InputError as error:
             refused[image.name] = str(error)
             continue
-        file = f"{len(rows) // PER_FOLDER:04d}/{len(rows):08d}.png"
-        if len(rows) % PER_FOLDER == 0:
-            (folder / file).parent.mkdir()
-        part.rename(folder / file)
+        file = _name_of(len(rows))
+        if written != file:  # an image before it was refused
+            os.rename(folder / written, folder / file)
         rows.append(Record(file, image.name, digest, who(plain(image.name)) or image.identity, image.caption))
+    for left in folder.iterdir():
+        if not any(left.iterdir()):
+            left.rmdir()
     return _Brought(rows, refused, dict(sorted(left_out.items())))
+
+
+def _name_of(number: int) -> str:
+    """The file of an image: in folders of a thousand."""
+    return f"{number // PER_FOLDER:04d}/{number:08d}.png"
 
 
 def _converted(
     packed: Iterator[PackedImage], budget: Budget, folder: Path, compress: bool
-) -> Iterator[tuple[PackedImage, Path, Future[str]]]:
-    """Each image without its bytes, the file in `folder` that a thread writes its PNG to, and the answer of `_convert`.
+) -> Iterator[tuple[PackedImage, str, Future[str]]]:
+    """Each image without its bytes, the file in `folder` that a thread writes its PNG to, and the answer of `_convert`. The file has the
+    name that is right if no image before it is refused.
 
     A bounded number of images and of their bytes is ahead. The pixels and the PNGs are in memory only while a thread works on them.
     """
-    waiting: deque[tuple[PackedImage, Path, Future[str]]] = deque()
+    waiting: deque[tuple[PackedImage, str, Future[str]]] = deque()
     lengths: deque[int] = deque()
     with ThreadPoolExecutor(THREADS) as threads:
         for number, image in enumerate(packed):
             budget.spend(image)
-            part = folder / f"{number}.part"
-            waiting.append((replace(image, data=None), part, threads.submit(_convert, image, part, compress)))
+            if number % PER_FOLDER == 0:
+                (folder / _name_of(number)).parent.mkdir()
+            file = _name_of(number)
+            waiting.append((replace(image, data=None), file, threads.submit(_convert, image, folder / file, compress)))
             lengths.append(len(image.data or b""))
             while len(waiting) >= READ_AHEAD or (waiting and sum(lengths) >= READ_AHEAD_BYTES):
                 lengths.popleft()

@@ -6,6 +6,7 @@ a path by them.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from pipelines.importing.tables import read_tables
 
 MAX_JSON = 2**20
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+PACKAGES = (*TARS, ".parquet", ".arrow", ".zip")
 
 Packed = Iterator[PackedImage | LeftOut]
 
@@ -56,7 +58,8 @@ def open_package(path: Path, column: str | None = None) -> tuple[str, Packed]:
 def _open_folder(path: Path, column: str | None) -> tuple[str, Packed]:
     if (path / "data.mdb").exists():
         return "lmdb", read_tables("lmdb", [path], None)
-    packages = sorted(file for file in path.rglob("*") if _kind_of(file) and not why_left_out(f"{file.relative_to(path)}.png"))
+    named = [Path(at) / name for at, _, names in os.walk(path) for name in names if name.lower().endswith(PACKAGES)]
+    packages = sorted(file for file in named if _kind_of(file) and not why_left_out(f"{file.relative_to(path)}.png"))
     kinds = Counter(_kind_of(file) for file in packages)
     pictures = len(list_pictures(path).files) if kinds else 0
     if len(kinds) + bool(pictures) > 1:

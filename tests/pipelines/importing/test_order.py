@@ -47,6 +47,7 @@ def test_order_names_and_hashes(
     kept = [number for number in range(COUNT) if number not in REFUSED]
     files = sorted(path.relative_to(done.folder).as_posix() for path in done.folder.rglob("*") if path.is_file())
     assert files == [f"{place // 10:04}/{place:08}.png" for place in range(len(kept))]
+    assert sorted(path.name for path in done.folder.iterdir()) == ["0000", "0001"]  # none that the refused ones left empty
     assert [Image.open(done.folder / file).getpixel((0, 0)) for file in files] == [(n, 2 * n, 200 - n) for n in kept]
     with (tmp_path / "out" / "fake.csv").open() as stream:
         rows = [*csv.DictReader(stream)]
@@ -70,7 +71,9 @@ def test_so_many_images_are_ahead_and_no_more(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setattr(importing, "READ_AHEAD", ahead)
         monkeypatch.setattr(importing, "READ_AHEAD_BYTES", length)
         asked = given = 0
-        for image, _, answer in importing._converted(packed(), Budget(tmp_path, 1), tmp_path, False):  # type: ignore[arg-type]
+        folder = tmp_path / f"{ahead}-{length}"
+        folder.mkdir()
+        for image, _, answer in importing._converted(packed(), Budget(tmp_path, 1), folder, False):  # type: ignore[arg-type]
             assert min(least, 20 - given) <= asked - given <= most
             assert image.data is None and answer.result()
             given += 1
@@ -81,7 +84,7 @@ def test_a_disk_that_is_full_leaves_nothing(source: Path, tmp_path: Path, monkey
     write = Path.write_bytes
 
     def full(self: Path, data: bytes) -> int:
-        if self.name.startswith("9."):
+        if self.name == "00000009.png":
             raise OSError(28, "No space left on device")
         return write(self, data)
 
