@@ -5,13 +5,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from pipelines.make.rejections import spread
+
 LEFT_EYE, RIGHT_EYE, NOSE = 0, 1, 2
 FIXED, MOUTH = [LEFT_EYE, RIGHT_EYE, NOSE], [3, 4]  # the points that only the pose moves, and those that the expression moves too
 
 
 def sharpness(image: np.ndarray) -> float:
     """The variance of the Laplacian of the grey image (`uint8` RGB `[H, W, 3]`): 0 for a flat image, hundreds for a sharp photograph."""
-    return round(float(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var()), 2)
+    return round(spread(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_16S)), 2)
 
 
 def face_distances(landmarks: np.ndarray, target: np.ndarray) -> dict[str, float]:
