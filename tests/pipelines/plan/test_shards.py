@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ from pipelines.build.build import run_build
 from pipelines.examine.lineage import stale_shards
 from pipelines.examine.verify import verify
 from pipelines.plan.plan import Plan
-from pipelines.plan.shards import image_id, part_name, part_seed
+from pipelines.plan.shards import Shard, image_id, part_name, part_seed
 from pipelines.store import Store
 from tests.pipelines.store.fakes import edited, fake_dataset, fake_generators, planned
 
@@ -96,3 +98,23 @@ def test_the_first_part_of_a_source_has_the_seeds_that_it_always_had(tmp_path: P
 def test_no_real_source_can_take_the_name_of_a_second_part() -> None:
     assert part_name("people", 0) == "people" and image_id("S", "people", 0, 7) == "S/people/000007"
     assert part_name("people", 2) == "people+3" != part_name("people.3", 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "title"),
+    [
+        ({}, "SimSwap_LDM step 2 ffhq 0-255"),
+        ({"part": 1}, "SimSwap_LDM step 2 ffhq+2 0-255"),
+        ({"start": 256, "stop": 257}, "SimSwap_LDM step 2 ffhq 256-256"),
+        ({"delivery": "web"}, "SimSwap_LDM step 2 delivered as web ffhq 0-255"),
+        ({"role": "real", "subset": "", "step": 0}, "reals ffhq 0-255"),
+        ({"role": "delivered", "subset": "", "step": 0, "delivery": "web"}, "reals delivered as web ffhq 0-255"),
+    ],
+)
+def test_a_title_says_what_a_shard_is(changes: dict[str, Any], title: str) -> None:
+    shard = Shard("final", "SimSwap_LDM", "ffhq", 0, 1, 0, 256, "key")
+    assert replace(shard, **changes).title == title
+
+
+def test_a_shard_counts_its_images() -> None:
+    assert Shard("real", "", "ffhq", 0, 0, 250, 400, "key").count == 150

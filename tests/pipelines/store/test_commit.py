@@ -1,0 +1,201 @@
+"""A commit makes a version of exactly the shards that it is asked for, from what is committed and what waits, and says so in its record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import lance
+import pyarrow as pa
+import pytest
+
+from generators.errors import InputError
+from pipelines.store import Row, Store
+from pipelines.store import schema as schemas
+from pipelines.store.digest import Digest
+from pipelines.store.schema import SCHEMA, SCHEMA_VERSION, to_table
+from pipelines.store.upgrade import RENAMED, is_older, schema_version, stored_columns, with_columns
+
+A, B, C, D = ("a" * 64, "b" * 64, "c" * 64, "d" * 64)
+
+
+def shard(key: str, count: int = 3) -> list[Row]:
+    first = Row(f"S/r/{key[0]}0/0", "final", 1, "S", "r", "GAN", "GAN", 0, "train", "g", key, "CC0", sha256=key, image=key.encode())
+    return [replace(first, id=f"S/r/{key[0]}{number}/0", index=number) for number in range(count)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store", "d")
+
+
+def write(store: Store, *keys: str) -> None:
+    for key in keys:
+        store.write_shard(key, f"shard {key[0]}", shard(key))
+
+
+def digest_of(*keys: str) -> str:
+    return Digest().add(to_table([row for key in keys for row in shard(key)]).to_batches()).hex()
+
+
+def test_versions_hold_what_was_asked_for_and_nothing_else(store: Store) -> None:
+    write(store, A, B, C)
+    first = store.commit([A, B], "run 1", {"manifest": "{}"})
+    assert first is not None
+    assert (first.number, first.rows, first.digest) == (1, 6, digest_of(A, B))
+    assert first.properties == {"manifest": "{}", "run_id": "run 1", "digest": first.digest, "schema": str(SCHEMA_VERSION)}
+    assert (set(store.keys()), set(store.notes.read())) == ({A, B}, {C})
+    second = store.commit(iter([B, C]), "run 2")
+    assert second is not None
+    assert (second.number, second.rows, second.digest, second.properties["run_id"]) == (2, 6, digest_of(B, C), "run 2")
+    assert "manifest" not in second.properties
+    assert (set(store.keys()), set(store.keys(1)), store.notes.read()) == ({B, C}, {A, B}, {})
+    assert [row.id for row in store.rows(images=True)] == [row.id for key in (B, C) for row in shard(key)]
+    assert {row.id: row.image for row in store.rows(images=True)} == {row.id: row.image for key in (B, C) for row in shard(key)}
+    assert store.digest() == second.digest and store.digest(1) == first.digest
+    assert [version.number for version in store.log()] == [1, 2]
+
+
+def test_the_same_shards_again_make_no_version_and_keep_what_waits(store: Store) -> None:
+    write(store, A, B)
+    store.commit([A], "run")
+    write(store, A)  # as a builder does that was killed after its commit, before it dropped the notes
+    assert store.commit([A], "again") is None
+    assert (store.version().number, set(store.notes.read()), set(store.keys())) == (1, {B}, {A})
+
+
+def test_only_dropping_makes_a_version(store: Store) -> None:
+    write(store, A, B)
+    store.commit([A, B], "run")
+    dropped = store.commit([B], "less")
+    assert dropped is not None and (dropped.number, dropped.rows, dropped.digest) == (2, 3, digest_of(B))
+    none = store.commit([], "nothing")
+    assert none is not None and (none.rows, none.digest, store.keys()) == (0, digest_of(), {})
+
+
+def test_a_shard_that_is_nowhere_is_named_and_nothing_is_committed(store: Store) -> None:
+    write(store, A)
+    with pytest.raises(KeyError, match="2 shards are neither committed nor noted, such as bbbbbbbbbbbb"):
+        store.commit([A, C, B], "run")
+    assert not store.exists() and set(store.notes.read()) == {A}
+
+
+def test_a_note_says_what_came_of_a_shard(store: Store) -> None:
+    tried = [
+        replace(row, role="rejected", reason=reason, image=None) for row, reason in zip(shard(A), ("blank", "face", "blank"), strict=True)
+    ]
+    note = store.write_shard(A, "a title", [*tried, *shard(A, 2)], short=1, seconds=2.5)
+    assert (note.key, note.title, note.written, note.rejected) == (A, "a title", 2, {"blank": 2, "face": 1})
+    assert (note.short, note.seconds) == (1, 2.5)
+    assert store.notes.read() == {A: note}
+    kept = sorted((row.index, row.role) for row in store.shard(A))
+    assert kept == [(0, "final"), (0, "rejected"), (1, "final"), (1, "rejected"), (2, "rejected")]
+    assert [row.index for row in store.shard(A)] == [0, 0, 1, 1, 2]
+
+
+def test_what_two_builders_committed_is_there_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another builder, whom no lock kept out, commits the same shard and one of its own just before."""
+    write(store, A)
+    store.commit([A], "first")
+    write(store, B, C)
+    other = Store(store.root.location, store.name)
+    commit: Callable[..., object] = lance.LanceDataset.commit
+    came = []
+
+    def after_the_other(*arguments: object, **options: object) -> object:
+        if not came:
+            came.append(True)
+            monkeypatch.setattr(lance.LanceDataset, "commit", commit)
+            write(other, B, D)
+            other.commit([A, B, D], "other")
+            write(store, B)  # the other builder dropped its note
+        return commit(*arguments, **options)
+
+    monkeypatch.setattr(lance.LanceDataset, "commit", after_the_other)
+    version = store.commit([A, B, C], "own")
+    assert version is not None
+    ids = [row.id for row in store.rows()]
+    assert ids == sorted({*ids}) == [row.id for key in (A, B, C, D) for row in shard(key)]
+    assert version.digest == store.digest() == digest_of(A, B, C, D)
+
+
+def test_without_rows_the_other_shards_are_not_written_anew(store: Store) -> None:
+    write(store, A, B, C)
+    store.commit([A, B, C], "run", {"manifest": "{}"})
+    before = store.keys()
+    gone = [shard(A)[0].id, *(row.id for row in shard(B))]
+    left = store.without(gone, {"why": "asked"})
+    assert (left.number, left.rows, left.properties["why"]) == (2, 5, "asked")
+    assert [row.id for row in store.rows()] == sorted(row.id for key in (A, C) for row in shard(key) if row.id not in gone)
+    after = store.keys()
+    assert set(after) == {A, C} and after[C] == before[C] and after[A] != before[A]
+    assert store.digest() == left.digest and store.rows(version=1) != store.rows()
+
+
+def test_without_files_their_shards_are_gone(store: Store) -> None:
+    write(store, A, B)
+    store.commit([A, B], "run")
+    gone = next(part for part in store.dataset().get_fragments() if part.fragment_id == store.keys()[A])
+    left = store.without_files([gone.metadata.files[0].path], {"why": "damaged"})
+    assert (left.number, left.rows, left.digest, left.properties["why"]) == (2, 3, digest_of(B), "damaged")
+    assert set(store.keys()) == {B}
+
+
+def test_numbers_tags_and_the_newest(store: Store) -> None:
+    with pytest.raises(InputError, match="there is no dataset 'd'"):
+        store.dataset()
+    write(store, A, B)
+    store.commit([A], "run 1")
+    store.commit([A, B], "run 2")
+    store.tag("old", 1)
+    store.tag("also", 1)
+    assert [store.version(which).number for which in (None, 1, "1", "old", 2)] == [2, 1, 1, 1, 2]
+    assert [version.tags for version in store.log()] == [("also", "old"), ()]
+    for which in (3, 0, "3", "new"):
+        with pytest.raises(InputError, match="has no version"):
+            store.version(which)
+
+
+# What counts as older
+
+
+def columns(*left_out: str, version: int | None = SCHEMA_VERSION, **renamed: str) -> pa.Schema:
+    fields = [field.with_name(renamed.get(field.name, field.name)) for field in SCHEMA if field.name not in left_out]
+    return pa.schema(fields, metadata=None if version is None else {"ntf.schema": str(version)})
+
+
+@pytest.mark.parametrize(
+    ("schema", "older"),
+    [
+        (SCHEMA, False),
+        (columns(version=SCHEMA_VERSION - 1), True),  # of another number with the same columns
+        (columns(version=None), True),
+        (columns("delivery"), True),  # of this number, before its latest column
+        (columns("image"), True),
+        (columns(version=1, real="part"), True),
+        (pa.schema([*SCHEMA, pa.field("a_later_one", pa.string())], metadata=SCHEMA.metadata), False),
+        (columns(version=SCHEMA_VERSION + 1), False),
+        (pa.schema(list(SCHEMA)[::-1], metadata=SCHEMA.metadata), False),
+    ],
+)
+def test_a_store_is_older_if_it_lacks_a_column_or_has_a_smaller_number(schema: pa.Schema, older: bool) -> None:
+    assert is_older(schema) is older
+
+
+def test_the_number_of_a_schema() -> None:
+    assert [schema_version(schema) for schema in (SCHEMA, columns(version=7), columns(version=None))] == [SCHEMA_VERSION, 7, 0]
+
+
+def test_columns_are_asked_for_by_the_names_that_a_store_has_and_come_as_todays() -> None:
+    old = pa.schema([("id", pa.string()), ("part", pa.string()), ("label", pa.int8())])
+    assert RENAMED == {"real": "part"}
+    assert stored_columns(old, ["id", "real", "part", "mask"]) == ["id", "part"]
+    assert stored_columns(old, ["mask"]) == ["id"]  # rows must be counted, whatever was asked for
+    values = {"id": ["x", "y"], "part": ["ffhq", None], "_rowid": pa.array([4, 5], pa.uint64())}
+    table = pa.table({name: pa.array(column, old.field(name).type) if name in old.names else column for name, column in values.items()})
+    today = with_columns(table, ["real", "part", "mask", "id"])
+    assert today.column_names == ["real", "part", "mask", "id", "_rowid"]
+    assert today.to_pydict() == {"real": ["ffhq", None], "part": [0, 0], "mask": [None, None], "id": ["x", "y"], "_rowid": [4, 5]}
+    assert [today.schema.field(name).type for name in ("part", "mask")] == [SCHEMA.field(name).type for name in ("part", "mask")]
+    assert schemas.FILLED == {"part": 0}
