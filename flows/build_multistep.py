@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact
 
-from flows import report, tasks
+from flows import artifacts, report, tasks
 from flows.building import build_version
 from flows.current import CURRENT_FILE, Current, write_current
 from flows.data import detector_settings, plan_of, splits_of_store
@@ -26,8 +26,14 @@ from pipelines.errors import CheckFailed
 from pipelines.plan.plan import Plan
 from pipelines.store import Store
 
+# What Prefect's page says of each flow and its deployment. It takes what it says of the parameters from the docstrings.
+MAIN = "Builds what is missing of a dataset, commits a version, trains and evaluates NTF on it, and writes the report."
+BUILD = "Builds what is missing of a dataset and commits a version."
+TRAIN = "Trains NTF on the newest version of a dataset, or goes on with a training that was stopped."
+EVALUATE = "Evaluates a trained detector on the test split of the newest version of a dataset."
 
-@flow(name="build-multistep", log_prints=False, validate_parameters=True)
+
+@flow(name="build-multistep", description=MAIN, log_prints=False, validate_parameters=True)
 def build_multistep(
     manifest: str = "demo",
     store: str = "store",
@@ -39,10 +45,17 @@ def build_multistep(
 ) -> dict[str, Any]:
     """Builds what is missing of `manifest` (a file or a name) into `store`, trains and evaluates NTF, and writes the report.
 
-    With `examine` the detector is also evaluated on degraded images and explained, so that the report has those curves, pictures and maps.
-    `device` may name several GPUs ("0,1"). `limit` bounds the fakes of each part of a subset, to try a manifest out. `shares` is the number
-    of `make-shards` runs that the build is shared out to, over a work pool. `output` may be a prefix on an object storage. The detector is
-    noted as the one in use, which the next `refresh` compares with. Gives the version, its digest, what was made, and the report.
+    The detector is noted as the one in use, which the next `refresh` compares with. Gives the version, its digest, what was made, and the
+    report.
+
+    Args:
+        manifest: The manifest: the name of one that ships (demo, paper), or a file in the worker's folder of manifests.
+        store: The folder or the prefix on an object storage that holds the datasets.
+        output: The folder, or the prefix on an object storage, for detectors, results and reports.
+        device: What to run on: auto, cpu, cuda:0, or several GPUs, such as 0,1,2,3.
+        limit: At most this many fakes of each part of a subset, to try a manifest out.
+        shares: How many runs of make-shards share the work over a work pool. 1: this run makes all.
+        examine: Also evaluate the detector on degraded images and explain it, for the report.
     """
     end_with_worker()
     plan = plan_of(manifest, limit)
@@ -68,33 +81,54 @@ def build_multistep(
     page = report.write_page(dataset, folder / "report.html", version.number, (run,))
     write_current(folder, Current(run, version.number))
     outputs.keep(run.name, "report.html", CURRENT_FILE)
-    create_link_artifact(outputs.uri(page.name), link_text=f"Report of {dataset.name}, version {version.number}", key="report")
+    artifacts.show_report(page, outputs, dataset)
     return {**_summary(built, dataset), "run": str(run), "report": str(page) if outputs.place.is_local else outputs.uri(page.name)}
 
 
-@flow(name="build-dataset", log_prints=False, validate_parameters=True)
+@flow(name="build-dataset", description=BUILD, log_prints=False, validate_parameters=True)
 def build_dataset(
     manifest: str = "demo", store: str = "store", device: str = "auto", limit: int | None = None, shares: int = 1
 ) -> dict[str, Any]:
-    """Builds what is missing of `manifest` into `store`, and nothing more."""
+    """Builds what is missing of `manifest` into `store`, and nothing more.
+
+    Args:
+        manifest: The manifest: the name of one that ships (demo, paper), or a file in the worker's folder of manifests.
+        store: The folder or the prefix on an object storage that holds the datasets.
+        device: What to run on: auto, cpu, cuda:0, or several GPUs, such as 0,1,2,3.
+        limit: At most this many fakes of each part of a subset, to try a manifest out.
+        shares: How many runs of make-shards share the work over a work pool. 1: this run makes all.
+    """
     end_with_worker()
     plan = plan_of(manifest, limit)
     dataset = Store(store, plan.manifest.dataset)
     return _summary(build_version(plan, Source(manifest, limit, store, device), shares), dataset)
 
 
-@flow(name="train-ntf", log_prints=False, validate_parameters=True)
+@flow(name="train-ntf", description=TRAIN, log_prints=False, validate_parameters=True)
 def train_ntf(manifest: str = "demo", store: str = "store", run: str = "runs/ntf", device: str = "auto") -> str:
-    """Trains NTF, as the manifest's `detector` says, on the newest version of its dataset. Goes on where a stopped run was."""
+    """Trains NTF, as the manifest's `detector` says, on the newest version of its dataset. Goes on where a stopped run was.
+
+    Args:
+        manifest: The manifest: the name of one that ships (demo, paper), or a file in the worker's folder of manifests.
+        store: The folder or the prefix on an object storage that holds the datasets.
+        run: The folder of the trained detector.
+        device: What to run on: auto, cpu, cuda:0, or several GPUs, such as 0,1,2,3.
+    """
     end_with_worker()
     plan = plan_of(manifest)
     _train(plan, Store(store, plan.manifest.dataset), Path(run), device)
     return run
 
 
-@flow(name="evaluate-ntf", log_prints=False, validate_parameters=True)
+@flow(name="evaluate-ntf", description=EVALUATE, log_prints=False, validate_parameters=True)
 def evaluate_ntf(dataset: str = "demo", store: str = "store", run: str = "runs/ntf") -> str:
-    """Evaluates the detector in `run` on the test split of the newest version of `dataset`."""
+    """Evaluates the detector in `run` on the test split of the newest version of `dataset`.
+
+    Args:
+        dataset: The name of the dataset in the store.
+        store: The folder or the prefix on an object storage that holds the datasets.
+        run: The folder of the trained detector.
+    """
     end_with_worker()
     _evaluate(Path(run), Store(store, dataset))
     return run

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
-import httpx
 from prefect import flow
-from prefect.artifacts import create_image_artifact, create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.context import FlowRunContext
@@ -20,13 +17,12 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import console, tasks
+from flows import artifacts, console, tasks
 from flows.data import plan_of
-from flows.logs import run_logger
+from flows.logs import one_line_for_a_shard, run_logger
 from flows.orphans import end_with_worker
 from flows.progress import shard_progress
 from flows.remote import Source
-from flows.report import sample_sheet
 from flows.spread import Spread
 from foreign.text import visible
 from generators.errors import InputError
@@ -48,7 +44,7 @@ Hold = Callable[[], AbstractContextManager[None]]
 LIMIT = "ntf-generating"  # a global concurrency limit of this name bounds the shards in the making, over all machines
 LEASE = 60.0  # seconds until the place of a killed holder is free again; Prefect's own 300 would leave a GPU idle
 IN_FLIGHT = 256  # tasks given to a cluster at once: thousands would choke the server
-UPDATE_EVERY = 2.0  # seconds between updates of the progress bar in Prefect's page
+MAKE = "Claims and makes chains of a build until none is left. Builds start this deployment themselves, with `shares`."
 
 
 def build_version(plan: Plan, source: Source, shares: int = 1, flow_name: str = "", wait: bool = True) -> BuildReport:
@@ -69,19 +65,27 @@ def build_version(plan: Plan, source: Source, shares: int = 1, flow_name: str = 
         with _progress(dataset.name) as on_shard:
             build.run(on_shard, Spread(source, shares, plan, dataset) if shares > 1 else _runner(plan, dataset, source))
         built = build.report(build.commit({"flow": flow_name} if flow_name else None))
-    create_table_artifact(_ledger(built), key="ledger", description=f"What the build of {plan.manifest.dataset} did")
-    create_image_artifact(sample_sheet(dataset), key="sheet", description=f"The first images of each subset of {dataset.name}")
+    artifacts.show_ledger(built, dataset.name)
+    artifacts.show_sheet(dataset)
     if built.audit is not None:
         logger.info("audit: %s", built.audit.gate.reason)
     require_gate(plan, dataset)
     return built
 
 
-@flow(name="make-shards", log_prints=False, validate_parameters=True)
+@flow(name="make-shards", description=MAKE, log_prints=False, validate_parameters=True)
 def make_shards(
     manifest: str = "demo", store: str = "store", device: str = "auto", limit: int | None = None, workers: int = 1
 ) -> State[dict[str, Any]]:
-    """Makes missing shards until none is left, as one of `workers` that share them. The build that started it commits them."""
+    """Makes missing shards until none is left, as one of `workers` that share them. The build that started it commits them.
+
+    Args:
+        manifest: The manifest: the name of one that ships (demo, paper), or a file in the worker's folder of manifests.
+        store: The folder or the prefix on an object storage that holds the datasets.
+        device: What to run on: auto, cpu, cuda:0, or several GPUs, such as 0,1,2,3.
+        limit: At most this many fakes of each part of a subset, to try a manifest out.
+        workers: How many runs share the work; the build that starts them sets it.
+    """
     end_with_worker()
     plan = plan_of(manifest, limit)
     plan.require_complete()
@@ -99,21 +103,14 @@ def make_shards(
 @contextmanager
 def _progress(dataset: str) -> Iterator[OnShard]:
     """Shows shards as they end: in the terminal, in the log, and as a bar in Prefect's page."""
-    bar = create_progress_artifact(0.0, key="shards", description=f"Shards of {dataset}")
+    update = artifacts.show_shards(dataset)
     logger = run_logger()
-    updated = 0.0
-    with shard_progress(lines=False) as show:  # Prefect logs them
+    with shard_progress(lines=False) as show, one_line_for_a_shard():  # Prefect logs them
 
         def on_shard(shard: Shard, note: Note | None, done: int, total: int) -> None:
-            nonlocal updated
             show(shard, note, done, total)
             logger.info(console.describe(shard, note))
-            if done == total or time.monotonic() - updated > UPDATE_EVERY:
-                updated = time.monotonic()
-                try:
-                    update_progress_artifact(bar, 100 * done / total)
-                except httpx.HTTPError as error:  # a build outlives a server that is away for a while
-                    logger.warning("the progress cannot be shown: %s", error)
+            update(done, total)
 
         yield on_shard
 
@@ -201,10 +198,3 @@ def _limited() -> Hold:
         except ObjectNotFound:
             return nullcontext
     return lambda: concurrency(LIMIT, occupy=1, lease_duration=LEASE, strict=True)
-
-
-def _ledger(built: BuildReport) -> list[list[Any]]:
-    rows: list[list[Any]] = [["what", "images"], ["written", built.images]]
-    for subset, reasons in built.rejected.items():
-        rows += [[visible(f"{subset}: {reason}"), count] for reason, count in reasons.items()]
-    return rows + [[visible(f"failed: {failure.shard.title}: {failure.reason}"), failure.shard.count] for failure in built.failures]

@@ -30,6 +30,10 @@ def main() -> None:
         code: Any = STOPPED
     except SystemExit as ended:
         code = ended.code
+    except Exception:
+        if not signals.is_stopping:
+            raise
+        code = STOPPED  # Ctrl-C, which a library turned into an error of its own
     else:
         code = 0
     if code == STOPPED:

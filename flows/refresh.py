@@ -13,7 +13,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, State
 
-from flows import drift, report, tasks
+from flows import artifacts, drift, report, tasks
 from flows.building import build_version
 from flows.current import CURRENT_FILE, Current, read_current, write_current
 from flows.data import detector_settings, plan_of, splits_of_store
@@ -32,16 +32,26 @@ from pipelines.catalogue.registering import take_incoming
 from pipelines.plan.plan import Plan
 from pipelines.store import Store, StoreBusy
 
+REFRESH = (
+    "Registers new checkpoints, rebuilds what they change, evaluates the detector, retrains it if the manifest says so, reports the drift."
+)
 
-@flow(name="refresh", log_prints=False, validate_parameters=True)
+
+@flow(name="refresh", description=REFRESH, log_prints=False, validate_parameters=True)
 def refresh(
     manifest: str = "demo", store: str = "store", output: str = "runs", device: str = "auto", checkpoint: str | None = None
 ) -> dict[str, Any] | State[dict[str, Any]]:
     """Brings a dataset and its detector up to date with the checkpoints that are there now.
 
-    `checkpoint` names the one whose event started the run; it is only logged, because the plan finds out by itself what has changed.
-    `output` may be a prefix on an object storage. While another build holds the dataset, it ends `Completed` and says so. Gives the
-    version, the shards made, whether the detector was retrained, and the subsets that fell below the gate.
+    While another build holds the dataset, it ends `Completed` and says so. Gives the version, the shards made, whether the detector was
+    retrained, and the subsets that fell below the gate.
+
+    Args:
+        manifest: The manifest: the name of one that ships (demo, paper), or a file in the worker's folder of manifests.
+        store: The folder or the prefix on an object storage that holds the datasets.
+        output: The folder, or the prefix on an object storage, for detectors, results and reports.
+        device: What to run on: auto, cpu, cuda:0, or several GPUs, such as 0,1,2,3.
+        checkpoint: The checkpoint whose event started the run. It is only logged: the plan finds out what changed.
     """
     end_with_worker()
     logger = run_logger()
@@ -80,6 +90,7 @@ def refresh(
     measured, used = _evaluate(plan, dataset, outputs, (before, version.number), current, device)
     drift.add_to_history(folder, measured)
     page = report.write_page(dataset, folder / "report.html", version.number, (used.run,), drift.read_history(folder))
+    artifacts.show_report(page, outputs, dataset)
     create_markdown_artifact(drift.as_markdown(measured), key="drift", description=f"Drift of {dataset.name}")
     write_current(folder, used)  # the last: a refresh that is killed before it is done again from there
     outputs.keep(used.run.name, "report.html", drift.HISTORY_FILE, CURRENT_FILE)

@@ -28,9 +28,7 @@ from ntf_model.runs import (
     RUN_FILE,
 )
 from pipelines.features import FeatureNetwork
-from pipelines.images import decode
 from pipelines.report import Inputs, Run, write_report
-from pipelines.report.sheets import contact_sheet
 from pipelines.store import Store
 
 
@@ -53,12 +51,6 @@ def write_page(
     """
     inputs = read_inputs(runs, history, comparison, ablation)
     return write_report(store, output, version, inputs, FeatureNetwork(features) if features else None, on_progress)
-
-
-def sample_sheet(store: Store, columns: int = 4) -> str:
-    """A row of the first `columns` fakes of every part of a subset, as one picture in a data URI."""
-    rows = store.rows(f"role = 'final' AND `index` < {columns}", images=True)
-    return contact_sheet([decode(row.image, row.id) for row in rows if row.image is not None], columns)
 
 
 def read_inputs(

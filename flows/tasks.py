@@ -10,20 +10,21 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows import judging
+from flows.logs import SHARD
 from flows.remote import make_shard
 from pipelines.plan.shards import Shard
 
 Result = TypeVar("Result")
 
 
-@task(name="shard", task_run_name="{shard.title}", cache_policy=NO_CACHE, persist_result=False)
+@task(name=SHARD, task_run_name="{shard.title}", cache_policy=NO_CACHE, persist_result=False)
 def shard_here(make: Callable[[Shard], Result], shard: Shard, hold: Callable[[], AbstractContextManager[None]]) -> Result:
     """What `make` gives for a shard, on this machine, while it holds a place of the server's limit."""
     with hold():
         return make(shard)
 
 
-shard_on_cluster = task(make_shard, name="shard", cache_policy=NO_CACHE, persist_result=False)
+shard_on_cluster = task(make_shard, name=SHARD, cache_policy=NO_CACHE, persist_result=False)
 train_ntf = task(judging.train_detector, name="train-ntf", cache_policy=NO_CACHE, persist_result=False)
 evaluate_ntf = task(judging.evaluate_detector, name="evaluate-ntf", cache_policy=NO_CACHE, persist_result=False)
 robustness_ntf = task(judging.measure_robustness, name="robustness-ntf", cache_policy=NO_CACHE, persist_result=False)

@@ -1,23 +1,22 @@
-"""The server that Prefect starts for a flow where none is named: what it says is kept in a file, and does not stand between our lines.
+"""Prefect's temporary server, which it starts for a flow where no server is named, and Ctrl-C.
 
-Ctrl-C reaches it as it reaches the flow, and its own farewell ("Aborted!") would look like ours. Prefect has no setting for its output, so
-this wraps the method that starts it; the project pins Prefect exactly, and tests Ctrl-C in a flow.
+A terminal sends Ctrl-C to everything that runs in it. The server would end before the flow has told it that it was stopped, and both would
+say so in many lines. So the server starts with SIGINT blocked; it ends by SIGTERM, as Prefect does it at the end of the process. Prefect
+has no setting for that, so this wraps the method that starts it; the project pins Prefect exactly, and tests Ctrl-C in a flow.
 """
 
 from __future__ import annotations
 
 import functools
-import os
+import logging
+import signal
 from typing import Any
 
-from generators.errors import InputError
-from pipelines.files import cache_folder
-
-LOG = "temporary-server.log"
+LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
 
-def hush() -> None:
-    """From now on, a temporary server writes to `temporary-server.log` in the cache. InputError if it cannot be written."""
+def stop_quietly() -> None:
+    """From now on, Ctrl-C reaches the flow of this process alone, and Prefect says nothing of it."""
     from prefect.server.api.server import SubprocessASGIServer
 
     original = SubprocessASGIServer._run_uvicorn_command
@@ -26,19 +25,16 @@ def hush() -> None:
 
     @functools.wraps(original)
     def start(self: Any) -> Any:
-        file = cache_folder() / LOG
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child process takes it over
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            log = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        except OSError as error:
-            raise InputError(f"cannot write {file}: {error.strerror}", "Set NTF_CACHE to a folder that can be written") from None
-        ours = os.dup(2)
-        try:
-            os.dup2(log, 2)
             return original(self)
         finally:
-            os.dup2(ours, 2)
-            os.close(ours)
-            os.close(log)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     SubprocessASGIServer._run_uvicorn_command = start
+    for name in LOGGERS:
+        logging.getLogger(name).addFilter(_is_no_interrupt)
+
+
+def _is_no_interrupt(record: logging.LogRecord) -> bool:
+    return "aborted by an interrupt signal" not in record.getMessage()

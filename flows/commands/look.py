@@ -34,7 +34,7 @@ def demo(
     from flows import temporary_server
     from flows.build_multistep import build_multistep
 
-    temporary_server.hush()
+    temporary_server.stop_quietly()
     torch.set_num_threads(1)  # networks this small lose more to waiting for a second thread than they gain by it
     result = build_multistep("demo", str(folder / "store"), str(folder / "runs"), device, examine=True)
     if as_json:

@@ -1,4 +1,4 @@
-"""Pictures as data URIs, and several of them as one sheet."""
+"""Pictures as data URIs, and several of them as one sheet with names."""
 
 from __future__ import annotations
 
@@ -7,24 +7,53 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from pipelines.images import fit
 
 GAP = 2
+FONT, LINE = 13, 18  # pixels: a letter's height, and a line's
+LEAST_WIDTH = 240  # pixels of a sheet, so that a name has room
+SMALL, GOOD = 64, 85  # pictures up to this side are kept lossless; larger ones have this quality
 TILE = 96  # the largest side of a picture on a sheet; smaller images keep their own pixels
 LOSSLESS = 101  # as OpenCV says it
 
 
-def contact_sheet(images: Sequence[np.ndarray], columns: int = 8) -> str:
-    """A grid of `uint8` RGB images as a data URI (lossless WebP), each at its own size or at most `TILE` px."""
-    side = min(TILE, max(image.shape[0] for image in images))
-    rows = -(-len(images) // columns)
-    columns = min(columns, len(images))
-    sheet = np.full((rows * (side + GAP) - GAP, columns * (side + GAP) - GAP, 3), 255, np.uint8)
-    for place, image in enumerate(images):
-        top, left = (place // columns) * (side + GAP), (place % columns) * (side + GAP)
-        sheet[top : top + side, left : left + side] = fit(image, side)
-    return data_uri(sheet)
+def labelled_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], last: str = "") -> str:
+    """Rows of `uint8` RGB images, each row under its name, as a data URI (WebP).
+
+    An image has sides of at most `TILE` px; small ones are shown with whole pixels several times as large. A name that is wider than the
+    sheet goes on in the next line. `last` is a line below.
+    """
+    shown = max((max(image.shape[:2]) for _, images in rows for image in images), default=TILE)
+    times = max(1, TILE // shown)
+    side, columns = min(TILE, times * shown), max((len(images) for _, images in rows), default=1)
+    font = ImageFont.load_default(FONT)
+    width = max(LEAST_WIDTH, columns * (side + GAP) - GAP)
+    named = [(_broken(name, font, width), images) for name, images in rows]
+    ends = _broken(last, font, width) if last else []
+    height = sum(len(lines) * LINE + side + LINE // 2 for lines, _ in named) + len(ends) * LINE
+    sheet = Image.new("RGB", (width, max(1, height)), "white")
+    draw = ImageDraw.Draw(sheet)
+    top = 0
+    for lines, images in [*named, (ends, ())]:
+        for line in lines:
+            draw.text((0, top), line, "black", font)
+            top += LINE
+        for place, image in enumerate(images):
+            sheet.paste(Image.fromarray(fit(image.repeat(times, 0).repeat(times, 1), side)), (place * (side + GAP), top))
+        top += side + LINE // 2
+    return data_uri(np.asarray(sheet), LOSSLESS if shown <= SMALL else GOOD)
+
+
+def _broken(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """`text` in lines that are at most `width` pixels wide, broken at any letter."""
+    lines = [""]
+    for letter in text:
+        if lines[-1] and font.getlength(lines[-1] + letter) > width:
+            lines.append("")
+        lines[-1] += letter
+    return lines
 
 
 def difference(image: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from pipelines.store import Store
@@ -25,6 +27,23 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def server(environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     with running(start_server(environment, tmp_path)) as process:
         yield process
+
+
+def page_shows(api: str, folder: Path) -> None:
+    """What Prefect's page has of the build: a line for each shard, a ledger with named columns, a sheet, the report's path as text."""
+    runs = httpx.post(f"{api}/flow_runs/filter", json={"flows": {"name": {"any_": ["build-multistep"]}}}).json()
+    wanted = {"logs": {"flow_run_id": {"any_": [runs[0]["id"]]}}, "limit": 200}
+    lines = [line["message"] for line in httpx.post(f"{api}/logs/filter", json=wanted).json()]
+    shards = [run["name"] for run in httpx.post(f"{api}/task_runs/filter", json={"limit": 200}).json() if " faces " in run["name"]]
+    assert len(shards) > 10
+    for shard in shards:
+        assert sum(shard in line for line in lines) == 1
+    assert not [line for line in lines if line.startswith("Finished in state Completed") and "task" in line]
+    shown = {artifact["key"]: artifact for artifact in httpx.post(f"{api}/artifacts/filter", json={}).json()}
+    (first, *_) = json.loads(shown["ledger"]["data"])
+    assert (shown["ledger"]["type"], list(first)) == ("table", ["subset", "outcome", "images"])
+    assert shown["sheet"]["data"].startswith("![The first images of tiny](data:image/webp;base64,")
+    assert f"    {folder}/runs/tiny/report.html" in shown["report"]["data"] and "file:/" not in shown["report"]["data"]
 
 
 def test_the_bare_name_builds_and_a_new_checkpoint_refreshes(
@@ -55,6 +74,7 @@ def test_the_bare_name_builds_and_a_new_checkpoint_refreshes(
         store = Store(tmp_path / "store", "tiny")
         assert store.version().number == 1
         before = {row.id: row.sha256 for row in store.rows()}
+        page_shows(environment["PREFECT_API_URL"], tmp_path)
 
         unknown = subprocess.run(
             [*PREFECT, "deployment", "run", "nothing"], env=environment, capture_output=True, text=True, check=False, cwd=ROOT

@@ -91,4 +91,4 @@ def test_a_second_one_does_not_wait(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         time.sleep(0.02)
     _, said = process.communicate(timeout=120)
-    assert process.returncode == 130 and said.strip() in (LINE, "")
+    assert process.returncode in (130, -signal.SIGINT) and said.strip() in (LINE, "")  # a shell shows 130 for both
