@@ -143,3 +143,44 @@ def test_draws_follow_from_the_seed_of_the_image_the_attempt_and_the_role() -> N
             for role, step in (("source", {"source": "s"}), ("target", {"target": "s"})):
                 drawn = pairing({"s": people}, position=position, **step).draw(index, 2, since=2)[role]
                 assert drawn == next(iter(people.around(derive_seed(7, position, index, 2, role), split)))
+
+
+def test_people_who_were_all_tried_are_one_too_few() -> None:
+    """Three people make six pairs, enough for four fakes, but not for a second attempt at each of them."""
+    pools = {"s": pool("p", 3, each=1), "t": pool("p", 3, each=1)}
+    chain = ChainStep(kind="swap", generator="simswap", checkpoint="x", source="s", target="t")
+    pairs = Pairing(chain, 0, 7, ["train"] * 4, pools, "S")
+    assert all(pairs.draw(index, 0) for index in range(4))
+    with pytest.raises(NobodyLeft, match="real source p has 3 people in the train split, and at least 4 are needed"):
+        for index in range(4):
+            pairs.draw(index, 1)
+
+
+def test_targets_are_worked_on_equally_often_if_none_may_be_repeated() -> None:
+    targets = {"t": pool("t", 3, each=1)}  # three of each split, for six fakes of train and three of each other
+    drawn = [pairing(targets, target="t", repeat_targets=False).draw(index, 0)["target"] for index in range(len(SPLITS))]
+    assert [image.split for image in drawn] == SPLITS
+    times = Counter(image.id for image in drawn)
+    assert {times[image.id] for image in targets["t"].images if image.split == "train"} == {2}
+    assert {times[image.id] for image in targets["t"].images if image.split != "train"} == {1}
+    repeated = [pairing(targets, target="t").draw(index, 0)["target"].id for index in range(len(SPLITS))]
+    assert max(Counter(repeated).values()) > 2, "by chance alone they are not"
+
+
+def test_a_further_attempt_takes_the_targets_that_were_worked_on_least() -> None:
+    targets = {"t": pool("t", 4, each=1)}
+    steps = Pairing(
+        ChainStep(kind="edit", generator="vqgan", checkpoint="x", target="t", repeat_targets=False), 0, 7, ["test"] * 3, targets
+    )
+    again = [steps.draw(index, 1)["target"].id for index in range(3)]
+    first = [steps.draw(index, 0)["target"].id for index in range(3)]
+    assert len(set(first)) == len(set(again)) == 3
+    assert {*first, *again} == {image.id for image in targets["t"].images if image.split == "test"}
+    assert again == [steps.draw(index, 1)["target"].id for index in range(3)]
+    assert first[0] == next(iter(targets["t"].around(derive_seed(7, 0, 0, 0, "target"), "test"))).id, "the first is the one of its seed"
+
+
+def test_no_target_in_a_split_is_named_if_none_may_be_repeated() -> None:
+    empty = RealPool("t", "x", tuple(image for image in pool("t", 2).images if image.split != "test"), 4)
+    with pytest.raises(NobodyLeft, match="t has no image in the test split"):
+        pairing({"t": empty}, target="t", repeat_targets=False).draw(3, 0)
