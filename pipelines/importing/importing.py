@@ -24,7 +24,7 @@ from generators.files import whole_folder, write_json, write_text
 from pipelines.images import encode, encode_uncompressed
 from pipelines.importing.budget import Budget, length_of
 from pipelines.importing.celebahq import CelebaHQ
-from pipelines.importing.packages import Packed, open_package
+from pipelines.importing.packages import PACKAGES, Packed, open_package
 from pipelines.importing.packed import LeftOut, PackedImage
 from pipelines.manifest.schema import Codec
 
@@ -137,7 +137,9 @@ class _Brought:
 
 def _nothing_in(source: Path, brought: _Brought) -> InputError:
     name, problem = next(iter(brought.refused.items()), ("nothing in it", said(brought.left_out) or "no file of a known image format"))
-    return InputError(f"{source} has no image that can be read ({name}: {problem})", "See the formats in the documentation")
+    archives = [kind for kind in brought.left_out if kind in PACKAGES]
+    fix = f"Unpack it, and import one of the {archives[0]} files in it" if archives else "See the formats in the documentation"
+    return InputError(f"{source} has no image that can be read ({name}: {problem})", fix)
 
 
 def _counted(packed: Packed, limit: int | None, length: int, on_progress: Progress) -> Packed:
