@@ -7,7 +7,7 @@ image whatever the batch, the order or the number of workers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -23,8 +23,25 @@ def derive_seed(*parts: str | int) -> int:
     >>> derive_seed("SimSwap_LDM", 0, 17) == derive_seed("SimSwap_LDM", 0, 17)
     True
     """
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> (64 - SEED_BITS)
+    return int.from_bytes(hashlib.sha256(seed_text(*parts).encode()).digest()[:8], "big") >> (64 - SEED_BITS)
+
+
+def seed_text(*parts: str | int) -> str:
+    """The text that `derive_seed` hashes. That of more parts begins with that of the first ones, a `\\x1f` after them."""
+    return "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+
+
+def derive_seeds(before: Sequence[str | int], indices: Iterable[int], after: Sequence[str | int] = ()) -> np.ndarray:
+    """`derive_seed(*before, index, *after)` for each of `indices`, uint64 `[N]`: for millions of them."""
+    head, tail = f"{seed_text(*before)}\x1fint:" if before else "int:", f"\x1f{seed_text(*after)}" if after else ""
+    return seeds_of(f"{head}{index}{tail}".encode() for index in indices)
+
+
+def seeds_of(texts: Iterable[bytes]) -> np.ndarray:
+    """The seeds, uint64 `[N]`, of parts whose texts (`seed_text`, in UTF-8) somebody has put together."""
+    sha256 = hashlib.sha256
+    digests = b"".join([sha256(text).digest() for text in texts])
+    return np.frombuffer(digests, ">u8")[:: sha256().digest_size // 8].astype(np.uint64) >> np.uint64(64 - SEED_BITS)
 
 
 def numpy_rng(seed: int, stream: str = "") -> np.random.Generator:

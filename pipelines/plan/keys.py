@@ -13,7 +13,7 @@ from foreign.lists import read_lines
 from generators import registry
 from generators.checkpoints import sha256_of_listing
 from generators.errors import InputError
-from generators.seeding import derive_seed
+from generators.seeding import derive_seed, derive_seeds
 from pipelines.catalogue.catalogue import Catalogue
 from pipelines.catalogue.identity import cached_sha256s
 from pipelines.manifest.chains import ChainStep, Part
@@ -21,7 +21,8 @@ from pipelines.manifest.deliveries import as_data as as_steps
 from pipelines.manifest.deliveries import expanded
 from pipelines.manifest.schema import CASCADE, Faces, Manifest
 from pipelines.manifest.sizes import as_data
-from pipelines.plan.pairs import Drawn, Pairing, person
+from pipelines.manifest.splits import SplitList
+from pipelines.plan.pairs import Pairing, first_draws
 from pipelines.plan.reals import RealImage, RealPool
 from pipelines.plan.rules import picture_identity, prompt_identity
 from pipelines.plan.shards import INTERMEDIATE_CODEC, Shard, image_split, part_seed
@@ -67,7 +68,7 @@ def key_of_step(
 ) -> str:
     """The key of a shard of fakes. `part` is its part of the subset, `common` the ingredients that all shards of its step have
     (`step_ingredients`), and `pairings` are the draws of the steps of that part."""
-    past = _past(shard, manifest, part, pools) if shard.role == "final" and part.real in pools else {}
+    past = _past(shard, manifest, part, pools, pairings[0].splits) if shard.role == "final" and part.real in pools else {}
     # Subsets that begin at the same images have the same seeds; their rows are their own.
     subset = {"subset": shard.subset} if part.origin is not None else {}
     side = {"label": part.label} if part.label == "real" else {}  # no pixels, but what every row says
@@ -142,30 +143,19 @@ def _shard_ingredients(shard: Shard, manifest: Manifest, step: ChainStep, pairin
 
     The draws are those of the first attempt: a replacement is drawn from the same pool, and the chain of its row names what was drawn.
     """
-    images = range(shard.start, shard.stop)
     draws_reals = step.source is not None or step.target is not None
-    draws = [_first_draws(pairings[: shard.step + 1], index) for index in images] if draws_reals else []
+    draws = first_draws(pairings[: shard.step + 1], shard.start, shard.stop) if draws_reals else []
     final = shard.role == "final"
     return {
         "seeds": [part_seed(manifest, shard.subset, shard.real, shard.part), shard.step, shard.start, shard.stop],
         "inputs": list(shard.inputs),
         # No pixels, but what every row says: rows of one version must not be divided by different rules.
-        "splits": [image_split(manifest, shard.subset, shard.real, shard.part, index) for index in images],
+        "splits": pairings[0].splits[shard.start : shard.stop],
         "draws": [{role: image.sha256 for role, image in drawn.items()} for drawn in draws],
         # An intermediate image stays as its generator made it; only the last step is brought to the dataset's size and codec.
         "size": as_data(manifest.size, manifest.seed) if final else None,
         "codec": (manifest.codec if final else INTERMEDIATE_CODEC).model_dump(mode="json"),
     }
-
-
-def _first_draws(pairings: Sequence[Pairing], index: int) -> Drawn:
-    """What the last of these steps draws for an image if no step before it is tried twice."""
-    people: set[str] = set()
-    drawn: Drawn = {}
-    for pairing in pairings:
-        drawn = pairing.draw(index, 0, people)
-        people |= {person(image) for image in drawn.values()}
-    return drawn
 
 
 def _compression(manifest: Manifest) -> dict[str, Any]:
@@ -174,11 +164,14 @@ def _compression(manifest: Manifest) -> dict[str, Any]:
     return {"recompress": [wanted.model_dump(mode="json"), manifest.seed]} if wanted else {}
 
 
-def _past(shard: Shard, manifest: Manifest, part: Part, pools: dict[str, RealPool]) -> dict[str, Any]:
-    """What decides the past that a shard's final images are given. Where a chain begins with a real image, that is its donor."""
+def _past(shard: Shard, manifest: Manifest, part: Part, pools: dict[str, RealPool], splits: SplitList) -> dict[str, Any]:
+    """What decides the past that a shard's final images are given: their donors (`drawn_donor`). Where a chain begins with a real image,
+    that is its donor. `splits` are those of the part's images."""
     if not manifest.parity.inherits:
         return _compression(manifest)
-    planned = range(0) if part.chain[0].target else range(shard.start, shard.stop)
-    donors = [drawn_donor(manifest, shard.subset, shard.real, shard.part, index, pools) for index in planned]
+    donors: list[RealImage | None] = []
+    if not part.chain[0].target:
+        seeds = derive_seeds((part_seed(manifest, shard.subset, shard.real, shard.part),), range(shard.start, shard.stop), ("parity",))
+        donors = pools[shard.real].nearest(seeds, splits.part(shard.start, shard.stop))
     given = manifest.parity.model_dump(mode="json", include={"jpeg", "sizes"})
     return {"parity": given, "donors": [donor and donor.sha256 for donor in donors], **_compression(manifest)}

@@ -21,7 +21,7 @@ from pipelines.plan.keys import drawn_donor, key_of_delivered, key_of_reals, key
 from pipelines.plan.missing import Missing, missing_checkpoints, needed_checkpoints, open_pools, wrong_prompts
 from pipelines.plan.pairs import Drawn, NobodyLeft, Pairing, person
 from pipelines.plan.reals import RealImage, RealPool, splits_without_images
-from pipelines.plan.shards import Role, Shard, image_split, part_seed
+from pipelines.plan.shards import Role, Shard, image_splits, part_seed
 
 UNKNOWN_PIXELS = 1024.0**2  # of a picture that is not there
 BYTES_PER_PIXEL = {"png": 1.1, "jpeg": 0.35, "webp": 1.0}
@@ -195,8 +195,7 @@ def _delivered(manifest: Manifest, shards: Sequence[Shard]) -> Iterator[Shard]:
 def _pairings(subset: str, number: int, part: Part, manifest: Manifest, pools: dict[str, RealPool]) -> list[Pairing]:
     """The draws of each step of a part."""
     base = part_seed(manifest, subset, part.real, number)
-    draws = any(step.source or step.target for step in part.chain)  # without draws nobody asks for the splits, and they take time
-    splits = [image_split(manifest, subset, part.real, number, index) for index in range(part.count)] if draws else []
+    splits = image_splits(manifest, subset, part.real, number, part.count)
     return [Pairing(step, position, base, splits, pools, subset) for position, step in enumerate(part.chain)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from generators.errors import InputError
 from pipelines.catalogue.identity import cached_sha256s
 from pipelines.images import SUFFIXES, read_bytes, read_image
 from pipelines.manifest.schema import RealSource, Splits
-from pipelines.manifest.splits import SPLITS, Split, split_of
+from pipelines.manifest.splits import SPLITS, Split, SplitList, split_of
 
 LYING = 5  # EXIF orientations from here on lie on their side
 HEADERS = 16  # files of a real source that an estimate looks into
@@ -78,6 +79,32 @@ class RealPool:
         start = bisect_left(places, f"{seed << 1:016x}")  # seeds have 63 bits, places 64
         for offset in range(len(ring)):
             yield ring[(start + offset) % len(ring)]
+
+    def nearest(self, seeds: np.ndarray, splits: SplitList) -> list[RealImage | None]:
+        """The first image that `around` gives for each of these seeds (uint64 `[N]`) in its split; None where that has no image."""
+        nearest: list[RealImage | None] = [None] * len(seeds)
+        wanted = seeds << np.uint64(1)
+        for number, split in enumerate(SPLITS):
+            ring, places = self._rings[split]
+            chosen = np.flatnonzero(splits.numbers == number)
+            if not ring or not len(chosen):
+                continue
+            if (numbers := self._numbers[split]) is not None:
+                starts = np.searchsorted(numbers, wanted[chosen]) % len(ring)
+            else:
+                starts = np.array([bisect_left(places, f"{seed:016x}") % len(ring) for seed in wanted[chosen].tolist()])
+            for at, start in zip(chosen.tolist(), starts.tolist(), strict=True):
+                nearest[at] = ring[start]
+        return nearest
+
+    @cached_property
+    def _numbers(self) -> dict[str, np.ndarray | None]:
+        """The places of each split as uint64, which have the same order; None where they are not all of 16 digits."""
+        digits = re.compile("[0-9a-f]{16}")
+        return {
+            split: np.array([int(place, 16) for place in places], np.uint64) if all(map(digits.fullmatch, places)) else None
+            for split, (_, places) in self._rings.items()
+        }
 
 
 def open_pool(name: str, source: RealSource, splits: Splits, count: int) -> RealPool:

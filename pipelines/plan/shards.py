@@ -7,14 +7,14 @@ from typing import Literal
 
 from generators.seeding import derive_seed
 from pipelines.manifest.schema import Codec, Manifest
-from pipelines.manifest.splits import Split, split_of
+from pipelines.manifest.splits import Split, SplitList, split_of, splits_of
 
 INTERMEDIATE_CODEC = Codec(format="png")
 
 Role = Literal["real", "intermediate", "final", "delivered"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Shard:
     """A unit of work. `key` is empty where a checkpoint or a real source is missing, so that it cannot be known.
 
@@ -75,6 +75,11 @@ def image_id(subset: str, real: str, part: int, index: int) -> str:
 def image_split(manifest: Manifest, subset: str, real: str, part: int, index: int) -> Split:
     """The split of a planned fake, and so of everyone it is made from."""
     return split_of(image_group(manifest, subset, real, part, index), manifest.splits)
+
+
+def image_splits(manifest: Manifest, subset: str, real: str, part: int, count: int) -> SplitList:
+    """`image_split` of the first `count` planned fakes of a part."""
+    return splits_of(image_group(manifest, subset, real, part, 0).removesuffix("000000"), count, manifest.splits)
 
 
 def image_group(manifest: Manifest, subset: str, real: str, part: int, index: int) -> str:
