@@ -54,6 +54,22 @@ def test_a_cosine_schedule_is_used_where_the_options_say_so(guided: Path) -> Non
     np.testing.assert_allclose(scheduler.betas.numpy(), betas, rtol=1e-4)
 
 
+def test_the_picture_of_a_cosine_schedule_is_the_one_computed_by_hand(guided: Path) -> None:
+    """DDIM (Song et al. 2021, equation 12 with no noise) over the schedule of Nichol and Dhariwal, in float64 but for the network."""
+    model = DDIM.load(Checkpoint(guided, {**HEADS, "noise_schedule": "cosine", "diffusion_steps": 4000}))
+    times = np.arange(4001) / 4000
+    alpha_bar = np.cos((times + 0.008) / 1.008 * np.pi / 2) ** 2
+    kept = np.cumprod(1 - np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999))
+    x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(5)).double()
+    for t, before in ((3000, kept[2000]), (2000, kept[1000]), (1000, kept[0]), (0, 1.0)):
+        with torch.no_grad():
+            noise = model.unet(x.float(), torch.tensor(t / 4)).sample[:, :3].double()
+        start = ((x - (1 - kept[t]) ** 0.5 * noise) / kept[t] ** 0.5).clamp(-1, 1)
+        x = before**0.5 * start + (1 - before) ** 0.5 * noise
+    by_hand = ((x[0].permute(1, 2, 0) + 1) * 127.5).clamp(0, 255).round().numpy()
+    assert np.abs(model.sample([5], steps=4)[0].astype(float) - by_hand).max() <= 1
+
+
 def test_a_network_of_4000_steps_is_told_the_time_out_of_1000(guided: Path) -> None:
     told: list[float] = []
     for extra in ({"diffusion_steps": 4000}, {"diffusion_steps": 4000, "rescale_timesteps": False}):
