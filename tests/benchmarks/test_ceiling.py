@@ -54,7 +54,7 @@ def test_watched_calls_are_as_before_after_the_block() -> None:
 @pytest.mark.parametrize(("work", "plain"), [("samples", False), ("samples", True), ("edits", False)])
 def test_a_small_build_is_measured_by_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str, plain: bool) -> None:
     monkeypatch.setenv("NTF_CACHE", str(tmp_path / "cache"))
-    result = measure(tmp_path / "data", work, 32, 12, 6, None, None, plain)
+    result = measure(tmp_path / "data", work, 32, 12, 24, None, None, plain)
     assert (result["images"], result["rejected"], result["work"]) == (12, 0, work)
     assert {"encoding, hashes, measures", "writing", "judging, resizing, the row"} < result["stages"].keys()
     assert result["all"] == pytest.approx(sum(result["stages"].values()) + result["commit"])
