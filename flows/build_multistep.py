@@ -42,6 +42,7 @@ def build_multistep(
     limit: int | None = None,
     shares: int = 1,
     examine: bool = False,
+    batch: int | None = None,
 ) -> dict[str, Any]:
     """Builds what is missing of `manifest` (a file or a name) into `store`, trains and evaluates NTF, and writes the report.
 
@@ -56,6 +57,7 @@ def build_multistep(
         limit: At most this many fakes of each part of a subset, to try a manifest out.
         shares: How many runs of make-shards share the work over a work pool. 1: this run makes all.
         examine: Also evaluate the detector on degraded images and explain it, for the report.
+        batch: How many images are made at once. If not given, a GPU makes as many as fit and pay, and a CPU a few.
     """
     end_with_worker()
     plan = plan_of(manifest, limit)
@@ -63,7 +65,7 @@ def build_multistep(
     outputs = Outputs(output, plan.manifest.dataset)
     folder = outputs.folder
     try:
-        built = build_version(plan, Source(manifest, limit, store, device), shares)
+        built = build_version(plan, Source(manifest, limit, store, device, batch), shares)
     except CheckFailed:  # of a version that is committed but failed the audit's gate the page shows why
         if dataset.exists():
             report.write_page(dataset, folder / "report.html")
@@ -87,7 +89,12 @@ def build_multistep(
 
 @flow(name="build-dataset", description=BUILD, log_prints=False, validate_parameters=True)
 def build_dataset(
-    manifest: str = "demo", store: str = "store", device: str = "auto", limit: int | None = None, shares: int = 1
+    manifest: str = "demo",
+    store: str = "store",
+    device: str = "auto",
+    limit: int | None = None,
+    shares: int = 1,
+    batch: int | None = None,
 ) -> dict[str, Any]:
     """Builds what is missing of `manifest` into `store`, and nothing more.
 
@@ -97,11 +104,12 @@ def build_dataset(
         device: What to run on: auto, cpu, cuda:0, or several GPUs, such as 0,1,2,3.
         limit: At most this many fakes of each part of a subset, to try a manifest out.
         shares: How many runs of make-shards share the work over a work pool. 1: this run makes all.
+        batch: How many images are made at once. If not given, a GPU makes as many as fit and pay, and a CPU a few.
     """
     end_with_worker()
     plan = plan_of(manifest, limit)
     dataset = Store(store, plan.manifest.dataset)
-    return _summary(build_version(plan, Source(manifest, limit, store, device), shares), dataset)
+    return _summary(build_version(plan, Source(manifest, limit, store, device, batch), shares), dataset)
 
 
 @flow(name="train-ntf", description=TRAIN, log_prints=False, validate_parameters=True)

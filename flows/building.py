@@ -60,7 +60,7 @@ def build_version(plan: Plan, source: Source, shares: int = 1, flow_name: str = 
     """
     logger = run_logger()
     dataset = Store(source.store, plan.manifest.dataset)
-    with Build(plan, dataset, source.device, wait=wait, elsewhere=shares > 1) as build:
+    with Build(plan, dataset, source.device, wait=wait, elsewhere=shares > 1, batch=source.batch) as build:
         logger.info("%d shards to make, %d present, %d stale", len(build.missing), build.reused, len(build.stale))
         with _progress(dataset.name) as on_shard:
             build.run(on_shard, Spread(source, shares, plan, dataset) if shares > 1 else _runner(plan, dataset, source))
@@ -75,7 +75,12 @@ def build_version(plan: Plan, source: Source, shares: int = 1, flow_name: str = 
 
 @flow(name="make-shards", description=MAKE, log_prints=False, validate_parameters=True)
 def make_shards(
-    manifest: str = "demo", store: str = "store", device: str = "auto", limit: int | None = None, workers: int = 1
+    manifest: str = "demo",
+    store: str = "store",
+    device: str = "auto",
+    limit: int | None = None,
+    workers: int = 1,
+    batch: int | None = None,
 ) -> State[dict[str, Any]]:
     """Makes missing shards until none is left, as one of `workers` that share them. The build that started it commits them.
 
@@ -85,13 +90,14 @@ def make_shards(
         device: What to run on: auto, cpu, cuda:0, or several GPUs, such as 0,1,2,3.
         limit: At most this many fakes of each part of a subset, to try a manifest out.
         workers: How many runs share the work; the build that starts them sets it.
+        batch: How many images are made at once. If not given, a GPU makes as many as fit and pay, and a CPU a few.
     """
     end_with_worker()
     plan = plan_of(manifest, limit)
     plan.require_complete()
     dataset = Store(store, plan.manifest.dataset)
     with _progress(dataset.name) as on_shard:
-        runner = _runner(plan, dataset, Source(manifest, limit, store, device))
+        runner = _runner(plan, dataset, Source(manifest, limit, store, device, batch))
         shards = make_claimed(plan, dataset, runner, workers, on_shard)
     message = f"{len(shards.notes)} shards made"
     if shards.failures:
@@ -135,8 +141,8 @@ class HereInTasks(Here):
 class ProcessesInTasks(Processes):
     """`Processes`, with a task for each shard."""
 
-    def __init__(self, plan: Plan, store: Store, devices: Sequence[str], hold: Hold):
-        super().__init__(plan, store, devices)
+    def __init__(self, plan: Plan, store: Store, devices: Sequence[str], hold: Hold, batch: int | None = None):
+        super().__init__(plan, store, devices, batch)
         self._hold = hold
 
     def make(self, shard: Shard, worker: Worker) -> Note | Failure:
@@ -186,8 +192,8 @@ def _runner(plan: Plan, dataset: Store, source: Source) -> Runner:
         return Cluster(source)
     devices, hold = parse_devices(source.device), _limited()
     if len(devices) == 1:
-        return HereInTasks(Producer(plan, dataset, devices[0]), hold)
-    return ProcessesInTasks(plan, dataset, devices, hold)
+        return HereInTasks(Producer(plan, dataset, devices[0], source.batch), hold)
+    return ProcessesInTasks(plan, dataset, devices, hold, source.batch)
 
 
 def _limited() -> Hold:

@@ -23,6 +23,7 @@ class Source:
     limit: int | None
     store: str
     device: str = "auto"
+    batch: int | None = None
 
 
 def make_shard(source: Source, key: str) -> Note:
@@ -46,5 +47,5 @@ def make_shard(source: Source, key: str) -> Note:
 def _opened(source: Source) -> tuple[dict[str, Shard], Producer]:
     plan = plan_of(source.manifest, source.limit)
     plan.require_complete()
-    producer = Producer(plan, Store(source.store, plan.manifest.dataset), parse_devices(source.device)[0])
+    producer = Producer(plan, Store(source.store, plan.manifest.dataset), parse_devices(source.device)[0], source.batch)
     return {shard.key: shard for shard in (*plan.shards, *plan.delivered)}, producer

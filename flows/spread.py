@@ -90,7 +90,13 @@ class Spread(Runner):
 
     def _start(self, count: int) -> None:
         source = self._source
-        parameters: dict[str, Any] = {"manifest": source.manifest, "store": source.store, "device": source.device, "limit": source.limit}
+        parameters: dict[str, Any] = {
+            "manifest": source.manifest,
+            "store": source.store,
+            "device": source.device,
+            "limit": source.limit,
+            "batch": source.batch,
+        }
         for _ in range(count):
             name = f"worker {len(self._runs) + 1}"
             run: Any = run_deployment(

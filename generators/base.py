@@ -15,22 +15,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
+from generators import half
+from generators.batching import Growth
 from generators.checkpoints import Checkpoint
 from generators.errors import InputError
 from generators.images import check_images
 from generators.memory import OutOfMemory, is_out_of_memory, release_memory
-from generators.numbers import StrictNumbers
+from generators.numbers import StrictNumbers, parsed
 
 Family = Literal["GAN", "DM", "AR"]  # AR: autoregressive, token by token
 StepKind = Literal["sample", "prompt", "swap", "edit", "inpaint"]
 EditInput = Literal["square", "picture", "faces"]
-Model = TypeVar("Model", bound=BaseModel)
 
 
 class Parameters(StrictNumbers):
@@ -55,7 +56,9 @@ class Options(StrictNumbers):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    precision: Literal["float32", "float16", "bfloat16"] = "float32"
+    precision: Literal["float32", "float16", "bfloat16", "released"] = "float32"
+    batch_size: int | None = Field(None, ge=1, le=4096)  # images made at once
+    exact: bool = Field(False, strict=True)  # every batch of the same shape and with the same kernels
     compile: bool = Field(False, strict=True)
     revision: str | None = None  # of a Hub repository
 
@@ -80,6 +83,19 @@ class Request:
     def part(self, rows: slice) -> Self:
         """The request for these images alone."""
         return replace(self, **{name: values[rows] for name, values in self._values().items()})
+
+    def rows(self, places: Sequence[int]) -> Self:
+        """The request for the images at these places alone."""
+        chosen: dict[str, Any] = {
+            name: values[list(places)] if isinstance(values, np.ndarray) else [values[place] for place in places]
+            for name, values in self._values().items()
+        }
+        return replace(self, **chosen)
+
+    def padded(self, count: int) -> Self:
+        """The request with its last image asked for again until there are `count`."""
+        have = len(self.seeds)
+        return self if count <= have else self.rows([*range(have), *[have - 1] * (count - have)])
 
     def _values(self) -> dict[str, Any]:
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
@@ -129,11 +145,33 @@ class InpaintRequest(Request):
 @dataclass
 class Result:
     """`images` is `uint8` RGB `[N, H, W, 3]`; `rejected` gives a reason for each image that must not be used (a safety checker's flag);
-    `columns` holds a value for each image that is worth keeping beside it (a candidate's rank, a similarity)."""
+    `columns` holds a value for each image that is worth keeping beside it (a candidate's rank, a similarity).
+
+    A `made_with` among them says how it was made, where that is not the plain way: `batch`, how many images were made at once, and the
+    `precision` of the network."""
 
     images: np.ndarray
     rejected: dict[int, str] = field(default_factory=dict)
     columns: dict[str, list[Any]] = field(default_factory=dict)
+
+    def first(self, count: int) -> Result:
+        """The first `count` images alone."""
+        if count >= len(self.images):
+            return self
+        rejected = {place: reason for place, reason in self.rejected.items() if place < count}
+        return Result(self.images[:count], rejected, {name: values[:count] for name, values in self.columns.items()})
+
+    def put(self, places: Sequence[int], other: Result) -> None:
+        """Puts the images of `other` at `places`."""
+        images = np.array(self.images)
+        images[list(places)] = other.images
+        self.images = images
+        for number, place in enumerate(places):
+            self.rejected.pop(place, None)
+            if number in other.rejected:
+                self.rejected[place] = other.rejected[number]
+            for name, values in self.columns.items():
+                values[place] = other.columns[name][number]
 
 
 Output = np.ndarray | Result  # what a method gives for a batch: images alone, or a result where it rejects or measures some
@@ -165,7 +203,12 @@ class Generator(ABC):
     Options: ClassVar[type[Options]] = Options
 
     crop: Crop | None = None  # set on load by generators that swap faces
-    batch_size: int = 8  # images made at once; halved by itself when memory does not suffice
+    batch_size: int = 8  # images made at once; halved by itself when memory does not suffice, unless `exact`
+    released_precision: ClassVar[str] = "float32"  # what the authors run it in on a GPU
+    precision: str = "float32"  # set by `load_generator`
+    exact: bool = False  # the same
+    growth: Growth | None = None  # how its batches grow on a GPU
+    pad_to: int = 0  # a batch of fewer images is filled up to so many, which are not used: its shape decides rounding
 
     @classmethod
     @abstractmethod
@@ -241,18 +284,35 @@ class Generator(ABC):
         settings = self.parse_parameters(parameters)
         start = 0
         while start < len(request.seeds):
+            if self.growth is not None:
+                self.batch_size = self.growth.size
+                self.growth.begin()
             part = request.part(slice(start, start + self.batch_size))
-            batch = self._within_memory(partial(self._run_batch, part, settings))
+            count, whole = len(part.seeds), part.padded(self.batch_size if self.exact else self.pad_to)
+            batch = self._within_memory(partial(self._run_batch, whole, settings))
             if batch is None:
                 continue  # the batch size was halved: cut again
-            check_images(batch.images, len(part.seeds), self.name)
-            yield batch
-            start += len(part.seeds)
+            check_images(batch.images, len(whole.seeds), self.name)
+            if self.growth is not None:
+                self.growth.end(count)
+            self._note(batch, len(whole.seeds))
+            yield batch.first(count)
+            start += count
+
+    def _note(self, batch: Result, size: int) -> None:
+        """Writes how a batch was made, if not in the plain way: float32 in batches of the usual size."""
+        usual = type(self).batch_size
+        known = batch.columns.pop("made_with", [{}] * size)
+        plain: dict[str, Any] = {"batch": size} if self.batch_size != usual or self.exact or self.growth is not None or self.pad_to else {}
+        if self.precision != "float32":
+            plain = {"batch": size, "precision": self.precision}
+        if plain or any(known):
+            batch.columns["made_with"] = [plain | more for more in known]
 
     @classmethod
     def parse_parameters(cls, parameters: dict[str, Any]) -> Any:
         """`parameters` as this generator's `Parameters`, defaults filled in; InputError names the first thing that is wrong."""
-        return _parsed(cls.Parameters, parameters, cls.name, "parameters")
+        return parsed(cls.Parameters, parameters, cls.name, "parameters")
 
     @classmethod
     def parse_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,11 +320,25 @@ class Generator(ABC):
 
         InputError for one that this generator does not read, or a value that it cannot have.
         """
-        parsed: BaseModel = _parsed(cls.Options, options, f"{cls.name}: options", "options")
-        return parsed.model_dump(exclude_unset=True, exclude_none=True)
+        given: BaseModel = parsed(cls.Options, options, f"{cls.name}: options", "options")
+        return given.model_dump(exclude_unset=True, exclude_none=True)
 
     def _run_batch(self, request: Request, settings: Any) -> Result:
         """One batch: the method for the request's kind is called, and its images become a result if they are none yet."""
+        if self.precision == "float32":
+            return self._make(request, settings)
+        with half.watching() as seen:
+            result = self._make(request, settings)
+        again = half.not_finite(seen, len(request.seeds))
+        if again:  # float16 ends at 65,504
+            result.columns["made_with"] = [{"precision": "float32"} if place in again else {} for place in range(len(request.seeds))]
+            with half.in_float32(self):
+                wide = self._make(request.rows(again), settings)
+            wide.columns["made_with"] = [{"precision": "float32"}] * len(again)
+            result.put(again, wide)
+        return result
+
+    def _make(self, request: Request, settings: Any) -> Result:
         with torch.no_grad() if self.needs_gradients else torch.inference_mode():
             output = self._output(request, list(request.seeds), settings)
         return output if isinstance(output, Result) else Result(output)
@@ -290,12 +364,19 @@ class Generator(ABC):
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
+            if self.exact:
+                raise OutOfMemory(
+                    f"{self.name} does not fit in the device's memory with batches of {self.batch_size}, which `exact` holds it to",
+                    "Give the checkpoint a smaller `batch_size` under `options`, or leave `exact` out",
+                ) from None
             if self.batch_size == 1:
                 raise OutOfMemory(
                     f"{self.name} does not fit in the device's memory even with a batch of one",
                     "Use a device with more memory, a smaller checkpoint, or its option `precision: bfloat16`",
                 ) from None
         self.batch_size //= 2
+        if self.growth is not None:
+            self.growth.halved(self.batch_size)
         release_memory()
         return None
 
@@ -313,15 +394,3 @@ class Generator(ABC):
 
     def _inpaint(self, images: np.ndarray, masks: np.ndarray, seeds: list[int], settings: Any) -> Output:
         raise InputError(f"{self.name} has no inpaint step")
-
-
-def _parsed(model: type[Model], values: Mapping[str, Any], title: str, what: str) -> Model:
-    """`values` as `model`. InputError with the first thing that is wrong, and the names that there are."""
-    try:
-        return model(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or what
-        known = ", ".join(model.model_fields) or "none"
-        value = "" if first["type"] in ("extra_forbidden", "missing") else f", not {first['input']!r}"
-        raise InputError(f"{title}: {key}: {first['msg']}{value}", f"Its {what} are: {known}") from None

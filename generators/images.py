@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from generators import half
 from generators.errors import CheckpointError, InputError
 
 Rounding = Literal["nearest", "floor", "half_up"]
@@ -21,13 +22,14 @@ def to_uint8(pixels: torch.Tensor, low: float = -1.0, high: float = 1.0, roundin
 
     `rounding` is how the official code of a method makes its PNG, because that decides pixels: "nearest" is `round(255 u)` (diffusers),
     "floor" is `floor(255 u)` (taming-transformers), "half_up" is `floor(127.5 x + 128)` (NVIDIA; for the range [-1, 1]).
-    Not-a-number becomes black here; `pipelines` rejects such an image before it is written.
+    Not-a-number becomes black here, once it was noted for who watches (`half`); `pipelines` rejects such an image before it is written.
     """
     scaled = (pixels.float() - low) * (255.0 / (high - low))
     if rounding == "nearest":
         scaled = scaled.round()
     elif rounding == "half_up":
         scaled = scaled + 0.5
+    half.note(scaled)
     out = scaled.nan_to_num(0.0).clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return np.repeat(out, 3, axis=-1) if out.shape[-1] == 1 else out
 

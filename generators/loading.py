@@ -1,43 +1,78 @@
 """Loading a generator by name, with what its checkpoint's options say about speed.
 
-- `precision`: "float32" (the default), "float16" or "bfloat16". Half precision is what a GPU is fast in, and recent CPUs in bfloat16.
-  It changes pixels by more than a grey level, which is why it is an option of the checkpoint: options are part of a shard's key.
+- `precision`: "float32" (the default), "float16", "bfloat16", or "released": as the authors run it, on a GPU; on a CPU that is float32.
+  Half precision is what a GPU is fast in, and recent CPUs in bfloat16. It changes pixels by more than a grey level, which is why it is an
+  option of the checkpoint: options are part of a shard's key. What becomes not-a-number in it is made again in float32.
+- `batch_size`: how many images are made at once. Without it, a CPU makes as many as the generator says, and a GPU as many as fit and pay.
+- `exact`: true holds every batch to one shape and PyTorch to kernels that give the same result at each call, so that a shard comes out the
+  same on every card of one kind, whatever was made before it.
 - `compile`: true for `torch.compile`. Worth it on a GPU and for thousands of images, since the first batch waits for the compiler
   (minutes); on a CPU it needs a C++ compiler. It changes pixels by rounding only.
 """
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from dataclasses import replace
 
 import torch
 
 from generators import registry
 from generators.base import Generator
+from generators.batching import CudaMeter, Growth
 from generators.checkpoints import Checkpoint
 from generators.errors import InputError
 from generators.memory import OutOfMemory, is_out_of_memory
+from generators.numerics import state_numerics
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def load_generator(name: str, checkpoint: Checkpoint, device: str | torch.device = "cpu") -> Generator:
-    """The generator `name` with `checkpoint` on `device`. InputError for options that are wrong, CheckpointError if it cannot be loaded."""
+def load_generator(
+    name: str,
+    checkpoint: Checkpoint,
+    device: str | torch.device = "cpu",
+    *,
+    batch_size: int | None = None,
+    remembered: MutableMapping[str, int] | None = None,
+    title: str = "",
+) -> Generator:
+    """The generator `name` with `checkpoint` on `device`. InputError for options that are wrong, CheckpointError if it cannot be loaded.
+
+    `batch_size` goes before that of the options, unless these say `exact`. `remembered` holds the sizes of batches that were found to fit
+    and to pay; `title` says there which checkpoint this is. Without it, batches do not grow.
+    """
     method = registry.get(name)
     try:
         options = method.parse_options(checkpoint.options)
     except InputError as error:
         raise InputError(f"{checkpoint.path.name}: {error.message}", error.fix) from None
     checkpoint = replace(checkpoint, options=options)
+    precision, exact = precision_on(device, options.get("precision", "float32"), method), options.get("exact", False)
+    if torch.device(device).type == "cuda":
+        state_numerics(exact)
     try:
-        generator = method.load(checkpoint, device, PRECISIONS[options.get("precision", "float32")])
+        generator = method.load(checkpoint, device, PRECISIONS[precision])
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(f"{name} with {checkpoint.path.name} does not fit in the memory of {device}", "Use a device with more") from None
-    if options.get("compile"):
+    generator.precision, generator.exact = precision, exact
+    wanted = options.get("batch_size") if exact else batch_size or options.get("batch_size")
+    generator.batch_size = wanted or generator.batch_size
+    if torch.device(device).type == "cuda" and not wanted and not exact and remembered is not None:
+        key = f"{name} {title}, {generator.resolution} px, {precision}, {torch.cuda.get_device_name(device)}"
+        generator.growth = Growth(CudaMeter(torch.device(device)), remembered, key, generator.batch_size)
+    if options.get("compile") and not exact:
         compile_networks(generator)
     return generator
+
+
+def precision_on(device: str | torch.device, asked: str, method: type[Generator]) -> str:
+    """The precision that `asked` means on `device`: "released" is that of the method's authors on a GPU, and float32 on a CPU."""
+    if asked != "released":
+        return asked
+    return "float32" if torch.device(device).type == "cpu" else method.released_precision
 
 
 def compile_networks(generator: Generator, backend: str = "inductor") -> None:

@@ -13,6 +13,7 @@ from flows import console
 from flows.commands.options import (
     AllowOutsideOption,
     AllowRulesOption,
+    BatchOption,
     DeliveriesOption,
     DeviceOption,
     DevicesOption,
@@ -184,6 +185,7 @@ def build(
     device: DevicesOption = "auto",
     limit: LimitOption = None,
     delivery: DeliveriesOption = None,
+    batch: BatchOption = None,
     allow_outside: AllowOutsideOption = False,
     allow_rules: AllowRulesOption = False,
     as_json: JsonOption = False,
@@ -203,7 +205,7 @@ def build(
         console.err.print(f"[yellow]warning:[/yellow] {warning}")
     dataset = Store(store, planned.manifest.dataset)
     with shard_progress() as show:
-        built = run_build(planned, dataset, device, show, delivery or (), wait=True)
+        built = run_build(planned, dataset, device, show, delivery or (), wait=True, batch=batch)
     if as_json:
         console.print_json(_built_facts(built, dataset))
     elif built.version is None:

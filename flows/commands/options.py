@@ -94,6 +94,10 @@ DevicesOption = Annotated[
     str, typer.Option("--device", "--devices", help="The device to run on: auto, cpu, cuda:0, or several GPUs, such as 0,1,2,3.")
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Make at most this many fakes of every part of a subset.")]
+BatchOption = Annotated[
+    int | None,
+    typer.Option("--batch", min=1, help="Make so many images at once. If not given, a GPU makes as many as fit and pay, and a CPU a few."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 VersionOption = Annotated[str | None, typer.Option("--version", help="The number or tag of a version. If not given, the newest.")]
 DeliveryOption = Annotated[

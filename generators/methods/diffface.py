@@ -60,6 +60,7 @@ class DiffFace(Generator):
     family = "DM"
     kinds = ("swap",)
     crop: Crop  # set by `load`
+    released_precision = "float16"
     licence = "CC-BY-NC-4.0"
     networks = ("unet",)
     needs_gradients = True  # each step is guided by the gradient of the losses
@@ -269,6 +270,8 @@ class DiffFace(Generator):
 
     def _rows_that_fit(self) -> int:
         """How many candidates free memory allows together; one where it does not suffice, which is then tried."""
+        if self.exact:
+            return self.rows_at_once
         config = self.unet.config
         row = BYTES_OF_A_ROW * self.resolution**2 * config.block_out_channels[0]
         row += BYTES_OF_THE_PARSER * (self.guidance.parser is not None)
@@ -286,7 +289,7 @@ class DiffFace(Generator):
                 pictures += list(to_uint8(self.make(scene.rows([pair for pair, _ in part]), settings, rngs), rounding="floor"))
                 continue
             except Exception as error:
-                if self.rows_at_once == 1 or not is_out_of_memory(error):
+                if self.exact or self.rows_at_once == 1 or not is_out_of_memory(error):
                     raise
             self.rows_at_once //= 2
             release_memory()

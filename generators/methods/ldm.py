@@ -36,6 +36,7 @@ class LDM(Denoiser):
     title = "LDM"
     kinds: tuple[StepKind, ...] = ("sample", "prompt", "edit")
     networks = ("unet", "first_stage.decoder")
+    released_precision = "float16"
     licence = "Apache-2.0"
     reconstruction: ClassVar[dict[str, Any] | None] = {"strength": 0}
 

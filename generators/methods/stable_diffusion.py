@@ -32,6 +32,7 @@ SINGLE_FILE_PARTS = ("unet", "vae", "text_encoder", "scheduler", "tokenizer")
 @register("stable_diffusion")
 class StableDiffusion(TextToImage):
     title = "Stable Diffusion"
+    released_precision = "float16"
     licence = "CreativeML-OpenRAIL-M"
 
     class Options(TextToImageOptions):

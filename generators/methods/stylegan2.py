@@ -28,6 +28,7 @@ class StyleGAN2(Generator):
     title = "StyleGAN2"
     family = "GAN"
     kinds = ("sample",)
+    released_precision = "float16"
     licence = "Nvidia Source Code License (non-commercial)"
     Parameters = StyleGAN2Parameters
 

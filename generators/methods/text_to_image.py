@@ -79,6 +79,7 @@ class TextToImage(Generator):
     title = "Text to image"
     family = "DM"
     kinds: tuple[StepKind, ...] = ("prompt", "edit", "inpaint")
+    released_precision = "bfloat16"
     licence = "each checkpoint's own"
     reconstruction: ClassVar[dict[str, Any] | None] = {"strength": 0, "safety": "off"}
     batch_size = 4

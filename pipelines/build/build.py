@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from typing import Any
 
+from generators.numerics import numerics
 from pipelines.audit import Audit, audit_version, read_audit, write_audit
 from pipelines.build import rates
 from pipelines.build.devices import parse_devices
@@ -82,10 +83,11 @@ class Build:
         deliveries: Collection[str] = (),
         wait: bool = False,
         elsewhere: bool = False,
+        batch: int | None = None,
     ):
         """`device` may name several (`parse_devices`). `deliveries` are made too; those that are there and still fit are kept in any case.
         With `wait` it waits for the end of another build, which else is StoreBusy. With `elsewhere` a runner on other machines makes the
-        shards, so that the device need not be here.
+        shards, so that the device need not be here. `batch` is how many images are made at once, if a person says so.
 
         Raises InputError if something that the plan needs is missing, or it has no such delivery.
         """
@@ -95,7 +97,7 @@ class Build:
         self.plan = plan
         self.store = store
         self.devices = (device,) if elsewhere else parse_devices(device)
-        self._wait, self._elsewhere = wait, elsewhere
+        self._wait, self._elsewhere, self._batch = wait, elsewhere, batch
         self.run_id = uuid.uuid4().hex
         self.shards = ShardsMade()
         self._held = ExitStack()
@@ -121,7 +123,7 @@ class Build:
 
         For `on_shard` see `run_shards`. Raises InputError.
         """
-        self.shards = run_shards(self.missing, runner or local_runner(self.plan, self.store, self.devices), on_shard)
+        self.shards = run_shards(self.missing, runner or local_runner(self.plan, self.store, self.devices, self._batch), on_shard)
 
     def commit(self, properties: dict[str, str] | None = None) -> Version | None:
         """Makes the version. CheckFailed if more images fell short than the manifest allows; what was made is kept for the next build."""
@@ -137,6 +139,7 @@ class Build:
             "manifest": json.dumps(self.plan.manifest.model_dump(mode="json")),
             "ntf": package_version("natural-trace-foundry"),
             "device": ",".join(self.devices),
+            "numerics": json.dumps(numerics()),
             **(properties or {}),
         }
         delivered = self.plan.delivered_keys & _there(self.store)
@@ -204,9 +207,10 @@ def run_build(
     on_shard: OnShard | None = None,
     deliveries: Collection[str] = (),
     wait: bool = False,
+    batch: int | None = None,
 ) -> BuildReport:
-    """The whole build, without Prefect. For `device`, `deliveries` and `wait` see `Build`, for `on_shard` see `run_shards`."""
-    with Build(plan, store, device, deliveries, wait) as build:
+    """The whole build, without Prefect. For `device`, `deliveries`, `wait` and `batch` see `Build`, for `on_shard` see `run_shards`."""
+    with Build(plan, store, device, deliveries, wait, batch=batch) as build:
         build.run(on_shard)
         return build.report(build.commit())
 

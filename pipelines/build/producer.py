@@ -20,10 +20,10 @@ class Producer:
     It may be used from several threads: one generates while others encode and write.
     """
 
-    def __init__(self, plan: Plan, store: Store, device: str):
+    def __init__(self, plan: Plan, store: Store, device: str, batch: int | None = None):
         self._store = store
         self._device = device
-        self._maker = Maker(plan, store, Models(plan.catalogue, device))
+        self._maker = Maker(plan, store, Models(plan.catalogue, device, batch=batch))
         self._generating = threading.Lock()
 
     def produce(self, shard: Shard) -> Note:

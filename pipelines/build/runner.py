@@ -110,8 +110,9 @@ class Here(Runner):
 class Processes(Runner):
     """Makes shards in worker processes, one for each device. Two threads serve each, so that it makes one shard while it writes another."""
 
-    def __init__(self, plan: Plan, store: Store, devices: Sequence[str]):
+    def __init__(self, plan: Plan, store: Store, devices: Sequence[str], batch: int | None = None):
         self._plan = plan
+        self._batch = batch
         self._store = store
         self._devices = devices
         self._stopping = threading.Event()
@@ -120,7 +121,7 @@ class Processes(Runner):
         """See `Runner.run`. A worker that dies is replaced, and its shard is tried again."""
         schedule = Schedule(shards)
         threads = max(1, torch.get_num_threads() // len(self._devices))
-        workers = [Worker(self._plan, self._store, device, threads) for device in self._devices]
+        workers = [Worker(self._plan, self._store, device, threads, self._batch) for device in self._devices]
         failures: dict[str, Failure] = {}
         ended: SimpleQueue[Ended | Future[None]] = SimpleQueue()
 
@@ -159,9 +160,10 @@ class Processes(Runner):
         return attempted(shard, partial(worker.produce, shard), self._stopping)
 
 
-def local_runner(plan: Plan, store: Store, devices: Sequence[str]) -> Runner:
-    """The runner of this machine: in this process for one device, or a worker process for each of several."""
-    return Here(Producer(plan, store, devices[0])) if len(devices) == 1 else Processes(plan, store, devices)
+def local_runner(plan: Plan, store: Store, devices: Sequence[str], batch: int | None = None) -> Runner:
+    """The runner of this machine: in this process for one device, or a worker process for each of several. `batch` images are made at once,
+    if it is given."""
+    return Here(Producer(plan, store, devices[0], batch)) if len(devices) == 1 else Processes(plan, store, devices, batch)
 
 
 def attempted(shard: Shard, act: Callable[[], Result], stopping: threading.Event) -> Result | Failure:

@@ -39,8 +39,8 @@ class WorkerDied(Exception):
 class Worker:
     """One worker process, as its parent sees it. `produce` may be called from `JOBS` threads."""
 
-    def __init__(self, plan: Plan, store: Store, device: str, threads: int):
-        self._job = pickle.dumps((plan, (store.root.location, store.name), device, threads))
+    def __init__(self, plan: Plan, store: Store, device: str, threads: int, batch: int | None = None):
+        self._job = pickle.dumps((plan, (store.root.location, store.name), device, threads, batch))
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -129,9 +129,9 @@ def _sendable(shard: Shard, error: Exception) -> Exception:
 def main() -> None:
     """The process itself. Its one argument is the descriptor of its end of the pipe."""
     pipe = Connection(int(sys.argv[1]))
-    plan, store, device, threads = pickle.loads(pipe.recv_bytes())  # from our own parent, through a pipe that nobody else has
+    plan, store, device, threads, batch = pickle.loads(pipe.recv_bytes())  # from our own parent, through a pipe that nobody else has
     torch.set_num_threads(threads)
-    producer = Producer(plan, Store(*store), device)
+    producer = Producer(plan, Store(*store), device, batch)
     sending = threading.Lock()
 
     def answer(number: int, shard: Shard) -> None:

@@ -216,7 +216,7 @@ def _delivered_outcome(maker: Maker, store: Store, row: Row) -> tuple[Outcome, s
 
 
 def _outcome(plan: Plan, maker: Maker, row: Row) -> tuple[Outcome, str]:
-    """One image against the same made again, alone in its batch: so other rounding than in the build's batches is to be expected."""
+    """One image against the same made again: in a batch of as many as its row records, or alone. Alone, it may round in another way."""
     try:
         again = maker.remake(row)
     except (InputError, KeyError, IndexError) as error:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from generators.errors import InputError
 from pipelines.delivery.rows import Delivering, delivering
 from pipelines.images import decode, encode
 from pipelines.make import rejections
@@ -63,18 +64,34 @@ class Maker:
         """One stored fake made again, alone, every step at the attempt that its chain records. A step that is rejected now ends it."""
         inputs: dict[int, Picture] = {}
         last, manifest = len(row.chain) - 1, self._plan.manifest
+        batches = self._batches_of(row)
         for step, link in enumerate(row.chain):
             subset = manifest.maker(row.subset, row.real, row.part, step)
             ends = step == len(manifest.part(subset, row.real, row.part).chain) - 1  # of the subset that this one begins at, too
             role: Role = "final" if (ends and step < last) or (step == last and row.role == "final") else "intermediate"
             shard = Shard(role, subset, row.real, row.part, step, row.index, row.index + 1, row.shard_key)
-            inputs = self._run(shard, [row.index], link["attempt"], inputs)
+            with self._steps.in_batches_of(batches[step]):
+                inputs = self._run(shard, [row.index], link["attempt"], inputs)
             picture = inputs[row.index]
             if picture.pixels is None:
                 break
             if role == "final" and step < last:  # what follows begins at the stored image
                 inputs = {row.index: replace(picture, pixels=decode(encode(picture.pixels, manifest.codec), picture.row.id))}
         return inputs[row.index]
+
+    def _batches_of(self, row: Row) -> list[int]:
+        """How many images were made at once with each link of a row's chain, as the rows of its steps record it; 0 where they do not."""
+        sizes = [0] * len(row.chain)
+        above: Row | None = row
+        for step in reversed(range(len(row.chain))):
+            if above is None:
+                break
+            sizes[step] = above.measures.get("made_with", {}).get("batch", 0)
+            try:
+                above = self._store.row(above.target_id) if step and above.target_id else None
+            except InputError:
+                above = None
+        return sizes
 
     def redeliver(self, row: Row, clean: Row) -> Row:
         """A stored delivered image delivered again, from the stored image that it was made from."""

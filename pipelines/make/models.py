@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 
 from generators.base import Generator
 from generators.loading import load_generator
 from pipelines.catalogue.catalogue import Catalogue
+from pipelines.make.batches import RememberedBatches
 
 
 class Models:
-    """The last `keep` generators that were used, loaded, on one device."""
+    """The last `keep` generators that were used, loaded, on one device.
 
-    def __init__(self, catalogue: Catalogue, device: str = "cpu", keep: int = 2):
+    `batch` is how many images each makes at once, if a person says so; else a GPU takes as many as fit and pay.
+    """
+
+    def __init__(self, catalogue: Catalogue, device: str = "cpu", keep: int = 2, batch: int | None = None):
         self._catalogue = catalogue
         self.device = device
         self._keep = keep
+        self._batch = batch
+        self._batches = RememberedBatches()
         self._loaded: OrderedDict[tuple[str, str], Generator] = OrderedDict()
 
     def get(self, generator: str, checkpoint: str) -> Generator:
@@ -26,7 +33,9 @@ class Models:
         if key not in self._loaded:
             while len(self._loaded) >= self._keep:
                 self._loaded.popitem(last=False)
-            self._loaded[key] = load_generator(generator, self._catalogue.checkpoint(checkpoint), self.device)
+            title = f"{checkpoint} {self._catalogue.sha256(checkpoint)[:12]}" if torch.device(self.device).type == "cuda" else checkpoint
+            settings: dict[str, Any] = {"batch_size": self._batch, "remembered": self._batches, "title": title}
+            self._loaded[key] = load_generator(generator, self._catalogue.checkpoint(checkpoint), self.device, **settings)
         self._loaded.move_to_end(key)
         return self._loaded[key]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from generators.base import PromptRequest, Request, SampleRequest
+from generators.base import Generator, PromptRequest, Request, SampleRequest
 from generators.errors import InputError
 from generators.seeding import derive_seed
 from pipelines.images import fit
@@ -42,6 +43,7 @@ class Steps:
         self._plan = plan
         self._models = models
         self._threads = threads or Threads()
+        self._as_many = 0
         self.windows = Windows(plan)
 
     def run(self, shard: Shard, jobs: Sequence[Job]) -> list[Picture]:
@@ -57,6 +59,20 @@ class Steps:
             return self._finished(shard, job, output, inputs) if output else rejection(self._plan, shard, job, unfit[job.index])
 
         return list(self._threads.in_order(finished, given))
+
+    @contextmanager
+    def in_batches_of(self, size: int) -> Iterator[None]:
+        """For the length of the block, generators fill their batches up to `size` images, so that rounding is that of such a batch."""
+        self._as_many = size
+        try:
+            yield
+        finally:
+            self._as_many = 0
+
+    def _generator(self, step: ChainStep) -> Generator:
+        generator = self._models.get(step.generator, step.checkpoint)
+        generator.pad_to = self._as_many
+        return generator
 
     def compressed(self, pixels: np.ndarray, name: str) -> np.ndarray:
         """An image of the dataset's size after the compression that the manifest wants reals and fakes alike to go through, if any.
@@ -84,7 +100,7 @@ class Steps:
 
     def _square(self, shard: Shard, step: ChainStep) -> int | None:
         """The side of the square that a step takes of its pictures, if it takes one."""
-        generator = self._models.get(step.generator, step.checkpoint)
+        generator = self._generator(step)
         if step.kind == "inpaint":
             return self._painted_side(shard) or generator.resolution
         squared = step.kind == "edit" and generator.edit_input(generator.parse_parameters(dict(step.parameters))) == "square"
@@ -106,12 +122,12 @@ class Steps:
             )
             for job in jobs
         ]
-        return self._faces.swap(self._models.get(step.generator, step.checkpoint), pairs, step.parameters)
+        return self._faces.swap(self._generator(step), pairs, step.parameters)
 
     def _inpaint(self, shard: Shard, jobs: Sequence[Job], inputs: Mapping[int, Input]) -> Iterator[Output]:
         step = self._plan.step(shard)
         paintings = [Painting(job.seed, inputs[job.index].open, partial(self._mask, step, job, inputs[job.index].cut_at)) for job in jobs]
-        return inpaint(self._models.get(step.generator, step.checkpoint), paintings, step, self._painted_side(shard))
+        return inpaint(self._generator(step), paintings, step, self._painted_side(shard))
 
     def _mask(self, step: ChainStep, job: Job, cut_at: Place | None, original: np.ndarray) -> np.ndarray | None:
         """The mask of a job's image, which is a square at its stored size; None if there is nothing to mask."""
@@ -136,14 +152,14 @@ class Steps:
 
     def _edit(self, shard: Shard, jobs: Sequence[Job], inputs: Mapping[int, Input]) -> Iterator[Output]:
         step = self._plan.step(shard)
-        generator = self._models.get(step.generator, step.checkpoint)
+        generator = self._generator(step)
         pictures, seeds = [inputs[job.index].open for job in jobs], [job.seed for job in jobs]
         return edit(generator, pictures, seeds, step.parameters, lambda: self._faces.detector, self._threads)
 
     def _generate(self, shard: Shard, jobs: Sequence[Job], inputs: Mapping[int, Input]) -> Iterator[Output]:
         """What a step that works on no pictures makes: samples, pictures of prompts. Each batch is finished while the next is made."""
         step = self._plan.step(shard)
-        generator = self._models.get(step.generator, step.checkpoint)
+        generator = self._generator(step)
         seeds = [job.seed for job in jobs]
         request: Request = PromptRequest(seeds, [job.prompt or "" for job in jobs]) if step.kind == "prompt" else SampleRequest(seeds)
         for batch in generator.batches(request, **step.parameters):

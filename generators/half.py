@@ -1,0 +1,77 @@
+"""Half precision: seeing that an image became not-a-number, and making it again with the same weights in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+import torch
+
+_watched: ContextVar[list[np.ndarray] | None] = ContextVar("watched", default=None)
+
+
+@contextmanager
+def watching() -> Iterator[list[np.ndarray]]:
+    """For the length of the block, what `note` is told: bool arrays, true for each image that has a value that is not finite."""
+    seen: list[np.ndarray] = []
+    token = _watched.set(seen)
+    try:
+        yield seen
+    finally:
+        _watched.reset(token)
+
+
+def note(pixels: torch.Tensor) -> None:
+    """Notes which of the images `[N, ...]` are not finite, if anybody watches."""
+    seen = _watched.get()
+    if seen is not None:
+        seen.append((~torch.isfinite(pixels)).flatten(1).any(1).cpu().numpy())
+
+
+def not_finite(seen: list[np.ndarray], images: int) -> list[int]:
+    """The places of the images, of `images`, of which something was not finite. Where a method makes several candidates of an image, all of
+    one image follow each other; where what was seen cannot be told apart, all of them."""
+    flags = np.concatenate(seen) if seen else np.zeros(images, bool)
+    if not flags.any():
+        return []
+    if len(flags) % images:
+        return list(range(images))
+    return np.flatnonzero(flags.reshape(images, -1).any(1)).tolist()
+
+
+@contextmanager
+def in_float32(owner: Any) -> Iterator[None]:
+    """For the length of the block, all floating-point weights of a generator's modules, and its `dtype`, are float32.
+
+    Afterwards each weight has the precision and the values that it had: float32 holds every value of half precision.
+    """
+    modules = list(_modules(owner))
+    tensors = {id(tensor): tensor for module in modules for tensor in (*module.parameters(), *module.buffers())}
+    halves = [tensor for tensor in tensors.values() if tensor.dtype in (torch.float16, torch.bfloat16)]
+    before = [tensor.data for tensor in halves]
+    dtype = getattr(owner, "dtype", None)
+    try:
+        for tensor in halves:
+            tensor.data = tensor.data.float()
+        if dtype is not None:
+            owner.dtype = torch.float32
+        yield
+    finally:
+        for tensor, data in zip(halves, before, strict=True):
+            tensor.data = data
+        if dtype is not None:
+            owner.dtype = dtype
+
+
+def _modules(owner: Any) -> Iterator[torch.nn.Module]:
+    """The modules that a generator holds: itself, in a pipeline of diffusers, or in an object of its own."""
+    for value in vars(owner).values():
+        if isinstance(value, torch.nn.Module):
+            yield value
+        elif isinstance(components := getattr(value, "components", None), Mapping):
+            yield from (part for part in components.values() if isinstance(part, torch.nn.Module))
+        elif hasattr(value, "networks") and hasattr(value, "__dict__"):
+            yield from _modules(value)
