@@ -13,6 +13,7 @@ from generators.errors import InputError
 from ntf_model.comparing.compare import Comparison, compare, read_cost, train_all
 from ntf_model.comparing.comparison_data import plain_data
 from ntf_model.comparing.comparison_tables import write_comparison
+from ntf_model.comparing.in_turn import InTurn
 from ntf_model.comparing.leaderboard import Board, Leaderboard, subset_table, titles_of
 from ntf_model.comparing.matrix import write_matrix
 from ntf_model.comparing.rehearsal import few, one_epoch
@@ -128,7 +129,7 @@ def evaluate_together(
     Without validation pictures, with the thresholds that the detectors have; with `fpr` those at which at most that share of reals is
     called fake.
     """
-    detectors = {name: load_detector(run) for name, run in runs.items()}
+    detectors = InTurn(runs)
     costs = {name: read_cost(run) for name, run in runs.items()}
     tried = {name: rehearsal_of(run) for name, run in runs.items()}
     comparison = compare(
@@ -187,7 +188,7 @@ def compare_detectors(
         scores=scores,
         known=known,
         training=costs,
-        trained_on={name: trained_on(output / name, detector, splits.test) for name, detector in detectors.items()},
+        trained_on={name: trained_on(output / name, detectors[name], splits.test) for name in detectors},
         fpr=fpr,
         on_progress=on_progress,
     )
@@ -325,9 +326,9 @@ def _compare_deliveries(
     if not delivered or not detectors:
         return []
     judged = {}
-    for name, detector in detectors.items():
+    for name in detectors:
         clean = comparison.evaluations[name]
-        judged[name] = {CLEAN: clean, **on_deliveries(detector, clean, delivered, on_progress)}
+        judged[name] = {CLEAN: clean, **on_deliveries(detectors[name], clean, delivered, on_progress)}
     return _write_deliveries(judged, delivered, folder)
 
 
@@ -349,6 +350,6 @@ def _write_comparison(
     """The tables, the score matrix, and each evaluation in a folder of its own, where `report` finds it."""
     for name, evaluation in comparison.evaluations.items():
         evaluation.save(folder / name / EVALUATION_FILE)
-    kinds = {name: detector.name for name, detector in detectors.items()}
+    kinds = {name: detectors[name].name for name in detectors}
     matrix = write_matrix(folder / SCORES_FILE, data, validation, comparison.evaluations, kinds=kinds, notes=comparison.notes)
     return [*write_comparison(comparison, folder), matrix]

@@ -15,6 +15,7 @@ from torch import nn
 
 from foreign.json_files import read_json
 from foreign.progress import Progress, silent
+from ntf_model.comparing.in_turn import InTurn, release
 from ntf_model.comparing.score_files import read_score_table
 from ntf_model.comparing.standings import Standing, standings_of
 from ntf_model.data.data import DetectionData, DetectionSplits
@@ -27,7 +28,7 @@ from ntf_model.judging.evaluate import Evaluation, Scored, Scores, Transform, as
 from ntf_model.judging.metrics import MEASURES
 from ntf_model.networks import weights
 from ntf_model.recipes.network import NetworkDetector
-from ntf_model.registry import get_detector, load_detector
+from ntf_model.registry import get_detector
 from ntf_model.runs import COST_FILE, METRICS_FILE, RUN_FILE
 from ntf_model.training.meter import Meter
 from ntf_model.training.resume import check_record, read_record
@@ -83,6 +84,23 @@ class Together:
     seconds: dict[str, float]
 
 
+@dataclass(frozen=True)
+class _Facts:
+    """What a table says of a detector beside its scores; `kind` is its name in the registry."""
+
+    kind: str
+    title: str
+    note: str
+    threshold: float
+    calibration: Any
+    parameters: int | None
+
+
+def _facts_of(detector: Detector) -> _Facts:
+    kind, title, note = detector.name, detector.title, detector.note
+    return _Facts(kind, title, note, detector.threshold, detector.calibration, count_parameters(detector))
+
+
 def train_all(
     splits: DetectionSplits,
     configs: Mapping[str, DetectorConfig | None],
@@ -91,23 +109,23 @@ def train_all(
     resume: bool = False,
     device: str | torch.device | None = None,
     on_progress: Progress = silent,
-) -> dict[str, Detector]:
+) -> InTurn:
     """Trains each detector of `configs` (a name of the registry each) in turn, in `output/NAME`, and records what it cost in `cost.json`.
+    Each is let go before the next is trained.
 
     With `resume`, a folder whose training has ended is loaded, and one that stopped goes on. InputError if the detector in a folder was
     trained on other data or with other settings.
     """
-    detectors: dict[str, Detector] = {}
     for name, config in configs.items():
         folder = output / name
+        release()
         if resume and (folder / COST_FILE).is_file():
             check_record(folder, read_record(folder / RUN_FILE), name, splits, config)
-            detectors[name] = load_detector(folder, device)
             continue
         with Meter() as meter:
-            detectors[name] = get_detector(name).fit(splits, config, folder, resume=resume, device=device, on_progress=on_progress)
+            get_detector(name).fit(splits, config, folder, resume=resume, device=device, on_progress=on_progress)
         write_json(folder / COST_FILE, {"training_seconds": meter.seconds, "training_memory": meter.peak_memory})
-    return detectors
+    return InTurn({name: output / name for name in configs}, device)
 
 
 def compare(
@@ -150,24 +168,24 @@ def compare(
         "bootstrap": bootstrap,
         "seed": seed,
     }
-    evaluations, costs, notes = {}, {}, {}
-    for name, detector in detectors.items():
+    evaluations, costs, notes, kinds = {}, {}, {}, {}
+    for name in detectors:
+        facts = _facts_of(detectors[name])  # nothing here keeps the detector: in turn, the next one is loaded once it is let go
         held_scores = as_columns(validation, Scored(held.ids, held.scores[name])) if validation else None
-        basis = basis_of(detector.threshold, detector.calibration, held_scores, fpr, digest)
+        basis = basis_of(facts.threshold, facts.calibration, held_scores, fpr, digest)
         scored = Scored(test.ids, test.scores[name])
         options = {"rehearsal": (rehearsals or {}).get(name, ""), "trained_on": known_subsets[name], **common}
-        evaluations[name] = summarise(data, scored, basis, name=name, title=detector.title, **options)
+        evaluations[name] = summarise(data, scored, basis, name=name, title=facts.title, **options)
         cost = (training or {}).get(name, Cost())
         rate = len(data) / max(test.seconds[name], 1e-9)
-        costs[name] = cost.model_copy(update={"parameters": count_parameters(detector), "images_per_second": rate})
-        notes[name] = detector.note
+        costs[name] = cost.model_copy(update={"parameters": facts.parameters, "images_per_second": rate})
+        notes[name], kinds[name] = facts.note, facts.kind
     ids = data.picture_ids() if tables else []
     for name, table in tables.items():
         basis = basis_of(0.5, None, _held_scores(name, table, validation) if validation else None, fpr, digest)
         scored = Scored(ids, np.array([table[picture] for picture in ids]))
         evaluations[name] = summarise(data, scored, basis, name=name, title=name, trained_on=known_subsets[name], **common)
         costs[name], notes[name] = Cost(), f"scores from {Path((scores or {})[name]).name}"
-    kinds = {name: detector.name for name, detector in detectors.items()}
     comparison = compared(data, evaluations, costs=costs, notes=notes, kinds=kinds, bootstrap=bootstrap, seed=seed)
     return comparison.model_copy(update={"seconds": time.perf_counter() - started})
 
@@ -215,8 +233,12 @@ def score_together(
 ) -> Together:
     """Every picture's score by every detector, each picture decoded once.
 
-    Detectors whose `preprocess` is equal share the prepared tensors as well; its time counts for each of them.
+    Detectors whose `preprocess` is equal share the prepared tensors as well; its time counts for each of them. Detectors that are in memory
+    in turn are asked one after the other, each for all pictures.
     """
+    if isinstance(detectors, InTurn):
+        single: Any = {"transform": transform, "batch_size": batch_size, "on_progress": on_progress}
+        return _joined([score_together({name: detectors[name]}, data, **single) for name in detectors])
     ids: list[str] = []
     parts: dict[str, list[np.ndarray]] = {name: [] for name in detectors}
     seconds = dict.fromkeys(detectors, 0.0)
@@ -240,6 +262,12 @@ def score_together(
         ids += [item.id for item in items]
         on_progress(len(ids), len(data), "scoring")
     return Together(ids, {name: np.concatenate(scores) for name, scores in parts.items()}, seconds)
+
+
+def _joined(parts: Sequence[Together]) -> Together:
+    """What detectors found that scored the same pictures one after the other."""
+    scores = {name: found for part in parts for name, found in part.scores.items()}
+    return Together(parts[0].ids if parts else [], scores, {name: spent for part in parts for name, spent in part.seconds.items()})
 
 
 def paired_difference(data: DetectionData, reference: Evaluation, other: Evaluation, bootstrap: int, seed: int) -> Difference:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import weakref
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,14 +17,16 @@ from torch import nn
 
 from ntf_model.baselines.wang2020 import Wang2020
 from ntf_model.comparing import compare as comparing
+from ntf_model.comparing import in_turn
 from ntf_model.comparing.compare import Comparison, Cost, compare, read_cost, score_together, train_all
 from ntf_model.comparing.comparison_data import ComparisonData, plain_data
 from ntf_model.comparing.comparison_tables import all_tables, measure_table, render, write_comparison
+from ntf_model.comparing.in_turn import InTurn
 from ntf_model.comparing.score_files import read_score_table, read_scores
 from ntf_model.data.data import DetectionData, DetectionSplits, Item
 from ntf_model.errors import InputError
 from ntf_model.recipes.transforms import Preprocess
-from ntf_model.registry import get_detector
+from ntf_model.registry import get_detector, load_detector
 
 
 class Smoothness(Wang2020):
@@ -258,6 +261,35 @@ def test_what_was_trained_is_loaded_when_resumed(splits: DetectionSplits, tmp_pa
     (tmp_path / "probe" / "cost.json").unlink()
     assert read_cost(tmp_path / "probe").training_seconds > 0  # from the run's own record
     assert read_cost(tmp_path) == Cost()
+
+
+def test_detectors_in_turn_are_judged_as_those_together_and_one_at_a_time_is_in_memory(
+    splits: DetectionSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["first", "second", "third"]
+    for seed, name in enumerate(names):
+        get_detector("probe").fit(splits, get_detector("probe").preset("demo", image_size=16, seed=seed), tmp_path / name, device="cpu")
+    folders = {name: tmp_path / name for name in names}
+    together = compare(
+        {name: load_detector(folder, "cpu") for name, folder in folders.items()}, splits.test, splits.validation, bootstrap=20
+    )
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+    loads: list[str] = []
+
+    def counting(folder: Path, device: Any) -> Any:
+        assert not len(alive), "another one is still in memory"
+        loads.append(folder.name)
+        detector = load_detector(folder, device)
+        alive.add(detector)
+        return detector
+
+    monkeypatch.setattr(in_turn, "load_detector", counting)
+    one_by_one = compare(InTurn(folders, "cpu"), splits.test, splits.validation, bootstrap=20)
+    assert one_by_one.evaluations == together.evaluations
+    assert one_by_one.differences == together.differences
+    assert one_by_one.notes == together.notes
+    assert loads == [*names, *names, *names]  # for the validation split, the test split, and what they say of themselves
+    monkeypatch.setattr(in_turn, "load_detector", load_detector)
 
 
 @pytest.mark.parametrize(
