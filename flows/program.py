@@ -19,7 +19,21 @@ import typer
 from typer.completion import Shells, completion_init, get_completion_script, install
 
 from flows import console
-from flows.commands import audit, build, checkpoints, delivering, detect, exporting, fetch, importing, look, operate, store, using
+from flows.commands import (
+    audit,
+    build,
+    checkpoints,
+    delivering,
+    detect,
+    exporting,
+    fetch,
+    importing,
+    look,
+    operate,
+    publishing,
+    store,
+    using,
+)
 from flows.console import Detail, complain, err
 from flows.journal import Journal
 from foreign.errors import InputError
@@ -106,7 +120,7 @@ def _program(
         console.set_journal(Journal.open(log, sys.argv))
 
 
-for commands in (look, fetch, build, audit, store, exporting, importing, delivering, checkpoints, detect, using, operate):
+for commands in (look, fetch, build, audit, store, exporting, publishing, importing, delivering, checkpoints, detect, using, operate):
     commands.add_to(app)
 
 

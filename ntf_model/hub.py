@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -129,7 +130,7 @@ def push(content: Any, repo_id: str, *, licence: str | None = None, results: str
     facts = {"repo_id": repo_id, "results": results}
     try:
         return str(HubModel(content, licence).push_to_hub(repo_id, model_card_kwargs=facts, **options))
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+    except (HfHubHTTPError, HFValidationError, httpx2.HTTPError, OSError, ValueError) as error:
         raise InputError(
             f"{repo_id} cannot be written on the Hub ({reason(error)})", "Check the name, `hf auth login`, and the network"
         ) from None
@@ -142,7 +143,7 @@ def fetch(name: str, load: Callable[[Path], Any], **options: Any) -> Any:
         return HubModel.from_pretrained(name, load=load, **options).content
     except InputError:
         raise
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+    except (HfHubHTTPError, HFValidationError, httpx2.HTTPError, OSError, ValueError) as error:
         raise InputError(
             f"{name} holds no trained detector: it is no folder here, and cannot be fetched from the Hub ({reason(error)})",
             "Check the name, and HF_HUB_OFFLINE",

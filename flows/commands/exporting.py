@@ -43,14 +43,19 @@ def export(
             "--provenance", help="Write into the files that they are generated, and how. Not for training: it gives the label away."
         ),
     ] = False,
+    manifest: Annotated[
+        str | None,
+        typer.Option("--manifest", help="Take the block `publish` from this manifest. If not given, from the version's own."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Writes a version in a form that other programs read, with Croissant metadata and a datasheet."""
+    from flows.publishing import stated_in
     from pipelines.export import Export
     from pipelines.export import export as export_version
     from pipelines.store import Store
 
-    wanted = Export(form, where, split, use, provenance, delivery or "")
+    wanted = Export(form, where, split, use, provenance, delivery or "", stated_in(manifest, dataset))
     with step_progress("export") as show:
         exported = export_version(Store(store, dataset), output, wanted, version, show)
     if as_json:

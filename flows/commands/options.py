@@ -15,6 +15,7 @@ from ntf_model import baselines
 
 # What an option may say. The rooms below have the same lists beside heavy imports; tests/flows/commands/test_help.py holds them equal.
 ExportForm = Literal["folders", "webdataset", "parquet", "imagefolder", "lance"]
+PublishForm = Literal["parquet", "imagefolder", "webdataset"]
 Use = Literal["private", "research", "commercial"]
 Split = Literal["train", "validation", "test"]
 Label = Literal["real", "fake"]

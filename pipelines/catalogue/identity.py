@@ -63,13 +63,15 @@ def _stamp(status: os.stat_result) -> list[int]:
 
 
 def _read_cache(file: Path) -> dict[str, list[Any]]:
-    """The cache, parsed once for as long as the file does not change: a manifest with 50 checkpoints looks 50 times."""
+    """The cache, parsed once for as long as the file does not change: a manifest with 50 checkpoints looks 50 times. Two writes can have one
+    time, since clocks of file systems tick every few milliseconds, but not one inode too."""
     try:
-        return _parsed_cache(file, file.stat().st_mtime_ns)
+        status = file.stat()
+        return _parsed_cache(file, (status.st_mtime_ns, status.st_ino, status.st_size))
     except (OSError, ValueError):
         return {}
 
 
 @lru_cache(maxsize=1)
-def _parsed_cache(file: Path, changed: int) -> dict[str, list[Any]]:
+def _parsed_cache(file: Path, state: tuple[int, int, int]) -> dict[str, list[Any]]:
     return read_json(file)

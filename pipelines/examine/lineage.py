@@ -17,7 +17,19 @@ from pipelines.store.upgrade import read_rows
 
 Chain = Sequence[dict[str, Any]]
 # Seen in the images' chains, or without a say in their pixels.
-ELSEWHERE = {"dataset", "seed", "attempts", "allow_missing", "audit", "detector", "checkpoints", "reals", "subsets", "deliveries"}
+ELSEWHERE = {
+    "dataset",
+    "seed",
+    "attempts",
+    "allow_missing",
+    "audit",
+    "detector",
+    "checkpoints",
+    "reals",
+    "subsets",
+    "deliveries",
+    "publish",
+}
 
 
 @dataclass(frozen=True)

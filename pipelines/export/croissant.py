@@ -1,23 +1,34 @@
-"""Croissant 1.0 metadata of an export (mlcommons.org/croissant), with the responsible-AI fields, over its `rows.jsonl`."""
+"""Croissant 1.1 metadata of an export (mlcommons.org/croissant) over its `rows.jsonl`, with its provenance in W3C PROV.
+
+What follows from the records is stated. Creators, address and responsible-AI statements are those of the manifest's block `publish`. What
+it does not state is left out, so that mlcroissant warns of a missing creator rather than showing an invented one.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from pipelines.export import datasheet
-from pipelines.export.datasheet import Facts
+from pipelines.export.card import bibtex
+from pipelines.export.facts import Facts
+from pipelines.export.prov import provenance
+from pipelines.manifest.publication import Creator
 from pipelines.manifest.sizes import preparation, said
 
 CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
+    "arrayShape": "cr:arrayShape",
     "citeAs": "cr:citeAs",
     "column": "cr:column",
     "conformsTo": "dct:conformsTo",
+    "containedIn": "cr:containedIn",
     "cr": "http://mlcommons.org/croissant/",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "description": {"@container": "@language"},
+    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
     "field": "cr:field",
@@ -26,12 +37,15 @@ CONTEXT: dict[str, Any] = {
     "fileSet": "cr:fileSet",
     "format": "cr:format",
     "includes": "cr:includes",
+    "isArray": "cr:isArray",
     "isLiveDataset": "cr:isLiveDataset",
     "jsonPath": "cr:jsonPath",
     "key": "cr:key",
     "md5": "cr:md5",
+    "name": {"@container": "@language"},
     "parentField": "cr:parentField",
     "path": "cr:path",
+    "prov": "http://www.w3.org/ns/prov#",
     "rai": "http://mlcommons.org/croissant/RAI/",
     "recordSet": "cr:recordSet",
     "references": "cr:references",
@@ -45,53 +59,56 @@ CONTEXT: dict[str, Any] = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
+# Column of `rows.jsonl`: its type, what it is, and the property of PROV that it stands for.
 FIELDS = {
-    "id": ("sc:Text", "The image's name, unique in the version."),
-    "file": ("sc:Text", "The file that holds the image."),
-    "label": ("sc:Integer", "1 fake, 0 real."),
-    "subset": ("sc:Text", "The chain that made a fake, or the source of a real."),
-    "family": ("sc:Text", "GAN, DM, multi-step or real."),
-    "split": ("sc:Text", "train, validation or test."),
-    "seed": ("sc:Integer", "The seed of the last step."),
-    "width": ("sc:Integer", "In pixels."),
-    "height": ("sc:Integer", "In pixels."),
-    "sha256": ("sc:Text", "Of the encoded image as it is in the store."),
-    "licence": ("sc:Text", "Of the last checkpoint, or of the real source."),
+    "id": ("sc:Text", "The image's name, unique in the version.", ""),
+    "file": ("sc:Text", "The file that holds the image.", ""),
+    "label": ("sc:Integer", "1 fake, 0 real.", ""),
+    "subset": ("sc:Text", "The chain that made a fake, or the source of a real.", ""),
+    "family": ("sc:Text", "GAN, DM, multi-step or real.", ""),
+    "split": ("sc:Text", "train, validation or test.", ""),
+    "seed": ("sc:Integer", "The seed of the last step.", ""),
+    "width": ("sc:Integer", "In pixels.", ""),
+    "height": ("sc:Integer", "In pixels.", ""),
+    "sha256": ("sc:Text", "Of the encoded image as it is in the store.", ""),
+    "licence": ("sc:Text", "Of the last checkpoint, or of the real source.", ""),
+    "target_id": ("sc:Text", "The image that this one was made from; empty where it was made from a seed.", "prov:wasDerivedFrom"),
+    "source_id": ("sc:Text", "The real image whose identity was put on it, or from which a real was read.", "prov:wasDerivedFrom"),
 }
-IMAGES = {
-    "folders": ("**/*.png", "image/png"),
-    "imagefolder": ("*/*.png", "image/png"),
-    "webdataset": ("*.tar", "application/x-tar"),
-    "parquet": ("data/*.parquet", "application/x-parquet"),
-    "lance": ("*.lance/**", "application/octet-stream"),
-}
+ENCODINGS = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+ABSENT = {"rai:dataBiases": "biases", "rai:dataLimitations": "limitations", "rai:dataUseCases": "use_cases"}
+ABSENT |= {"rai:dataSocialImpact": "social_impact", "rai:personalSensitiveInformation": "sensitive"}
+ABSENT |= {"rai:dataReleaseMaintenancePlan": "maintenance"}
+MANY = ("rai:dataBiases", "rai:dataLimitations", "rai:dataUseCases", "rai:personalSensitiveInformation")
 
 
 def metadata(facts: Facts, index_sha256: str) -> dict[str, Any]:
     """The JSON-LD document. `index_sha256` is that of the export's `rows.jsonl`."""
-    includes, encoding = IMAGES[facts.form]
+    stated = facts.publication
+    page = {"url": facts.url} if facts.url else {}
+    creators = {"creator": [_agent(creator) for creator in stated.creators]} if stated.creators else {}
+    licence = stated.licence_url or stated.licence
+    texts = {key: getattr(stated.responsible_ai, name) for key, name in ABSENT.items()}
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
-        "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
-        "name": facts.name,
-        "description": f"{datasheet.PURPOSE} {facts.images:,} images at {said(facts.manifest.size)}. Digest {facts.digest}.",
+        "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"],
+        "name": facts.title,
+        "description": f"{stated.description or datasheet.PURPOSE} {facts.images:,} images at {said(facts.manifest.size)}. "
+        f"Digest {facts.digest}.",
         "version": f"{facts.version}.0.0",
         "datePublished": facts.created.strftime("%Y-%m-%d"),
-        "url": "https://natural-trace-foundry.example/" + facts.name,
-        "license": list(dict.fromkeys(facts.licences.values())),
-        "citeAs": f"{facts.name}, version {facts.version}, digest {facts.digest}",
-        "creator": {"@type": "sc:Organization", "name": "whoever built it with Natural Trace Foundry"},
+        **page,
+        "license": licence or list(dict.fromkeys(facts.licences.values())),
+        "citeAs": bibtex(facts),
+        **creators,
+        **({"keywords": list(stated.tags)} if stated.tags else {}),
         "rai:dataCollection": datasheet.COLLECTION,
         "rai:dataCollectionType": ["Synthetic generation", "Secondary data analysis"],
         "rai:dataPreprocessingProtocol": [f"{preparation(facts.manifest.size)}, encoded as {facts.manifest.codec.format}."],
         "rai:dataAnnotationProtocol": "Labels follow from how each image came to be; nobody annotated.",
-        "rai:dataBiases": [datasheet.BIASES],
-        "rai:dataLimitations": [datasheet.LIMITATIONS],
-        "rai:dataUseCases": [datasheet.USES],
-        "rai:dataSocialImpact": "Better detectors of manipulated faces; a person may be wrongly accused on a detector's word.",
-        "rai:personalSensitiveInformation": [datasheet.SENSITIVE],
-        "rai:dataReleaseMaintenancePlan": "Versions are immutable; a person who asks is left out of the next one.",
+        **{key: [text] if key in MANY else text for key, text in texts.items() if text},
+        **provenance(facts),
         "distribution": [
             {
                 "@type": "cr:FileObject",
@@ -102,14 +119,7 @@ def metadata(facts: Facts, index_sha256: str) -> dict[str, Any]:
                 "encodingFormat": "application/jsonlines",
                 "sha256": index_sha256,
             },
-            {
-                "@type": "cr:FileSet",
-                "@id": "images",
-                "name": "images",
-                "description": f"The images, as {facts.form}.",
-                "encodingFormat": encoding,
-                "includes": includes.replace("png", _suffix(facts)),
-            },
+            _images(facts),
         ],
         "recordSet": [
             {
@@ -117,16 +127,40 @@ def metadata(facts: Facts, index_sha256: str) -> dict[str, Any]:
                 "@id": "rows",
                 "name": "rows",
                 "key": {"@id": "rows/id"},
-                "field": [_field(name, kind, text) for name, (kind, text) in FIELDS.items()],
+                "field": [_field(name, *facts_of) for name, facts_of in FIELDS.items()],
             }
         ],
     }
 
 
-def _field(name: str, kind: str, text: str) -> dict[str, Any]:
+def _images(facts: Facts) -> dict[str, Any]:
+    """The set of the files that hold images."""
+    codec, suffix = facts.manifest.codec.format, facts.suffix
+    patterns = {
+        "folders": (f"**/*.{suffix}", ENCODINGS[codec]),
+        "imagefolder": (f"**/*.{suffix}", ENCODINGS[codec]),
+        "webdataset": ("*.tar", "application/x-tar"),
+        "parquet": ("data/*.parquet", "application/x-parquet"),
+        "lance": ("*.lance/**", "application/octet-stream"),
+    }
+    includes, encoding = patterns[facts.form]
+    inside = "" if facts.form in ("folders", "imagefolder") else f" The images in it are {codec.upper()}."
+    return {
+        "@type": "cr:FileSet",
+        "@id": "images",
+        "name": "images",
+        "description": f"The images, as {facts.form}.{inside}",
+        "encodingFormat": encoding,
+        "includes": includes,
+    }
+
+
+def _field(name: str, kind: str, text: str, equivalent: str) -> dict[str, Any]:
     source = {"fileObject": {"@id": "rows.jsonl"}, "extract": {"column": name}}
-    return {"@type": "cr:Field", "@id": f"rows/{name}", "name": name, "description": text, "dataType": kind, "source": source}
+    same = {"equivalentProperty": equivalent} if equivalent else {}
+    return {"@type": "cr:Field", "@id": f"rows/{name}", "name": name, "description": text, "dataType": kind, **same, "source": source}
 
 
-def _suffix(facts: Facts) -> str:
-    return "jpg" if facts.manifest.codec.format == "jpeg" else facts.manifest.codec.format
+def _agent(creator: Creator) -> dict[str, Any]:
+    kind = "sc:Person" if creator.kind == "person" else "sc:Organization"
+    return {"@type": kind, "name": creator.name, **({"url": creator.url} if creator.url else {})}

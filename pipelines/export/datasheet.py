@@ -1,74 +1,14 @@
-"""The datasheet (Gebru et al., 2021) of an export in Markdown, filled from the version's own records, and the card that the Hub shows."""
+"""The datasheet (Gebru et al., 2021) of an export in Markdown, filled from the version's own records and from what its publisher states."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from dataclasses import dataclass
-from datetime import datetime
 
-from pipelines.export.selection import Selection
+from foreign.text import markdown_text
+from pipelines.export.facts import Facts
 from pipelines.manifest.deliveries import as_data, expanded
-from pipelines.manifest.schema import Manifest
 from pipelines.manifest.sizes import preparation, said
 from pipelines.report.words import describe_chain
-from pipelines.store import Store, Version
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What metadata says about an export."""
-
-    name: str
-    version: int
-    created: datetime
-    digest: str
-    form: str
-    manifest: Manifest
-    counts: Counter[tuple[str, str, str]]  # subset, role, split
-    rejected: dict[str, Counter[str]]
-    licences: dict[str, str]
-    software: str
-    delivery: str = ""
-
-    @classmethod
-    def of(cls, store: Store, version: Version, selection: Selection, licences: dict[str, str], form: str) -> Facts:
-        rejected: dict[str, Counter[str]] = defaultdict(Counter)
-        for batch in store.scan(["subset", "reason"], "role = 'rejected'", version.number):
-            for subset, reason in zip(batch.column("subset").to_pylist(), batch.column("reason").to_pylist(), strict=True):
-                rejected[subset][reason or ""] += 1
-        manifest = Manifest.model_validate(version.manifest)
-        software = version.properties.get("ntf", "")
-        return cls(
-            store.name,
-            version.number,
-            version.created,
-            version.digest,
-            form,
-            manifest,
-            selection.counts,
-            rejected,
-            licences,
-            software,
-            selection.delivery,
-        )
-
-    @property
-    def images(self) -> int:
-        return sum(self.counts.values())
-
-    def of_label(self, role: str) -> int:
-        return sum(count for (_, kind, _), count in self.counts.items() if kind == role)
-
-    def is_retouched(self, subset: str, role: str) -> bool:
-        """Whether the images of a subset are real ones that a chain edited (`label: real`)."""
-        return role == "real" and subset in self.manifest.subsets
-
-    @property
-    def retouched(self) -> str:
-        """How many of the reals were retouched, in words; empty where none were."""
-        number = sum(count for (subset, role, _), count in self.counts.items() if self.is_retouched(subset, role))
-        return f" ({number:,} of them retouched)" if number else ""
 
 
 def _delivery(facts: Facts) -> list[str]:
@@ -88,8 +28,8 @@ COLLECTION = (
     "reals and fakes went through the same resize, crop and encoder."
 )
 BIASES = (
-    "Fakes show what their generators learned: mostly faces, in the proportions of age, sex and skin colour of the generators' own "
-    "training data. The real sources have their own proportions. Nothing was balanced."
+    "Fakes show what their generators learned, in the proportions of the generators' own training data; of faces, those of age, sex and "
+    "skin colour too. The real sources have their own proportions. Nothing was balanced."
 )
 LIMITATIONS = (
     "A detector that does well here has seen these generators at this size and encoding; others, and images that were compressed or "
@@ -104,6 +44,7 @@ USES = "Research on detection. Not for making images of people, identifying them
 
 def render(facts: Facts) -> str:
     """The datasheet."""
+    stated = facts.publication.responsible_ai
     return "\n".join(
         [
             f"# Datasheet: {facts.name}, version {facts.version}",
@@ -115,11 +56,11 @@ def render(facts: Facts) -> str:
             "",
             "## Why it was made",
             "",
-            PURPOSE,
+            facts.publication.description or PURPOSE,
             "",
             "## What is in it",
             "",
-            *_composition(facts),
+            *composition(facts),
             "",
             "## How it was made",
             "",
@@ -128,44 +69,33 @@ def render(facts: Facts) -> str:
             f"{preparation(facts.manifest.size)}: fakes and reals alike.",
             *_delivery(facts),
             "",
-            *_chains(facts),
+            *chains(facts),
             "",
             f"Splits go by photograph and identity (seed {facts.manifest.splits.seed}): an image and everything made from it or from the "
             "same person are in one split. The seed of every image is in its row.",
             "",
             *_rejections(facts),
+            *_cost(facts),
             "## People",
             "",
-            SENSITIVE,
-            "",
+            *_stated(SENSITIVE, stated.sensitive),
+            *_takedown(facts),
             "## Bias and limits",
             "",
-            BIASES,
-            "",
-            LIMITATIONS,
-            "",
+            *_stated(BIASES, stated.biases),
+            *_stated(LIMITATIONS, stated.limitations),
+            *_stated("", stated.social_impact),
             "## What it may be used for",
             "",
-            USES,
+            *_stated(USES, stated.use_cases),
+            *licence_table(facts),
             "",
-            "| from | licence |",
-            "|---|---|",
-            *[f"| {name} | {licence} |" for name, licence in facts.licences.items()],
-            "",
+            *_stated("", stated.maintenance),
         ]
     )
 
 
-def render_card(facts: Facts) -> str:
-    """The README that the Hub shows, with the data files of each split in its head."""
-    splits = [split for split in ("train", "validation", "test") if any(key[2] == split for key in facts.counts)]
-    path = "data/{}-*.parquet" if facts.form == "parquet" else "{}/**"
-    files = "\n".join(f"  - split: {split}\n    path: {path.format(split)}" for split in splits)
-    head = f"---\npretty_name: {facts.name}\nlicense: other\ntask_categories: [image-classification]\n"
-    return f"{head}configs:\n- config_name: default\n  data_files:\n{files}\n---\n\n{render(facts)}"
-
-
-def _composition(facts: Facts) -> list[str]:
+def composition(facts: Facts) -> list[str]:
     lines = ["| subset | what | train | validation | test |", "|---|---|---|---|---|"]
     for subset, role in sorted({(subset, role) for subset, role, _ in facts.counts}, key=lambda pair: (pair[1], pair[0])):
         numbers = " | ".join(f"{facts.counts[subset, role, split]:,}" for split in ("train", "validation", "test"))
@@ -174,7 +104,7 @@ def _composition(facts: Facts) -> list[str]:
     return lines
 
 
-def _chains(facts: Facts) -> list[str]:
+def chains(facts: Facts) -> list[str]:
     present = {subset for subset, _, _ in facts.counts}
     lines = ["| subset | chain | checkpoints | compared with |", "|---|---|---|---|"]
     for name, _, part in facts.manifest.walk():
@@ -182,6 +112,31 @@ def _chains(facts: Facts) -> list[str]:
             checkpoints = ", ".join(dict.fromkeys(step.checkpoint for step in part.chain))
             lines.append(f"| {name} | {describe_chain(part.chain)} | {checkpoints} | {part.real} |")
     return lines
+
+
+def licence_table(facts: Facts) -> list[str]:
+    whole = facts.publication.licence
+    head = [f"The dataset as a whole: {markdown_text(whole)}. Its parts:", ""] if whole else []
+    return [*head, "| from | licence |", "|---|---|", *[f"| {name} | {markdown_text(text)} |" for name, text in facts.licences.items()]]
+
+
+def _stated(general: str, own: str | None) -> list[str]:
+    """What holds for every dataset of this program, and the publisher's own words, as paragraphs."""
+    return [line for text in (general, own) if text for line in (text.strip(), "")]
+
+
+def _takedown(facts: Facts) -> list[str]:
+    contact = facts.publication.contact
+    return [f"To have a picture taken out, write to {contact}.", ""] if contact else []
+
+
+def _cost(facts: Facts) -> list[str]:
+    """The time on devices and the energy, as far as they were measured."""
+    energy = facts.publication.energy
+    hours = facts.hours.said()
+    lines = [f"Making the images took {hours}, as the builds recorded it."] if hours else []
+    lines += [f"Energy: {energy.kwh:g} kWh ({energy.measured})."] if energy else []
+    return ["## What it cost", "", *lines, ""] if lines else []
 
 
 def _rejections(facts: Facts) -> list[str]:

@@ -19,7 +19,8 @@ from pipelines.export.selection import Exportable, Selection
 from pipelines.manifest.splits import Split
 from pipelines.store.schema import SCHEMA
 
-SHARD_IMAGES = 1000  # in a tar or Parquet file
+SHARD_IMAGES = 1000  # in a tar or Parquet file, unless that would be too many files
+FOLDER_FILES = 9_000  # in a folder that goes to the Hub, which takes 10,000
 ROW_GROUP = 100
 Marked = Callable[[bytes, dict[str, Any]], bytes]
 Written = Iterator[tuple[dict[str, Any], str]]
@@ -46,15 +47,15 @@ def folders(selection: Selection, output: Path, marked: Marked) -> Written:
 
 
 def webdataset(selection: Selection, output: Path, marked: Marked) -> Written:
-    """`SPLIT-000000.tar`, ...: for each image `KEY.png` (or its format), `KEY.cls` with the label, `KEY.json` with the row,
-    and `KEY.mask.png` where a mask is known."""
+    """`SPLIT-000000.tar`, ...: for each image `KEY.png` (or its format), `KEY.cls` with the label, `KEY.json` with the row, whose chain and
+    measures are JSON texts, and `KEY.mask.png` where a mask is known."""
     for split in selection.splits:
         for shard, numbered in _shards(selection, split):
             file = f"{split}-{shard:06d}.tar"
             with tarfile.open(output / file, "w", format=tarfile.USTAR_FORMAT) as archive:
                 for number, (row, image, mask) in numbered:
                     key = f"{split}{number:08d}"
-                    facts = json.dumps(row, sort_keys=True).encode()
+                    facts = json.dumps({**row, **_texts(row)}, sort_keys=True).encode()
                     files = [(_suffix(row), marked(image, row)), ("cls", str(row["label"]).encode()), ("json", facts)]
                     for suffix, data in [*files, *([("mask.png", mask)] if mask is not None else [])]:
                         entry = tarfile.TarInfo(f"{key}.{suffix}")
@@ -73,10 +74,11 @@ def parquet(selection: Selection, output: Path, marked: Marked) -> Written:
     schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     (output / "data").mkdir()
     for split in selection.splits:
-        total = -(-len(selection.addresses[split]) // SHARD_IMAGES)
+        total = -(-len(selection.addresses[split]) // _shard_images(selection))
         for shard, numbered in _shards(selection, split):
             file = f"data/{split}-{shard:05d}-of-{total:05d}.parquet"
-            with pq.ParquetWriter(output / file, schema) as writer:
+            # A page index lets the Hub's viewer jump to a row, and content-defined pages let it keep what a new version did not change.
+            with pq.ParquetWriter(output / file, schema, write_page_index=True, use_content_defined_chunking=True) as writer:
                 while group := [pair for _, pair in islice(numbered, ROW_GROUP)]:
                     writer.write_table(pa.Table.from_pylist([_packed(row, marked(image, row), mask) for row, image, mask in group], schema))
                     for row, _, _ in group:
@@ -84,19 +86,21 @@ def parquet(selection: Selection, output: Path, marked: Marked) -> Written:
 
 
 def imagefolder(selection: Selection, output: Path, marked: Marked) -> Written:
-    """`SPLIT/FILE` with `SPLIT/metadata.jsonl`: the Hub's image folder, which shows and loads by itself."""
+    """`SPLIT/FILE` with `SPLIT/metadata.jsonl`: the Hub's image folder, which shows and loads by itself. A split with too many files for
+    one folder has them in `SPLIT/00000/` and so on."""
     for split in selection.splits:
         (output / split).mkdir()
+        nested = len(selection.addresses[split]) > FOLDER_FILES
         with (output / split / "metadata.jsonl").open("w", encoding="utf-8") as listing:
-            for row, image, mask in selection.rows(split):
-                name = f"{row['subset']}-{'fake' if row['label'] else 'real'}-{_plain(row['id'])}.{_suffix(row)}"
+            for number, (row, image, mask) in enumerate(selection.rows(split)):
+                folder = f"{number // FOLDER_FILES:05d}/" if nested else ""
+                name = f"{folder}{row['subset']}-{'fake' if row['label'] else 'real'}-{_plain(row['id'])}.{_suffix(row)}"
                 _write(output / split / name, marked(image, row))
-                facts = {key: json.dumps(value, sort_keys=True) if key in ("chain", "measures") else value for key, value in row.items()}
                 masked = {}
                 if mask is not None:
-                    masked = {"mask_file_name": f"mask/{Path(name).stem}.png"}
+                    masked = {"mask_file_name": f"mask/{folder}{Path(name).stem}.png"}
                     _write(output / split / masked["mask_file_name"], mask)
-                listing.write(json.dumps({"file_name": name, **masked, **facts}, sort_keys=True) + "\n")
+                listing.write(json.dumps({"file_name": name, **masked, **row, **_texts(row)}, sort_keys=True) + "\n")
                 yield row, f"{split}/{name}"
 
 
@@ -116,16 +120,26 @@ def lance_copy(selection: Selection, output: Path, marked: Marked) -> Written:
 
 
 def _shards(selection: Selection, split: Split) -> Iterator[tuple[int, Iterator[tuple[int, Exportable]]]]:
-    """The numbered rows of a split, `SHARD_IMAGES` at a time, with the number of the shard."""
-    return groupby(enumerate(selection.rows(split)), key=lambda numbered: numbered[0] // SHARD_IMAGES)
+    """The numbered rows of a split, `_shard_images` at a time, with the number of the shard."""
+    images = _shard_images(selection)
+    return groupby(enumerate(selection.rows(split)), key=lambda numbered: numbered[0] // images)
+
+
+def _shard_images(selection: Selection) -> int:
+    """How many images a tar or Parquet file holds: so many that the files of all splits fit into one folder."""
+    return max(SHARD_IMAGES, -(-len(selection) // FOLDER_FILES))
+
+
+def _texts(row: dict[str, Any]) -> dict[str, str]:
+    """`chain` and `measures` as JSON: they have another shape in every row, and `datasets` would drop what its first rows lack."""
+    return {key: json.dumps(row[key], sort_keys=True, separators=(",", ":")) for key in ("chain", "measures")}
 
 
 def _packed(row: dict[str, Any], image: bytes, mask: bytes | None) -> dict[str, Any]:
-    """A row for Parquet: `chain` and `measures` as JSON, since they have another shape in every row."""
-    texts = {key: json.dumps(row[key], sort_keys=True, separators=(",", ":")) for key in ("chain", "measures")}
+    """A row for Parquet."""
     name = _plain(row["id"])
     covered = {"bytes": mask, "path": f"{name}-mask.png"} if mask is not None else None
-    return {**row, **texts, "image": {"bytes": image, "path": f"{name}.{_suffix(row)}"}, "mask": covered}
+    return {**row, **_texts(row), "image": {"bytes": image, "path": f"{name}.{_suffix(row)}"}, "mask": covered}
 
 
 def _real_sources(selection: Selection, split: Split) -> dict[str, list[str]]:

@@ -62,3 +62,11 @@ def forbids(licence: str, use: Use) -> bool:
     if use == "private":
         return False
     return bool(_NOT_PASSED_ON.search(licence)) or (use == "commercial" and bool(_NOT_SOLD.search(licence)))
+
+
+def unsupported(whole: str | None, licences: Mapping[str, str]) -> str | None:
+    """The first part whose licence forbids a use that the licence of the whole allows; None if there is none, or the whole has none."""
+    if whole is None:
+        return None
+    allowed: list[Use] = [use for use in USES if not forbids(whole, use)]
+    return next((name for name, licence in licences.items() if any(forbids(licence, use) for use in allowed)), None)

@@ -19,6 +19,7 @@ from pipelines.manifest import origins
 from pipelines.manifest.bounds import too_many_images
 from pipelines.manifest.chains import ON_IMAGES, ChainStep, Part
 from pipelines.manifest.outside import outside_paths
+from pipelines.manifest.publication import Publication
 from pipelines.manifest.schema import CASCADE, AuditPolicy, Codec, DetectorPolicy, Faces, Filters, Manifest, Parity, RealSource, Splits
 from pipelines.manifest.yaml_lines import KeyPath, Misread, line_of, read
 
@@ -34,6 +35,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "filters": Filters,
     "audit": AuditPolicy,
     "detector": DetectorPolicy,
+    "publish": Publication,
 }
 SHIPPED = Path(str(resources.files("manifests"))).resolve()
 PLACEHOLDERS: dict[str, Any] = {"dataset": "unnamed", "size": 32}  # for looking at the rest of a manifest where these are wrong

@@ -14,6 +14,7 @@ from pipelines.catalogue.catalogue import CheckpointEntry
 from pipelines.manifest.chains import Part, Strict, Subset
 from pipelines.manifest.deliveries import Delivery, faults
 from pipelines.manifest.origins import with_inherited
+from pipelines.manifest.publication import Publication
 from pipelines.manifest.sizes import Crop, Size
 
 CASCADE = "cascade"  # the face detector that needs no checkpoint
@@ -27,7 +28,8 @@ class RealSource(Strict):
     `licence` states the licence or consent basis, and there is no default: whoever builds must know it. `identities` is a CSV file
     `file,identity`; without one, every picture counts as a person (or photograph) of its own. `count` bounds how many images are taken; by
     default as many as the largest number of fakes that is compared with them. Swaps and edits may draw from `pool` images, by default from
-    those that are taken.
+    those that are taken. `source_type` is IPTC's digital source type of all its pictures, where somebody knows it; files that carry their
+    provenance then say it.
     """
 
     path: Path | None = None
@@ -37,6 +39,7 @@ class RealSource(Strict):
     exclude: Path | None = None
     count: int | None = Field(None, ge=1)
     pool: int | None = Field(None, ge=1)
+    source_type: Literal["digitalCapture", "computationalCapture", "negativeFilm", "positiveFilm", "print"] | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> RealSource:
@@ -180,6 +183,7 @@ class Manifest(Strict):
     filters: Filters = Filters()
     audit: AuditPolicy = AuditPolicy()
     detector: DetectorPolicy = DetectorPolicy()
+    publish: Publication = Publication()
     deliveries: dict[Name, Delivery] = Field(default_factory=dict)
     checkpoints: dict[Name, CheckpointEntry] = Field(default_factory=dict)
     reals: dict[Name, RealSource]

@@ -32,7 +32,7 @@ from pipelines.store.versions.contents_files import ContentsFiles
 from pipelines.store.versions.manifests import Manifests
 from pipelines.store.versions.records import Records
 from pipelines.store.versions.tags import Tags
-from pipelines.store.versions.version import Version
+from pipelines.store.versions.version import SECONDS, Version
 
 BATCH_ROWS = 4096
 
@@ -218,10 +218,10 @@ class Store:
             self._upgraded()  # fragments have other numbers after it
             return self.commit(wanted, run_id, properties)
         added = [Added(lance.FragmentMetadata.from_json(json.dumps(note.fragment)), note.key, note.digest, note.title) for note in fresh]
-        facts = {**(properties or {}), "run_id": run_id}
+        facts = {**(properties or {}), "run_id": run_id, SECONDS: f"{sum(note.seconds for note in fresh):.1f}"}
         version = self._commit(stale, added, facts, before)
         if version.number != before + 1:  # another builder's commit came between, and Lance joined both
-            version = self._commit(self._doubles(), [], facts, version.number)
+            version = self._commit(self._doubles(), [], {**facts, SECONDS: "0.0"}, version.number)
         self.notes.drop([note.key for note in fresh])
         return version
 
@@ -263,7 +263,7 @@ class Store:
         transaction = lance.Transaction(
             read_version=newest,
             operation=lance.LanceOperation.Restore(old.number),
-            transaction_properties={**old.properties, "restored": str(old.number)},
+            transaction_properties={**old.properties, SECONDS: "0.0", "restored": str(old.number)},
         )
         with self._explained():
             lance.LanceDataset.commit(self.uri, transaction)

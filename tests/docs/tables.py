@@ -37,6 +37,7 @@ PARSED = {
     "ntf serve": "runs until it is stopped and needs a server: tests/flows/test_server.py starts both",
     "prefect": "needs a server: tests/flows/test_server.py and tests/flows/test_refresh.py run these flows with one",
     "ntf fetch": "needs the network: tests/flows/commands/test_fetch.py runs it with a server on this machine",
+    "ntf publish": "needs the Hub: tests/pipelines/export/test_publish.py runs it with a stand-in on this machine",
     "ntf leaderboard runs": "reads what `ntf evaluate` leaves: tests/flows/commands/test_detect.py runs it",
     "ntf app": "serves until it is stopped, and needs an extra: tests/flows/test_app.py opens it in a browser",
     "ntf compare": "trains nine detectors: tests/ntf_model/comparing/test_compare.py runs it on small ones",

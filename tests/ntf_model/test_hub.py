@@ -12,7 +12,7 @@ import pytest
 
 from ntf_model.errors import InputError
 from ntf_model.hub import fetch, is_hub_name
-from tests.ntf_model.hub_server import Hub, hub
+from tests.hub_server import Hub, hub
 
 ROOT = Path(__file__).parents[2]
 

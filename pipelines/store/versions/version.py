@@ -11,7 +11,8 @@ from generators.errors import InputError
 from pipelines.store.damage import StoreDamaged
 from pipelines.store.upgrade import UPGRADED
 
-OWN_PROPERTIES = ("digest", "schema", UPGRADED)  # of a version alone: not to be taken over by one that is made from it
+SECONDS = "seconds"  # how long devices were held for the shards that came with a version
+OWN_PROPERTIES = ("digest", "schema", UPGRADED, SECONDS)  # of a version alone: not to be taken over by one that is made from it
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-COMMIT = "c0ffee" + "0" * 34
+from tests.hub_server import COMMIT, answer
 
 
 @dataclass
@@ -91,19 +89,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _of_the_hub(self, state: Server, path: str) -> Served | tuple[int, bytes, dict[str, str]]:
-        for repository, files in state.repositories.items():
+        for repository in state.repositories:
             if path.startswith((f"/api/models/{repository}", f"/{repository}/resolve/")) and repository in state.refused:
                 status, code = state.refused[repository]
                 return status, b"{}", {"X-Error-Code": code, "X-Error-Message": "refused"}
-            if path.startswith(f"/api/models/{repository}"):
-                siblings = [{"rfilename": name, "size": len(body), "blobId": "b", **_lfs(name, body)} for name, body in files.items()]
-                answer = {"id": repository, "modelId": repository, "sha": COMMIT, "siblings": siblings, "private": False, "tags": []}
-                return 200, json.dumps(answer).encode(), {"Content-Type": "application/json"}
-            start = f"/{repository}/resolve/{COMMIT}/"
-            if path.startswith(start) and path.removeprefix(start) in files:
-                body = files[path.removeprefix(start)]
-                tag = f'"{hashlib.sha256(body).hexdigest()}"'
-                return Served(body, etag=tag, headers={"X-Repo-Commit": COMMIT, "X-Linked-Size": str(len(body)), "X-Linked-Etag": tag})
+        answered = answer(state.repositories, path, commit=COMMIT)
+        if answered is not None:
+            body, headers = answered
+            return Served(body, etag=headers.pop("ETag"), headers=headers) if "ETag" in headers else (200, body, headers)
         return 404, b"<html>not here</html>", {"X-Error-Code": "RepoNotFound"}
 
     def _plain(self, status: int, body: bytes, headers: dict[str, str]) -> None:
@@ -150,9 +143,3 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(served.pause)
         if stop < len(served.body) or not served.length:
             self.close_connection = True
-
-
-def _lfs(name: str, body: bytes) -> dict[str, Any]:
-    if not name.endswith((".safetensors", ".bin")):
-        return {}
-    return {"lfs": {"sha256": hashlib.sha256(body).hexdigest(), "size": len(body), "pointerSize": 100}}

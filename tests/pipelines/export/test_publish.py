@@ -1,0 +1,166 @@
+"""Publishing on a stand-in of the Hub, by the command, in processes of their own: the library reads its settings once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from generators.errors import InputError
+from pipelines.build.build import run_build
+from pipelines.export.publish import Repository
+from pipelines.store import Store
+from tests.hub_server import Hub, hub
+from tests.pipelines.store.fakes import edited, planned
+
+ROOT = Path(__file__).parents[3]
+NTF = """
+import sys
+from flows.cli import main
+from tests.pipelines.store.fakes import fake_generators
+with fake_generators():
+    sys.argv = ["ntf", *sys.argv[1:]]
+    main()
+"""
+LOAD = """
+import json, sys
+from datasets import load_dataset
+loaded = load_dataset("lab/faces", token="hf_test")
+feature = next(iter(loaded.values())).features["label"]
+print(json.dumps({"names": feature.names, "ids": sorted(name for split in loaded.values() for name in split["id"])}))
+"""
+
+
+@pytest.fixture
+def standing() -> Iterator[Hub]:
+    with hub() as state:
+        yield state
+
+
+def environment(state: Hub, tmp_path: Path) -> dict[str, str]:
+    settings = {"HF_ENDPOINT": state.address, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "home")}
+    settings |= {"HF_TOKEN": "hf_test", "HF_HUB_DISABLE_TELEMETRY": "1", "NTF_CACHE": str(tmp_path / "cache"), "COLUMNS": "200"}
+    return {**os.environ, **settings}
+
+
+def start(state: Hub, tmp_path: Path, *words: str, code: str = NTF) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", code, *words]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=environment(state, tmp_path), **pipes)
+
+
+def ntf(state: Hub, tmp_path: Path, *words: str) -> tuple[int, str, str]:
+    process = start(state, tmp_path, *words, "--store", str(tmp_path / "store"))
+    out, err = process.communicate(timeout=250)
+    return process.returncode, out, err
+
+
+@pytest.mark.slow
+def test_publishing_makes_a_private_repository_that_datasets_loads(store: Store, manifest: Path, tmp_path: Path, standing: Hub) -> None:
+    code, out, err = ntf(standing, tmp_path, "publish", "fake", "lab/faces", "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    files = standing.repositories["datasets/lab/faces"]
+    assert facts["private"] and "datasets/lab/faces" not in standing.public and facts["url"] == f"{standing.address}/datasets/lab/faces"
+    assert facts["unstated"] == ["creators", "contact", "licence", "citation"] and facts["licences"]["checkpoint sampler"] == "CC0"
+    assert {"README.md", "DATASHEET.md", "croissant.json", "rows.jsonl", "SHA256SUMS", "sheet.webp"} < set(files)
+    sums = dict(reversed(line.split("  ", 1)) for line in files["SHA256SUMS"].decode().splitlines())
+    assert sums == {name: hashlib.sha256(body).hexdigest() for name, body in files.items() if name != "SHA256SUMS"}
+    card = files["README.md"].decode()
+    assert 'load_dataset("lab/faces"' in card and "license: other" in card and "license_link: DATASHEET.md" in card and "n<1K" in card
+    assert json.loads(files["croissant.json"])["url"] == "https://huggingface.co/datasets/lab/faces"
+    assert not list((tmp_path / "cache" / "publish").iterdir())
+    assert standing.commits == [f"fake, version 1, digest {store.digest()}"]
+
+    loading = start(standing, tmp_path, code=LOAD)
+    printed, complaint = loading.communicate(timeout=250)
+    assert loading.returncode == 0, complaint
+    loaded = json.loads(printed.splitlines()[-1])
+    assert loaded == {"names": ["real", "fake"], "ids": sorted(row.id for row in store.rows("role IN ('final', 'real')"))}
+
+    # The same once more commits nothing; another version takes the place of the first one, with nothing of it left over.
+    code, out, err = ntf(standing, tmp_path, "publish", "fake", "lab/faces", "--json")
+    assert code == 0 and json.loads(out)["changed"] is False and len(standing.commits) == 1, err
+    files["data/train-00000-of-00009.parquet"] = b"of an older version"
+    stated = edited(manifest, Chained=None)
+    run_build(planned(stated), store, "cpu")
+    data = json.loads(stated.read_text()) | {
+        "publish": {"licence": "CC-BY-4.0", "contact": "me@example.org", "creators": [{"name": "A. B."}]}
+    }
+    stated.write_text(json.dumps(data))
+    code, out, err = ntf(standing, tmp_path, "publish", "fake", "lab/faces", "--manifest", str(stated), "--allow-outside")
+    assert code == 2 and "No such option" in err  # manifests of one's own folder need no such option
+    code, out, err = ntf(standing, tmp_path, "publish", "fake", "lab/faces", "--manifest", str(stated), "--json")
+    assert code == 0, err
+    assert json.loads(out)["removed"] == 1 and "data/train-00000-of-00009.parquet" not in files and len(standing.commits) == 2
+    card = files["README.md"].decode()
+    assert "license: cc-by-4.0" in card and "write to me@example.org" in card and "author = {A. B.}" in card and "Chained" not in card
+
+
+@pytest.mark.slow
+def test_a_killed_upload_goes_on(store: Store, tmp_path: Path, standing: Hub) -> None:
+    standing.pause = 1.5
+    words = ("publish", "fake", "lab/faces", "--to", "imagefolder", "--store", str(tmp_path / "store"))
+    process = start(standing, tmp_path, *words)
+    deadline = time.monotonic() + 240
+    while len(standing.stored) < 3 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(2 * standing.pause)  # what was on its way arrives or breaks off
+    kept, sent = set(standing.stored), len(standing.uploads())
+    assert len(kept) >= 3 and not standing.commits and not standing.repositories["datasets/lab/faces"]
+    prepared = [folder.stat().st_mtime_ns for folder in (tmp_path / "cache" / "publish").iterdir()]
+    assert len(prepared) == 1
+
+    standing.pause = 0.0
+    code, _, err = ntf(standing, tmp_path, "publish", "fake", "lab/faces", "--to", "imagefolder", "--json")
+    assert code == 0 and "writing" not in err, err  # what was prepared is taken as it is
+    assert not kept & set(standing.uploads()[sent:]) and len(standing.commits) == 1
+    files = standing.repositories["datasets/lab/faces"]
+    assert sum(name.endswith(".png") and "/mask/" not in name for name in files) == len(store.rows("role IN ('final', 'real')"))
+
+
+@pytest.mark.slow
+def test_what_is_refused_is_one_line_and_nothing_is_uploaded(store: Store, manifest: Path, tmp_path: Path, standing: Hub) -> None:
+    def refusal(*words: str) -> str:
+        code, out, err = ntf(standing, tmp_path, "publish", "fake", *words)
+        assert code == 2 and not out and err.count("\n") == 1 and "Traceback" not in err, (code, out, err)
+        return err
+
+    data = json.loads(manifest.read_text())
+    data["checkpoints"]["swapper"]["licence"] = "no redistribution"
+    strict = manifest.with_name("strict.yaml")
+    strict.write_text(json.dumps({**data, "dataset": "strict"}))
+    run_build(planned(strict), Store(tmp_path / "store", "strict"), "cpu")
+    code, _, err = ntf(standing, tmp_path, "publish", "strict", "lab/strict")
+    assert code == 2 and "no redistribution" in err and not standing.asked  # before the Hub is asked anything
+    assert "is no name of a repository" in refusal("faces") and "contradict" in refusal("lab/faces", "--use", "private", "--public")
+    data["publish"] = {"licence": "mit"}
+    manifest.write_text(json.dumps({**data, "dataset": "other"}))
+    assert "is the manifest of other, not of fake" in refusal("lab/faces", "--manifest", str(manifest))
+    assert not standing.asked
+    standing.repositories["datasets/lab/open"] = {"README.md": b"mine"}
+    standing.public.add("datasets/lab/open")
+    assert "everybody can read it" in refusal("lab/open")
+    standing.refused = 403
+    assert "hf auth login" in refusal("lab/faces")
+    assert standing.repositories["datasets/lab/open"] == {"README.md": b"mine"} and not standing.stored
+    standing.address = "http://127.0.0.1:9"  # nobody listens there
+    assert "Check the network" in refusal("lab/faces")
+
+
+def test_names_of_repositories() -> None:
+    for name in ("faces", "a/b/c", "../x", "lab/", "/faces", "lab/fa ces", ""):
+        with pytest.raises(InputError, match="is no name of a repository"):
+            Repository(name)
+    assert Repository("my-lab/faces.v2").name == "my-lab/faces.v2"
