@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version as package_version
 
 from flows.data import find_manifest
+from foreign.progress import Progress, silent
 from generators.errors import InputError
 from pipelines.export import Export, export
 from pipelines.export.export import Allowed, require_licences
-from pipelines.export.publish import OnFiles, Published, Repository
+from pipelines.export.publish import Published, Repository
 from pipelines.files import cache_folder
 from pipelines.manifest.load import load_manifest
 from pipelines.manifest.publication import Publication
@@ -36,13 +36,11 @@ def publish(
     wanted: Export,
     version: int | str | None = None,
     public: bool = False,
-    on_files: OnFiles = lambda *_: None,
-    on_prepare: Callable[[int], None] = lambda _: None,
+    on_progress: Progress = silent,
 ) -> Publishing:
     """Publishes a version. What a killed call prepared or uploaded is not prepared or uploaded again.
 
-    `on_prepare` is called with the number of images before they are written to files. Raises InputError if a licence forbids it, a public
-    repository would take what may be private, or the Hub refuses.
+    Raises InputError if a licence forbids it, a public repository would take what may be private, or the Hub refuses.
     """
     if public and wanted.use == "private":
         raise InputError("--use private and --public contradict each other", "Leave one of them out")
@@ -50,10 +48,9 @@ def publish(
     repository.open(public)
     folder = cache_folder() / "publish" / _key(store, allowed, wanted)
     if not folder.is_dir():
-        on_prepare(len(allowed.selection))
-        export(store, folder, wanted, allowed.version.number)
+        export(store, folder, wanted, allowed.version.number, on_progress)
     message = f"{store.name}, version {allowed.version.number}, digest {allowed.version.digest}"
-    published = repository.upload(folder, message, on_files)
+    published = repository.upload(folder, message, on_progress)
     shutil.rmtree(folder, ignore_errors=True)
     return Publishing(published, len(allowed.selection), allowed.licences, unstated(allowed.publication))
 

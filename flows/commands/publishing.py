@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from flows import console
 from flows.commands.options import DatasetArgument, DeliveryOption, JsonOption, PublishForm, StoreOption, Use, VersionOption, WhereOption
+from flows.progress import step_progress
 
 
 def add_to(app: typer.Typer) -> None:
@@ -54,21 +54,22 @@ def publish(
     wanted = Export(form, where, None, use, False, delivery or "", stated_in(manifest, dataset), repository)
     opened = Store(store, dataset)
     if prepare is not None:
-        exported = export_version(opened, prepare, wanted, version)
+        with step_progress("export") as show:
+            exported = export_version(opened, prepare, wanted, version, show)
         if as_json:
-            console.out.print_json(json.dumps({"folder": str(prepare), "images": exported.images, "licences": exported.licences}))
+            console.print_json(vars(exported))
             return
         images = console.counted(exported.images, "image")
         console.out.print(f"{images} in {prepare}, as they would be uploaded; nothing was uploaded", markup=False, soft_wrap=True)
         return
-    with console.step_progress("files") as on_files:
-        done = publish_version(opened, place, wanted, version, public, on_files, _say_prepared)
+    with step_progress("publish") as show:
+        done = publish_version(opened, place, wanted, version, public, show)
     published = done.published
     facts = {"repository": repository, "url": published.url, "commit": published.commit, "private": published.private}
     facts |= {"images": done.images, "files": published.files, "removed": published.removed, "changed": published.changed}
     facts |= {"licences": done.licences, "unstated": list(done.unstated)}
     if as_json:
-        console.out.print_json(json.dumps(facts))
+        console.print_json(facts)
         return
     who = "private" if published.private else "everybody can read it"
     state = "" if published.changed else "; it had this version already"
@@ -82,7 +83,3 @@ def publish(
         console.say([f"the manifest's block `publish` states no {', no '.join(done.unstated)}; docs/publishing.md says what each is for"])
     if public and published.private:
         console.say([f"{repository} was private before and stays private: change that in its settings on the Hub"])
-
-
-def _say_prepared(images: int) -> None:
-    console.say([f"writing {console.counted(images, 'image')} to files; then they are uploaded"])

@@ -63,8 +63,8 @@ def _stamp(status: os.stat_result) -> list[int]:
 
 
 def _read_cache(file: Path) -> dict[str, list[Any]]:
-    """The cache, parsed once for as long as the file does not change: a manifest with 50 checkpoints looks 50 times. Two writes can have one
-    time, since clocks of file systems tick every few milliseconds, but not one inode too."""
+    """The cache, parsed once for as long as the file does not change: a manifest with 50 checkpoints looks 50 times. Two writes can have
+    one time, since clocks of file systems tick every few milliseconds, but not one inode too."""
     try:
         status = file.stat()
         return _parsed_cache(file, (status.st_mtime_ns, status.st_ino, status.st_size))

@@ -7,7 +7,7 @@ one or the other. What was uploaded before a kill is on the Hub already, under i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import httpx2
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
 
+from foreign.progress import Progress, silent
 from foreign.text import reason
 from generators.errors import InputError
 
@@ -23,7 +24,6 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # organisation and 
 BATCH_FILES = 8  # that go up before the next ones; a kill loses at most so many
 MOST_FILES = 25_000  # large files in one commit of the Hub
 KEPT = ".gitattributes"  # the Hub's own file
-OnFiles = Callable[[int, int, str], None]  # files done, files in all, the next one
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Repository:
             raise InputError(f"{self.name} is there already, and everybody can read it", "Give --public, or another name")
         return private
 
-    def upload(self, folder: Path, message: str, on_files: OnFiles = lambda *_: None) -> Published:
+    def upload(self, folder: Path, message: str, on_progress: Progress = silent) -> Published:
         """Makes the repository's files those of `folder`, in one commit; files that are not in it are removed. Call `open` before.
 
         InputError if the Hub refuses, or the network fails: what was sent until then need not be sent again.
@@ -79,7 +79,7 @@ class Repository:
             old = {file.rfilename for file in there.siblings or ()} - {KEPT}
             additions = [CommitOperationAdd(file, folder / file) for file in files]
             for done in range(0, len(files), BATCH_FILES):
-                on_files(done, len(files), files[done])
+                on_progress(done, len(files), files[done])
                 batch = additions[done : done + BATCH_FILES]
                 self._api.preupload_lfs_files(self.name, batch, repo_type="dataset", free_memory=False)
             removed = sorted(old - set(files))
@@ -87,7 +87,7 @@ class Repository:
             commit = self._api.create_commit(
                 self.name, operations, repo_type="dataset", commit_message=message, parent_commit=there.sha if old else None
             )
-            on_files(len(files), len(files), "committed")
+            on_progress(len(files), len(files), "committed")
         url = f"{self._api.endpoint}/datasets/{self.name}"
         return Published(url, commit.oid, bool(there.private), len(files), len(removed), commit.oid != there.sha)
 
