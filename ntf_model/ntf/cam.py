@@ -57,21 +57,28 @@ def channel_weights(activation: Activation, method: Method = "gradcam++") -> tor
     return (torch.where(gradients != 0, alpha, 0.0) * gradients.relu()).sum((2, 3))
 
 
-def heat_maps(activations: Sequence[Activation], size: tuple[int, int], method: Method = "gradcam++") -> np.ndarray:
-    """One map for each picture, averaged over layers: float32 `[N, H, W]` from 0 to nearly 1; `size` is (H, W) in pixels."""
+def heat_maps(activations: Sequence[Activation], size: tuple[int, int], method: Method = "gradcam++", scaled: bool = True) -> np.ndarray:
+    """One map for each picture, averaged over layers: float32 `[N, H, W]` from 0 to nearly 1; `size` is (H, W) in pixels. Unless `scaled`,
+    maps are as they come, at least 0: those of several pictures can be compared."""
     layers = []
     for activation in activations:
         weights = channel_weights(activation, method)
         cam = (weights[:, :, None, None] * activation.values).sum(1).relu().cpu().numpy().astype(np.float32)
-        layers.append(np.stack([cv2.resize(heat, (size[1], size[0])) for heat in _scaled(cam)]))
-    return _scaled(np.maximum(np.mean(layers, axis=0, dtype=np.float32), 0))
+        layers.append(np.stack([cv2.resize(heat, (size[1], size[0])) for heat in (_scaled(cam) if scaled else cam)]))
+    mean = np.maximum(np.mean(layers, axis=0, dtype=np.float32), 0)
+    return _scaled(mean) if scaled else mean
 
 
 def grad_cam(
-    score: Callable[[torch.Tensor], torch.Tensor], layers: Sequence[nn.Module], pixels: torch.Tensor, method: Method = "gradcam++"
+    score: Callable[[torch.Tensor], torch.Tensor],
+    layers: Sequence[nn.Module],
+    pixels: torch.Tensor,
+    method: Method = "gradcam++",
+    scaled: bool = True,
 ) -> np.ndarray:
-    """Heat maps of `score` for `pixels` `[N, 3, H, W]`, at their size: float32 `[N, H, W]` in [0, 1]. The network must be in eval mode."""
-    return heat_maps(watch(score, layers, pixels), tuple(pixels.shape[-2:]), method)
+    """Heat maps of `score` for `pixels` `[N, 3, H, W]`, at their size: float32 `[N, H, W]`, each in [0, 1] if `scaled`. The network must be
+    in eval mode."""
+    return heat_maps(watch(score, layers, pixels), tuple(pixels.shape[-2:]), method, scaled)
 
 
 def _scaled(maps: np.ndarray) -> np.ndarray:

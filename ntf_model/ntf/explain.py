@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,8 +28,12 @@ from ntf_model.runs import EMBEDDINGS_FIGURE, EMBEDDINGS_FILE, GRADCAM_FILE, GRA
 BATCH = 64  # pictures
 
 
-def explain(detector: NTFDetector, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Grad-CAM++ of the logit for "fake": centre crops `uint8` `[N, S, S, 3]` and their heat maps float32 `[N, S, S]` in [0, 1].
+BRIGHTEST = 99.5  # per cent of the places of all pictures that are below full brightness, so that one place does not darken the rest
+
+
+def explain(detector: NTFDetector, images: Sequence[np.ndarray], scaled: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Grad-CAM++ of the logit for "fake": centre crops `uint8` `[N, S, S, 3]` and their heat maps float32 `[N, S, S]`, each in [0, 1] if
+    `scaled`, else as they come, at least 0.
 
     Raises InputError if the encoder has no feature maps.
     """
@@ -46,7 +50,7 @@ def explain(detector: NTFDetector, images: Sequence[np.ndarray]) -> tuple[np.nda
         def score(pixels: torch.Tensor) -> torch.Tensor:
             return network.heads(network.encoder(pixels))[1]
 
-        return crops, grad_cam(score, [layer], pixels)
+        return crops, grad_cam(score, [layer], pixels, scaled=scaled)
     finally:
         for parameter, value in zip(network.encoder.parameters(), wanted, strict=True):
             parameter.requires_grad_(value)
@@ -61,7 +65,7 @@ def overlay(image: np.ndarray, heat: np.ndarray, strength: float = 0.45) -> np.n
 @dataclass(frozen=True)
 class Explained:
     """Some pictures of one subset of fakes or one real source: crops `uint8` `[N, S, S, 3]`, heat maps float32 `[N, S, S]` in [0, 1], and
-    P(fake) of each."""
+    P(fake) of each. Where the maps of all rows have one scale, `full` is the value of the map that 1 stands for; it is 0 otherwise."""
 
     name: str
     label: int
@@ -69,12 +73,14 @@ class Explained:
     crops: np.ndarray
     heats: np.ndarray
     scores: list[float]
+    full: float = 0.0
 
 
 def explain_subsets(
     detector: NTFDetector, data: DetectionData, *, count: int = 6, seed: int = 0, on_progress: Progress = silent
 ) -> list[Explained]:
-    """Grad-CAM++ of `count` pictures, drawn at random, of every real source and every subset of fakes that has any."""
+    """Grad-CAM++ of `count` pictures, drawn at random, of every real source and every subset of fakes that has any. All maps have one
+    scale: 1 is what `BRIGHTEST` per cent of all places are below."""
     names = list(dict.fromkeys([*(source for name in data.fake_subsets for source in data.sources_of(name)), *data.fake_subsets]))
     rng = np.random.default_rng(seed)
     rows = []
@@ -84,9 +90,17 @@ def explain_subsets(
         items = [data.dataset[int(index)] for index in rng.permutation(members)[:count]]
         if items:
             images = [item.image for item in items]
-            crops, heats = explain(detector, images)
+            crops, heats = explain(detector, images, scaled=False)
             rows.append(Explained(name, int(fake), [item.id for item in items], crops, heats, detector.score(images).tolist()))
-    return rows
+    return on_one_scale(rows)
+
+
+def on_one_scale(rows: Sequence[Explained]) -> list[Explained]:
+    """The same rows with all maps divided by one value, and cut off at 1."""
+    full = float(np.percentile(np.concatenate([row.heats.ravel() for row in rows]), BRIGHTEST)) if rows else 0.0
+    if full <= 0:  # no place of any picture speaks for "fake"
+        return [replace(row, heats=np.zeros_like(row.heats), full=0.0) for row in rows]
+    return [replace(row, heats=np.minimum(row.heats / full, 1).astype(np.float32), full=full) for row in rows]
 
 
 def explanation_sheet(rows: Sequence[Explained], *, shown: int = 112) -> np.ndarray:
@@ -107,7 +121,7 @@ def explanation_sheet(rows: Sequence[Explained], *, shown: int = 112) -> np.ndar
 
 def save_explanations(rows: Sequence[Explained], folder: Path) -> list[Path]:
     """`gradcam.png`, the sheet, and the same as plain data: `gradcam.json` names for each row a PNG strip (each crop, then its overlay,
-    side by side), and for each picture its id and score."""
+    side by side), and for each picture its id and score. `full` is the value at full brightness, for all maps."""
     record = []
     for number, row in enumerate(rows):
         pairs = [picture for crop, heat in zip(row.crops, row.heats, strict=True) for picture in (crop, overlay(crop, heat))]
@@ -115,7 +129,8 @@ def save_explanations(rows: Sequence[Explained], folder: Path) -> list[Path]:
         write_image(folder / strip, np.concatenate(pairs, axis=1))
         pictures = [{"id": name, "score": score} for name, score in zip(row.ids, row.scores, strict=True)]
         record.append({"name": row.name, "label": row.label, "strip": strip, "pictures": pictures})
-    write_json(folder / GRADCAM_FILE, {"side": rows[0].crops.shape[1] if rows else 0, "rows": record})
+    facts = {"side": rows[0].crops.shape[1], "full": rows[0].full} if rows else {"side": 0, "full": 0.0}
+    write_json(folder / GRADCAM_FILE, {**facts, "rows": record})
     write_image(folder / GRADCAM_SHEET, explanation_sheet(rows))
     return [folder / GRADCAM_SHEET, folder / GRADCAM_FILE]
 

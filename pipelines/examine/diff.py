@@ -52,6 +52,17 @@ def diff(store: Store, before: int | str | None, after: int | str | None) -> lis
     return [entry for _, entry in sorted(entries.items()) if entry.added or entry.removed or entry.replaced]
 
 
+def replaced_images(store: Store, before: int | str | None, after: int | str | None) -> dict[str, list[tuple[str, str]]]:
+    """The final images with other bytes in `after`, by subset: the ids in both versions, which differ where another attempt succeeded.
+    InputError for an unknown version."""
+    old, new = _images_that_differ(store, before, after)
+    pairs: dict[str, list[tuple[str, str]]] = {}
+    for name in sorted(old.keys() & new.keys()):
+        if new[name]["role"] == "final" and old[name]["sha256"] != new[name]["sha256"]:
+            pairs.setdefault(new[name]["subset"], []).append((old[name]["id"], new[name]["id"]))
+    return pairs
+
+
 def changed_checkpoints(store: Store, before: int | str | None, after: int | str | None) -> set[str]:
     """The names of the checkpoints whose weights, components or options `after` uses and `before` does not, in images that differ.
 

@@ -11,12 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.report.words import interval as interval_text
+from pipelines.report.words import percent
+
 WIDTH, HEIGHT = 260, 200
 LEFT, RIGHT, TOP, BOTTOM = 40, 10, 10, 34
 
 
-def roc(labels: np.ndarray, scores: np.ndarray, title: str) -> str:
-    """The ROC curve of one subset. `labels` int `[N]` with 1 for fake, `scores` float `[N]`, higher = more likely fake."""
+def roc(labels: np.ndarray, scores: np.ndarray, title: str, auroc: Mapping[str, Any] | None = None, threshold: float | None = None) -> str:
+    """The ROC curve of one subset, over the area that its AUROC is. `labels` int `[N]` with 1 for fake, `scores` float `[N]`, higher = more
+    likely fake. The point of the `threshold` is marked; `auroc` is written into it with its interval, in per cent."""
     order = np.argsort(-scores, kind="stable")
     labels, scores = labels[order], scores[order]
     ends = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)  # ties are one step
@@ -24,7 +28,16 @@ def roc(labels: np.ndarray, scores: np.ndarray, title: str) -> str:
     xs = np.concatenate([[0.0], reals / max(1, (labels == 0).sum())])
     ys = np.concatenate([[0.0], fakes / max(1, (labels == 1).sum())])
     points = " ".join(f"{_x(x):.0f},{_y(y):.0f}" for x, y in _corners(xs, ys))
-    body = f'<path class="guide" d="M{_x(0)} {_y(0)} L{_x(1)} {_y(1)}"/><polyline class="line s0" points="{points}"/>'
+    area = f'<polygon class="area" points="{points} {_x(1):.0f},{_y(0):.0f}"/>'
+    body = f'{area}<path class="guide" d="M{_x(0)} {_y(0)} L{_x(1)} {_y(1)}"/><polyline class="line s0" points="{points}"/>'
+    if threshold is not None:
+        called = scores > threshold
+        false, true = (float(called[labels == label].mean()) if (labels == label).any() else 0.0 for label in (0, 1))
+        body += mark(_x(false), _y(true), 1)
+    if auroc is not None and auroc["value"] is not None:
+        lines = [f"AUROC {percent(auroc['value'])}", interval_text(auroc), "chance 50"]
+        for place, line in enumerate(filter(None, lines)):
+            body += f'<text x="{_x(1) - 4:.0f}" y="{_y(0) - 38 + 15 * place:.0f}" text-anchor="end">{escape(line)}</text>'
     return _frame(body, title, "false positive rate", "true positive rate", [(0, "0"), (1, "1")], [(0, "0"), (1, "1")])
 
 
@@ -59,14 +72,17 @@ def score_histogram(labels: np.ndarray, scores: np.ndarray, threshold: float, ti
     return _frame("".join(bars) + line, title, "score, P(fake)", "share of class", [(0, "0"), (1, "1")], [(0, "0"), (1, f"{top:.0%}")])
 
 
-def interval(measure: Mapping[str, Any], guide: float = 0.5, *, as_bar: bool = True) -> str:
-    """A value in [0, 1] with its interval, as a bar from 0 or as a point, with a dashed guide. The numbers stand beside it in the table."""
+def interval(measure: Mapping[str, Any], guide: float | None = 0.5, *, as_bar: bool = True) -> str:
+    """A value in [0, 1] with its interval, as a bar from 0 or as a point, with a dashed guide if there is one. The numbers stand beside
+    it in the table."""
     width, height = 120, 16
     value, low, high = measure.get("value"), measure.get("low"), measure.get("high")
     if value is None:
         return ""
     middle = height / 2
-    parts = [f'<path class="axes" d="M0 {height - 0.5} H{width}"/><path class="guide" d="M{guide * width} 0 V{height}"/>']
+    parts = [f'<path class="axes" d="M0 {height - 0.5} H{width}"/>']
+    if guide is not None:
+        parts.append(f'<path class="guide" d="M{guide * width} 0 V{height}"/>')
     if as_bar:
         parts.append(f'<rect class="bar all" x="0" y="3" width="{value * width:.1f}" height="{height - 6}"/>')
     else:
@@ -110,6 +126,18 @@ def legend_mark(number: int) -> str:
     """A short piece of the line of the series `number`, for a legend."""
     line = f'<path class="line s{number % 4}" d="M1 8 H31"/>'
     return f'<svg class="key" viewBox="0 0 32 16" aria-hidden="true" focusable="false">{line}{mark(16, 8, number)}</svg>'
+
+
+INFERNO = ("#000004", "#280b54", "#65156e", "#9f2a63", "#d44842", "#f57d15", "#fac127", "#fcffa4")  # OpenCV's colours of heat maps
+
+
+def heat_bar(name: str) -> str:
+    """The bar of the heat maps' colours, from nothing at the left to full at the right. `name` is the id of its gradient on the page."""
+    stops = "".join(f'<stop offset="{place / (len(INFERNO) - 1):.3f}" stop-color="{colour}"/>' for place, colour in enumerate(INFERNO))
+    gradient = f'<defs><linearGradient id="{escape(name)}">{stops}</linearGradient></defs>'
+    box = f'<rect class="axes" x="0.5" y="0.5" width="199" height="13" fill="url(#{escape(name)})"/>'
+    said = "Colours of the heat maps, from dark, which is nothing, to bright, which is full"
+    return f'<svg class="heatbar" viewBox="0 0 200 14" role="img" aria-label="{said}">{gradient}{box}</svg>'
 
 
 def cloud(points: np.ndarray) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from importlib import resources
 from pathlib import Path
@@ -55,6 +57,7 @@ def _render(source: Source, on_progress: Progress) -> str:
         on_progress(done, len(SECTIONS), section.title)
         views.append((section, section.view(source)))
     on_progress(len(SECTIONS), len(SECTIONS), "the page")
+    script = (resources.files("pipelines.report") / "page.js").read_text(encoding="utf-8").strip()
     return (
         _environment()
         .get_template("page.html.j2")
@@ -64,6 +67,8 @@ def _render(source: Source, on_progress: Progress) -> str:
             missing=[(section, section.hint.format(dataset=source.named)) for section, view in views if view is None],
             command=source.command,
             exact=EXACT,
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
     )
 

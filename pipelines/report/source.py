@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from pipelines.report.quality import Quality, subset_quality
 from pipelines.store import Row, Store, Version
 from pipelines.store.schema import quoted
 
+Item = TypeVar("Item")
 BATCH_IMAGES = 64
 MASK = "#mask"  # behind the id of an image: its mask
 ALL_THUMBNAILS, ALL_STRIPS = 432, 72  # on the whole page, so that a hundred subsets still make a page that opens
@@ -150,6 +151,6 @@ def anchor(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", name)
 
 
-def spread(rows: Sequence[Row], most: int) -> list[Row]:
+def spread(rows: Sequence[Item], most: int) -> list[Item]:
     """At most so many of the rows, evenly spread."""
     return list(rows[:: max(1, len(rows) // most)][:most]) if rows else []

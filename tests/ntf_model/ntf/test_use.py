@@ -135,11 +135,17 @@ def test_explanations_of_the_detector(detector: NTFDetector, splits: DetectionSp
     assert np.isfinite(heat).all()
     assert np.allclose(explain(detector, images[1:2])[1][0], heat[1], atol=1e-4)
     rows = explain_subsets(detector, splits.test, count=2)
+    first = [item.image for item in splits.test.dataset if item.id in rows[0].ids]
+    raw = explain(detector, first, scaled=False)[1]
+    assert rows[0].full > 0 and {row.full for row in rows} == {rows[0].full}
+    assert np.allclose(sorted(rows[0].heats.max((1, 2))), sorted(np.minimum(raw / rows[0].full, 1).max((1, 2))), atol=1e-4)
+    assert max(row.heats.max() for row in rows) == 1
     assert explanation_sheet(rows, shown=32).shape == (4 * 50, 150 + 2 * 72, 3)
     save_explanations(rows, tmp_path)
     record = json.loads((tmp_path / "gradcam.json").read_text())
     assert [(row["name"], row["label"]) for row in record["rows"]] == [(row.name, row.label) for row in rows]
     assert Image.open(tmp_path / record["rows"][0]["strip"]).size == (2 * 2 * record["side"], record["side"])
+    assert record["full"] == pytest.approx(rows[0].full)
     assert {picture["id"] for row in record["rows"] for picture in row["pictures"]} <= {
         splits.test.dataset[row].id for row in range(len(splits.test))
     }

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import re
 import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,7 +21,8 @@ import pytest
 from pipelines.report import write_report
 from pipelines.report.album import Album
 from pipelines.report.sections import SECTIONS
-from pipelines.report.sections.detectors import explanation
+from pipelines.report.sections.dataset import versions
+from pipelines.report.sections.detectors import errors, explanation, results
 from pipelines.report.sheets import TILE
 from pipelines.report.source import ALL_STRIPS, ALL_THUMBNAILS
 from pipelines.report.strips import SIDE
@@ -88,10 +94,13 @@ def test_nothing_comes_from_outside(page: Path, elements: list[tuple[str, dict[s
     for tag, attributes in elements:
         for name in ADDRESSES & attributes.keys():
             assert attributes[name].startswith(("#", "data:image/webp;base64,")), (tag, attributes[name][:80])
-    assert not {tag for tag, _ in elements} & {"script", "link", "iframe", "object", "embed", "form", "base"}
+    assert not {tag for tag, _ in elements} & {"link", "iframe", "object", "embed", "form", "base"}
     assert not re.search(r"url\((?!#)|@import", text)
     policy = next(attributes["content"] for _, attributes in elements if attributes.get("http-equiv") == "Content-Security-Policy")
-    assert policy.startswith("default-src 'none';")
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)  # the page's own, and the policy allows no other
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy.startswith(f"default-src 'none'; script-src 'sha256-{digest}'; style-src")
+    assert "unsafe-eval" not in policy and not re.search(r"\b(fetch|XMLHttpRequest|import|eval|innerHTML)\b", script)
 
 
 def test_each_picture_is_stored_once(elements: list[tuple[str, dict[str, str]]]) -> None:
@@ -118,8 +127,92 @@ def test_the_page_stays_small_whatever_the_pictures(page: Path) -> None:
     album = Album()
     thumbnail, cell = (len(album.add(noise, side).uri) for side in (TILE, SIDE))
     heats = 2 * explanation.PICTURES * (SUBSETS + 2)
-    assert thumbnail * (ALL_THUMBNAILS + 48 + heats) + cell * ALL_STRIPS * 5 < MOST_BYTES - 2_000_000
+    wrong = len(album.add(noise, errors.SIDE).uri) * errors.ALL_ERRORS
+    both = 3 * versions.ALL_PAIRS
+    assert thumbnail * (ALL_THUMBNAILS + 48 + heats + both) + cell * ALL_STRIPS * 5 + wrong < MOST_BYTES - 2_000_000
     assert page.stat().st_size < 2_000_000
+
+
+def test_the_first_screen_answers_three_questions(page: Path) -> None:
+    first = page.read_text(encoding="utf-8").partition('<main id="main"')[2].partition('class="pipeline"')[0]
+    for question in ("What is in it", "What tells fake from real, besides forgery", "How good the detector is, and how sure"):
+        assert f"<h3>{question}</h3>" in first
+    assert "<strong>90</strong> fakes" in first and "<strong>24</strong> reals" in first and "<strong>18</strong> subsets" in first
+    assert "Gate failed" in first and "quantisation tables <em>decides the gate</em>" in first and "AUC 0.90" in first
+    assert first.index("quantisation tables") < first.index("blockiness")  # the strongest first
+    assert "bytes per pixel" not in first  # it tells nothing
+    assert "<strong>95.0</strong>" in first and "[90.0, 100.0], chance 50.0" in first
+
+
+def test_errors_are_those_on_the_wrong_side_of_the_threshold_the_farthest_first() -> None:
+    scores = {
+        "id": ["r0", "r1", "r2", "f0", "f1", "f2", "g0"],
+        "label": [0, 0, 0, 1, 1, 1, 1],
+        "subset": ["faces", "faces", "faces", "A", "A", "A", "B"],
+        "score": [0.2, 0.7, 0.9, 0.5, 0.1, 0.8, 0.6],
+    }
+    groups = errors.errors_of({"scores": scores, "threshold": 0.5})
+    assert [(group["kind"], group["name"], group["judged"], group["errors"]) for group in groups] == [
+        ("alarm", "faces", 3, [("r2", 0.9), ("r1", 0.7)]),
+        ("miss", "A", 3, [("f1", 0.1), ("f0", 0.5)]),
+        ("miss", "B", 1, []),
+    ]
+
+
+@pytest.mark.parametrize(("threshold", "label"), [(0.3, 0), (0.7, 1)])
+def test_the_worst_errors_are_shown_by_subset(store: Store, tmp_path: Path, threshold: float, label: int) -> None:
+    """Scores of reals lie between 0 and 0.5, those of fakes above."""
+    inputs = report_inputs(store, tmp_path / "run")
+    run = replace(inputs.runs[0], evaluation={**inputs.runs[0].evaluation, "threshold": threshold})
+    page = write_report(store, tmp_path / "report.html", inputs=replace(inputs, runs=[run]))
+    text = page.read_text(encoding="utf-8").partition('<h2 id="errors">')[2].partition("<h2")[0]
+    labels = {row.id: row.label for row in store.rows("role IN ('final', 'real')")}
+    columns = run.evaluation["scores"]
+    wrong = {name for name, score in zip(columns["id"], columns["score"], strict=True) if (score > threshold) == (labels[name] == 0)}
+    rows = re.findall(r'<div class="row".*?</div>', text, re.DOTALL)
+    shown = [re.findall(r'aria-label="P\(fake\) ([0-9.]+), ([^"]+)"', row) for row in rows]
+    assert {name for row in shown for _, name in row} == wrong and {labels[name] for name in wrong} == {label}
+    for row in shown:
+        scores = [float(score) for score, _ in row]
+        assert scores == sorted(scores, reverse=label == 0)
+    assert any(len(row) > 1 for row in shown)
+
+
+def test_the_area_of_a_curve_comes_with_an_interval_of_the_smaller_class() -> None:
+    area = results._area(np.array([1, 1, 0, 0, 0]), np.array([0.9, 0.4, 0.5, 0.1, 0.1]))
+    assert area["value"] == pytest.approx(5 / 6)
+    assert (area["low"], area["high"]) == (pytest.approx(0.2408, abs=1e-4), pytest.approx(0.9875, abs=1e-4))
+    perfect = results._area(np.array([1] * 8 + [0] * 49), np.arange(57)[::-1] / 57)
+    assert perfect["value"] == 1 and perfect["low"] == pytest.approx(8 / (8 + 1.959964**2)) and perfect["high"] == pytest.approx(1)
+    assert results._area(np.array([1, 1]), np.array([0.1, 0.2]))["value"] is None
+
+
+SORTED = """<script>
+addEventListener('load', () => {
+  const table = [...document.querySelectorAll('main table')].find(each => each.caption.textContent.startsWith('%s'));
+  const head = [...table.tHead.rows[0].cells].find(each => each.textContent.startsWith('%s'));
+  for (let press = 0; press < %d; press++) head.querySelector('button').click();
+  const cells = [...table.tBodies[0].rows].map(row => row.cells[head.cellIndex].textContent.trim());
+  document.querySelector('main svg.picture[tabindex]').dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter'}));
+  const zoom = document.querySelector('dialog.zoom');
+  document.documentElement.setAttribute('data-found', JSON.stringify([head.getAttribute('aria-sort'), zoom.open, cells]));
+});
+</script></body>"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("presses", [1, 2])
+def test_tables_sort_and_pictures_enlarge(page: Path, tmp_path: Path, presses: int) -> None:
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
+    driven = tmp_path / "driven.html"
+    driven.write_text(text.replace("</body>", SORTED % ("Results of NTF", "AP", presses)), encoding="utf-8")
+    found = re.search(r'data-found="([^"]*)"', dumped(driven, tmp_path / "profile"))
+    assert found is not None
+    order, is_open, cells = json.loads(unescape(found[1]))
+    assert is_open and order == ("ascending" if presses == 1 else "descending")
+    values = [float(cell.split()[0]) for cell in cells[:-7]]  # seven rows of means and chance stay below
+    assert values == sorted(values, reverse=presses == 2) and len(set(values)) == len(values) > 15
+    assert cells[-1] == "–" and float(cells[-2].split()[0]) == 95.0
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from generators.errors import InputError
 from pipelines.build.build import run_build
+from pipelines.examine.diff import replaced_images
 from pipelines.features import FeatureNetwork
 from pipelines.images import decode
 from pipelines.make.measures import face_distances, sharpness
@@ -21,6 +23,7 @@ from pipelines.report.album import Album
 from pipelines.report.quality import feature_distances, fid, kid, subset_quality
 from pipelines.report.strips import ids_of, strip
 from pipelines.store import Row, Store
+from tests.pipelines.store.fakes import edited, fake_dataset, fake_generators, planned
 from tests.support import small_manifest, write_manifest
 
 
@@ -80,7 +83,7 @@ def test_a_version_without_an_audit_says_how_to_make_one(tmp_path: Path, store: 
         monkeypatch.setattr(f"pipelines.report.sections.dataset.{section}.read_audit", lambda *_: None)
     page = write_report(store, tmp_path / "report.html").read_text()
     assert "<strong>Not audited.</strong>" in page
-    assert "ntf audit tiny --version 1" in page
+    assert f"ntf audit tiny --store {store.root.location} --version 1" in page
 
 
 def test_distances_of_features_are_known_ones() -> None:
@@ -138,3 +141,26 @@ def test_blurring_lowers_the_sharpness() -> None:
     small = picture.resize((64, 64)).resize(picture.size)
     assert sharpness(np.asarray(picture)) > 5 * sharpness(np.asarray(small)) > 0
     assert sharpness(np.full((8, 8, 3), 7, np.uint8)) == 0
+
+
+def test_two_versions_stand_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NTF_CACHE", str(tmp_path / "cache"))
+    with fake_generators():
+        manifest = fake_dataset(tmp_path / "data", count=3)
+        store = Store(tmp_path / "store", "fake")
+        run_build(planned(manifest), store, "cpu")
+        before = {row.id: row.image for row in store.rows("role = 'final'", images=True)}
+        (tmp_path / "data" / "swapper.txt").write_text("9")
+        run_build(planned(edited(manifest, Sampled=None)), store, "cpu")
+        text = write_report(store, tmp_path / "report.html").read_text(encoding="utf-8")
+        replaced = replaced_images(store, 1, 2)
+    rows = {row.id: row.image for row in store.rows("role = 'final'", images=True)}
+    assert set(replaced) == {"Swapped", "Chained"} and all(before[old] != rows[new] for ids in replaced.values() for old, new in ids)
+    section = text.partition("Version 1 and version 2 side by side")[2].partition("<h2")[0]
+    counts = {
+        name: re.findall(r"<td>([0-9,]+)</td>", cells) for name, cells in re.findall(r'<th scope="row">(\w+)</th>(.*?)</tr>', section)
+    }
+    assert counts["Sampled"][:2] == ["3", "0"] and counts["Swapped"][:2] == ["3", "3"]
+    for _, new in (pair for ids in replaced.values() for pair in ids):
+        for shown in (f"version 1 of {new}", f"version 2 of {new}", f"difference of {new}"):
+            assert f'aria-label="{shown}"' in section

@@ -7,14 +7,78 @@ from typing import Any
 
 from pipelines.audit import read_audit
 from pipelines.manifest.sizes import preparation, said
+from pipelines.report import charts
 from pipelines.report.source import Section, Source
 from pipelines.report.words import count, listed, percent, size, spoken
 
+SHORTCUTS = 4  # features shown
 MADE = ("final", "intermediate")
 
 
 def view(source: Source) -> dict[str, Any]:
-    return {"dataset": _dataset(source), "result": _result(source), "audit": _audit(source), "stages": _stages(source)}
+    return {
+        "dataset": _dataset(source),
+        "contents": _contents(source),
+        "audit": _audit(source),
+        "shortcuts": _shortcuts(source),
+        "result": _result(source),
+        "figures": _figures(source),
+        "stages": _stages(source),
+    }
+
+
+def _contents(source: Source) -> list[tuple[str, str]]:
+    """The largest numbers, each with what it counts."""
+    fakes = sum(row.label for rows in source.finals.values() for row in rows)
+    others = sum(not row.label for rows in source.finals.values() for row in rows)
+    reals = sum(len(rows) for rows in source.reals.values()) + others
+    return [(f"{fakes:,}", "fakes"), (f"{reals:,}", "reals"), (f"{len(source.manifest.subsets):,}", "subsets")]
+
+
+def _shortcuts(source: Source) -> dict[str, Any] | None:
+    """The gate, and the features besides forgery that tell most, the strongest first; None where nobody audited."""
+    audit = read_audit(source.store, source.version.number)
+    if audit is None:
+        return None
+    verdicts = [{**verdict, "gate": True} for verdict in audit["container"]] + [{**verdict, "gate": False} for verdict in audit["traces"]]
+    found = sorted((verdict for verdict in verdicts if not verdict["passed"]), key=lambda verdict: -verdict["auc"])
+    return {
+        "gate": audit["gate"],
+        "rows": [
+            {**verdict, "drawn": charts.interval({**verdict, "value": verdict["auc"]}, as_bar=False)} for verdict in found[:SHORTCUTS]
+        ],
+        "all": len(found),
+        "judged": len(verdicts),
+        "images": audit["rows"],
+    }
+
+
+def _figures(source: Source) -> dict[str, Any] | None:
+    """What the first detector reaches on average over the subsets, beside chance, and how many test images that rests on."""
+    if not source.inputs.runs:
+        return None
+    evaluation = source.inputs.runs[0].evaluation
+    mean = evaluation["overall"]["unweighted"]
+    rows = [
+        ("AUROC", "auroc", 0.5),
+        ("AP", "ap", mean.get("chance")),
+        ("reals called fake, at 0.5", "fpr", None),
+        ("fakes called real, at 0.5", "fnr", None),
+    ]
+    labels = evaluation["scores"]["label"]
+    smallest = min(evaluation["subsets"], key=lambda row: min(row["n_real"], row["n_fake"]), default=None)
+    return {
+        "title": evaluation["title"],
+        "rehearsal": evaluation.get("rehearsal", ""),
+        "rows": [
+            {"name": name, "measure": measure, "chance": chance, "drawn": charts.interval(measure, guide=chance)}
+            for name, key, chance in rows
+            if (measure := mean["measures"].get(key)) is not None
+        ],
+        "fakes": sum(labels),
+        "reals": len(labels) - sum(labels),
+        "smallest": smallest,
+    }
 
 
 def _dataset(source: Source) -> str:

@@ -46,6 +46,7 @@ class SubsetView:
     checkpoints: list[Used]
     quality: Quality
     ap: Mapping[str, Any] | None
+    chance: float | None
     bar: str
     sheet: list[tuple[str, Picture]]
     strips: list[tuple[str, list[Cell]]]
@@ -66,7 +67,8 @@ def _subset(source: Source, name: str, entries: Mapping[str, CheckpointEntry]) -
     shown = spread(rows, source.thumbnails(groups))
     chained = [row for row in shown if row.target_id or row.source_id][: source.strips(groups)]
     pixels = source.pixels([row.id for row in shown] + [picture for row in chained for picture in ids_of(row)])
-    ap = _ap(source, name)
+    judged = _judged(source, name)
+    ap, chance = (judged["measures"]["ap"], judged.get("chance")) if judged else (None, None)
     return SubsetView(
         name,
         f"subset-{anchor(name)}",
@@ -81,7 +83,8 @@ def _subset(source: Source, name: str, entries: Mapping[str, CheckpointEntry]) -
         _checkpoints(rows, entries),
         source.qualities[name],
         ap,
-        charts.interval(ap) if ap else "",
+        chance,
+        charts.interval(ap, 0.5 if chance is None else chance) if ap else "",
         [(row.id, source.album.add(pixels[row.id], TILE)) for row in shown if row.id in pixels],
         [(row.id, strip(row, source.by_id, pixels, source.album)) for row in chained],
     )
@@ -98,13 +101,10 @@ def _checkpoints(rows: Sequence[Row], entries: Mapping[str, CheckpointEntry]) ->
     return list(used.values())
 
 
-def _ap(source: Source, name: str) -> Mapping[str, Any] | None:
-    """The first detector's AP."""
-    for run in source.inputs.runs[:1]:
-        for row in run.evaluation["subsets"]:
-            if row["name"] == name:
-                return row["measures"]["ap"]
-    return None
+def _judged(source: Source, name: str) -> Mapping[str, Any] | None:
+    """The first detector's row of a subset."""
+    rows = [row for run in source.inputs.runs[:1] for row in run.evaluation["subsets"] if row["name"] == name]
+    return rows[0] if rows else None
 
 
 SECTION = Section("subsets", "Subsets", view)

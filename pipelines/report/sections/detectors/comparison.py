@@ -24,13 +24,26 @@ def view(source: Source) -> dict[str, Any] | None:
         "rehearsal": comparison.get("rehearsal", ""),
         "mean_rows": _table(comparison, names, means, "ap"),
         "tables": [
-            {"title": MEASURES.get(key, key), "columns": subsets + means, "rows": _table(comparison, names, subsets + means, key)}
+            {
+                "title": MEASURES.get(key, key),
+                "columns": subsets + means,
+                "rows": _table(comparison, names, subsets + means, key),
+                "chance": _chance(comparison, key, subsets + means),
+            }
             for key in comparison["measures"]
         ],
         "paired": comparison["paired"],
         "measures": [(key, MEASURES.get(key, key)) for key in ("ap", "auroc", "acc_fixed", "tpr_at_fpr_1")],
         "titles": {detector["name"]: detector["title"] for detector in comparison["detectors"]},
     }
+
+
+def _chance(comparison: Data, key: str, columns: Sequence[str]) -> list[float | None] | None:
+    """What random scores have in each column; None where that depends on more than the measure."""
+    if key == "ap":
+        return [comparison.get("chance", {}).get(column) for column in columns]
+    known = {"auroc": 0.5, "tpr_at_fpr_1": 0.01, "tpr_at_fpr_5": 0.05}
+    return [known[key]] * len(columns) if key in known else None
 
 
 def _table(comparison: Data, names: Sequence[str], columns: Sequence[str], key: str) -> list[list[dict[str, Any]]]:

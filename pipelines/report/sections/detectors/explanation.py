@@ -26,6 +26,8 @@ def _run(source: Source, run: Run, number: int) -> dict[str, Any]:
     return {
         "title": run.evaluation["title"],
         "sheet": _sheet(source, run.folder, run.gradcam) if run.gradcam else [],
+        "full": (run.gradcam or {}).get("full", 0.0),
+        "bar": charts.heat_bar(f"heat-{number}"),
         "cloud": f"cloud-{number}",
         **(_maps(source, run.embeddings, f"cloud-{number}") if run.embeddings else {"ground": "", "maps": []}),
         "distance": _distance(run.evaluation, run.distance) if run.distance else [],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 
 from pipelines.report import charts
 from pipelines.report.inputs import Data
@@ -20,6 +21,10 @@ MEASURES = {
     "tpr_at_fpr_1": "TPR at 1 % FPR",
 }
 
+Z = 1.959964  # of a 95 % interval
+# What scores without any knowledge have, where it does not depend on how many reals and fakes there are.
+CHANCE = {"auroc": "50", "tpr_at_fpr_1": "1"}
+
 
 def view(source: Source) -> dict[str, Any] | None:
     if not source.inputs.runs:
@@ -30,13 +35,15 @@ def view(source: Source) -> dict[str, Any] | None:
 def _detector(source: Source, evaluation: Data) -> dict[str, Any]:
     averages = [row for family in evaluation["families"].values() for row in family.values()]
     exposure = [row for group in evaluation.get("exposure", {}).values() for row in group.values()]
-    rows = [*evaluation["subsets"], *averages, *exposure, *evaluation["overall"].values()]
+    means = [*averages, *exposure, *evaluation["overall"].values()]
     return {
         "title": evaluation["title"],
         "threshold": evaluation["threshold"],
         "worst": evaluation["worst"],
         "rehearsal": evaluation.get("rehearsal", ""),
-        "rows": [_drawn(row) for row in rows],
+        "rows": [_drawn(row) for row in evaluation["subsets"]],
+        "means": [_drawn(row) for row in means],
+        "chance": CHANCE,
         "fpr": evaluation.get("fpr"),
         "reliability": _reliability(evaluation),
         "cards": _cards(source, evaluation),
@@ -72,18 +79,33 @@ def _cards(source: Source, evaluation: Data) -> list[dict[str, Any]]:
         members = ((labels == 1) & (names == row["name"])) | ((labels == 0) & np.isin(names, reals))
         if not members.any():
             continue
-        title, ap = f"{evaluation['title']} on {row['name']}", row["measures"]["auroc"]["value"]
-        said = "" if ap is None else f", area {ap:.2f}"
+        title = f"{evaluation['title']} on {row['name']}"
         own, shown = labels[members], values[members]
+        area = _area(own, shown)
+        said = "" if area["value"] is None else f", area {area['value']:.2f}"
         medians = " and ".join(f"{name} median {np.median(shown[own == label]):.2f}" for label, name in ((0, "real"), (1, "fake")))
         cards.append(
             {
                 "name": row["name"],
-                "roc": charts.roc(own, shown, f"ROC curve of {title}{said}"),
+                "roc": charts.roc(own, shown, f"ROC curve of {title}{said}", area, evaluation["threshold"]),
                 "histogram": charts.score_histogram(own, shown, evaluation["threshold"], f"Scores of {title}: {medians}"),
             }
         )
     return cards
+
+
+def _area(labels: np.ndarray, scores: np.ndarray) -> dict[str, float | None]:
+    """The AUROC of a drawn curve, with Wilson's 95 % interval for as many pictures as the smaller class has: careful, and never empty.
+
+    The table's AUROC is of as many reals as fakes, and so is not that of the curve.
+    """
+    count = min(int((labels == 1).sum()), int((labels == 0).sum()))
+    if not count:
+        return {"value": None, "low": None, "high": None}
+    value = float(roc_auc_score(labels, scores))
+    middle, spread = value + Z**2 / (2 * count), Z * np.sqrt(value * (1 - value) / count + Z**2 / (4 * count**2))
+    low, high = ((middle + sign * spread) / (1 + Z**2 / count) for sign in (-1, 1))
+    return {"value": value, "low": float(low), "high": float(high)}
 
 
 SECTION = Section(
