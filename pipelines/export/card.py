@@ -13,7 +13,7 @@ from foreign.text import markdown_text
 from pipelines.export import datasheet
 from pipelines.export.facts import Facts
 from pipelines.images import decode
-from pipelines.report.sheets import contact_sheet
+from pipelines.report.sheets import labelled_sheet
 from pipelines.store.schema import SCHEMA
 
 PICTURE = "sheet.webp"  # beside the card
@@ -158,11 +158,11 @@ class Samples:
             kept.append(image)
 
     def picture(self, facts: Facts) -> bytes:
-        """A sheet (WebP) with a row for each real source and each subset that has images enough, of at most `PICTURE_ROWS` of them."""
+        """A sheet (WebP) with a named row for each real source and each subset, of at most `PICTURE_ROWS` of them."""
         names = sorted(self._images, key=lambda name: (name in facts.manifest.subsets, name))
-        whole = [name for name in names if len(self._images[name]) == PICTURE_COLUMNS] or names
-        images = [decode(image, name) for name in whole[:PICTURE_ROWS] for image in self._images[name]]
-        return base64.b64decode(contact_sheet(images, PICTURE_COLUMNS).partition(",")[2])
+        rows = [(name, [decode(image, name) for image in self._images[name]]) for name in names[:PICTURE_ROWS]]
+        more = len(names) - len(rows)
+        return base64.b64decode(labelled_sheet(rows, f"and {more:,} more" if more else "").partition(",")[2])
 
 
 def _features(facts: Facts) -> dict[str, Any]:

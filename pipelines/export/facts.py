@@ -61,7 +61,7 @@ class Hours:
                 missing += "manifest" in version.properties
                 continue
             if spent > 0:
-                seconds[version.properties.get("device", "").partition(":")[0] or "unknown"] += spent
+                seconds[version.properties.get("device", "").partition(":")[0].partition(",")[0] or "unknown"] += spent
         return cls(dict(seconds), missing)
 
     def said(self) -> str:
@@ -70,7 +70,7 @@ class Hours:
         parts = [f"{_figure(spent / 3600)} {names.get(device, f'hours on {device}')}" for device, spent in sorted(self.seconds.items())]
         if not parts:
             return ""
-        tail = f"; {self.missing} older versions recorded no time" if self.missing else ""
+        tail = f"; {self.missing} older {'version' if self.missing == 1 else 'versions'} recorded no time" if self.missing else ""
         return f"{'at least ' if self.missing else ''}{' and '.join(parts)}{tail}"
 
 

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import HfApi
 
 from generators.errors import InputError
 from pipelines.build.build import run_build
 from pipelines.export.publish import Repository
 from pipelines.store import Store
+from tests.commands import run_ntf
 from tests.hub_server import Hub, hub
 from tests.pipelines.store.fakes import edited, planned
 
@@ -129,25 +131,48 @@ def test_a_killed_upload_goes_on(store: Store, tmp_path: Path, standing: Hub) ->
     assert sum(name.endswith(".png") and "/mask/" not in name for name in files) == len(store.rows("role IN ('final', 'real')"))
 
 
-@pytest.mark.slow
-def test_what_is_refused_is_one_line_and_nothing_is_uploaded(store: Store, manifest: Path, tmp_path: Path, standing: Hub) -> None:
+def test_what_needs_no_hub_is_refused_before_it_is_asked(
+    store: Store, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def refusal(*words: str) -> str:
-        code, out, err = ntf(standing, tmp_path, "publish", "fake", *words)
-        assert code == 2 and not out and err.count("\n") == 1 and "Traceback" not in err, (code, out, err)
-        return err
+        answer = run_ntf(["publish", *words, "--store", str(tmp_path / "store")], monkeypatch, capsys)
+        assert answer.code == 2 and not answer.out and answer.err.count("\n") == 1, answer
+        return answer.err
 
+    monkeypatch.setattr(HfApi, "dataset_info", lambda *_, **__: pytest.fail("the Hub is asked"))
     data = json.loads(manifest.read_text())
     data["checkpoints"]["swapper"]["licence"] = "no redistribution"
     strict = manifest.with_name("strict.yaml")
     strict.write_text(json.dumps({**data, "dataset": "strict"}))
     run_build(planned(strict), Store(tmp_path / "store", "strict"), "cpu")
-    code, _, err = ntf(standing, tmp_path, "publish", "strict", "lab/strict")
-    assert code == 2 and "no redistribution" in err and not standing.asked  # before the Hub is asked anything
-    assert "is no name of a repository" in refusal("faces") and "contradict" in refusal("lab/faces", "--use", "private", "--public")
-    data["publish"] = {"licence": "mit"}
-    manifest.write_text(json.dumps({**data, "dataset": "other"}))
-    assert "is the manifest of other, not of fake" in refusal("lab/faces", "--manifest", str(manifest))
-    assert not standing.asked
+    assert "no redistribution" in refusal("strict", "lab/strict")
+    assert "is no name of a repository" in refusal("fake", "faces")
+    assert "contradict" in refusal("fake", "lab/faces", "--use", "private", "--public")
+    manifest.write_text(json.dumps({**data, "dataset": "other", "publish": {"licence": "mit"}}))
+    assert "is the manifest of other, not of fake" in refusal("fake", "lab/faces", "--manifest", str(manifest))
+    monkeypatch.undo()
+    monkeypatch.setenv("NTF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE is set" in refusal("fake", "lab/faces")
+
+
+def test_a_look_first_uploads_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(HfApi, "dataset_info", lambda *_, **__: pytest.fail("the Hub is asked"))
+    words = ["publish", "fake", "lab/faces", "--prepare", str(tmp_path / "look"), "--store", str(tmp_path / "store")]
+    answer = run_ntf(words, monkeypatch, capsys)
+    assert answer.code == 0 and "nothing was uploaded" in answer.out, answer
+    assert 'load_dataset("lab/faces"' in (tmp_path / "look" / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_what_the_hub_refuses_is_one_line_and_nothing_is_uploaded(store: Store, tmp_path: Path, standing: Hub) -> None:
+    def refusal(name: str) -> str:
+        code, out, err = ntf(standing, tmp_path, "-q", "publish", "fake", name)
+        assert code == 2 and not out and err.count("\n") == 1 and "Traceback" not in err, (code, out, err)
+        return err
+
     standing.repositories["datasets/lab/open"] = {"README.md": b"mine"}
     standing.public.add("datasets/lab/open")
     assert "everybody can read it" in refusal("lab/open")
