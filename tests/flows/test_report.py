@@ -130,6 +130,6 @@ def table_of(page: str, caption: str) -> list[dict[str, str]]:
     (table,) = [part for part in page.split("<table>") if part.startswith(f"<caption><span>{caption}</span>")]
     rows = [
         [" ".join(re.sub(r"<[^>]*>|[①②]", " ", cell).split()) for cell in re.findall(r"<t[hd][ >].*?</t[hd]>", row, re.DOTALL)]
-        for row in re.findall(r"<tr>.*?</tr>", table.split("</table>")[0], re.DOTALL)
+        for row in re.findall(r"<tr[ >].*?</tr>", table.split("</table>")[0], re.DOTALL)
     ]
     return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
