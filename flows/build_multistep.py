@@ -14,7 +14,7 @@ from prefect.artifacts import create_markdown_artifact
 from flows import artifacts, report, tasks
 from flows.building import build_version
 from flows.current import CURRENT_FILE, Current, write_current
-from flows.data import detector_settings, plan_of, splits_of_store
+from flows.data import delivered_tests, deliveries_to_build, detector_settings, plan_of, splits_of_store
 from flows.orphans import end_with_worker
 from flows.outputs import Outputs
 from flows.progress import step_progress
@@ -43,6 +43,7 @@ def build_multistep(
     shares: int = 1,
     examine: bool = False,
     batch: int | None = None,
+    deliveries: list[str] | None = None,
 ) -> dict[str, Any]:
     """Builds what is missing of `manifest` (a file or a name) into `store`, trains and evaluates NTF, and writes the report.
 
@@ -58,6 +59,7 @@ def build_multistep(
         shares: How many runs of make-shards share the work over a work pool. 1: this run makes all.
         examine: Also evaluate the detector on degraded images and explain it, for the report.
         batch: How many images are made at once. If not given, a GPU makes as many as fit and pay, and a CPU a few.
+        deliveries: Deliveries of the manifest to make too, by name; those that its detector learns from are made in any case.
     """
     end_with_worker()
     plan = plan_of(manifest, limit)
@@ -65,7 +67,8 @@ def build_multistep(
     outputs = Outputs(output, plan.manifest.dataset)
     folder = outputs.folder
     try:
-        built = build_version(plan, Source(manifest, limit, store, device, batch), shares)
+        source = Source(manifest, limit, store, device, batch, deliveries_to_build(plan.manifest, deliveries))
+        built = build_version(plan, source, shares)
     except CheckFailed:  # of a version that is committed but failed the audit's gate the page shows why
         if dataset.exists():
             report.write_page(dataset, folder / "report.html")
@@ -95,6 +98,7 @@ def build_dataset(
     limit: int | None = None,
     shares: int = 1,
     batch: int | None = None,
+    deliveries: list[str] | None = None,
 ) -> dict[str, Any]:
     """Builds what is missing of `manifest` into `store`, and nothing more.
 
@@ -105,11 +109,13 @@ def build_dataset(
         limit: At most this many fakes of each part of a subset, to try a manifest out.
         shares: How many runs of make-shards share the work over a work pool. 1: this run makes all.
         batch: How many images are made at once. If not given, a GPU makes as many as fit and pay, and a CPU a few.
+        deliveries: Deliveries of the manifest to make too, by name; those that its detector learns from are made in any case.
     """
     end_with_worker()
     plan = plan_of(manifest, limit)
     dataset = Store(store, plan.manifest.dataset)
-    return _summary(build_version(plan, Source(manifest, limit, store, device, batch), shares), dataset)
+    source = Source(manifest, limit, store, device, batch, deliveries_to_build(plan.manifest, deliveries))
+    return _summary(build_version(plan, source, shares), dataset)
 
 
 @flow(name="train-ntf", description=TRAIN, log_prints=False, validate_parameters=True)
@@ -143,7 +149,7 @@ def evaluate_ntf(dataset: str = "demo", store: str = "store", run: str = "runs/n
 
 
 def _train(plan: Plan, dataset: Store, run: Path, device: str) -> None:
-    splits = splits_of_store(dataset)
+    splits = splits_of_store(dataset, deliveries=plan.manifest.detector.deliveries)
     chosen = None if device == "auto" else parse_devices(device)[0]
     with step_progress("train") as show:
         tasks.train_ntf("ntf", splits, run, detector_settings(plan.manifest), resume=True, device=chosen, on_progress=show)
@@ -151,7 +157,7 @@ def _train(plan: Plan, dataset: Store, run: Path, device: str) -> None:
 
 def _evaluate(run: Path, dataset: Store) -> None:
     with step_progress("evaluate") as show:
-        evaluated = tasks.evaluate_ntf(run, splits_of_store(dataset), on_progress=show)
+        evaluated = tasks.evaluate_ntf(run, splits_of_store(dataset), delivered=delivered_tests(dataset), on_progress=show)
     create_markdown_artifact(
         (run / f"{runs.RESULTS}.md").read_text(encoding="utf-8"), key="results", description=evaluated.evaluation.title
     )

@@ -60,7 +60,7 @@ def build_version(plan: Plan, source: Source, shares: int = 1, flow_name: str = 
     """
     logger = run_logger()
     dataset = Store(source.store, plan.manifest.dataset)
-    with Build(plan, dataset, source.device, wait=wait, elsewhere=shares > 1, batch=source.batch) as build:
+    with Build(plan, dataset, source.device, source.deliveries, wait=wait, elsewhere=shares > 1, batch=source.batch) as build:
         logger.info("%d shards to make, %d present, %d stale", len(build.missing), build.reused, len(build.stale))
         with _progress(dataset.name) as on_shard:
             build.run(on_shard, Spread(source, shares, plan, dataset) if shares > 1 else _runner(plan, dataset, source))
@@ -69,6 +69,8 @@ def build_version(plan: Plan, source: Source, shares: int = 1, flow_name: str = 
     artifacts.show_sheet(dataset)
     if built.audit is not None:
         logger.info("audit: %s", built.audit.gate.reason)
+    for name, delivered in built.delivered.items():
+        logger.info("audit of %s: %s", name, delivered.gate.reason)
     require_gate(plan, dataset)
     return built
 
@@ -81,6 +83,7 @@ def make_shards(
     limit: int | None = None,
     workers: int = 1,
     batch: int | None = None,
+    deliveries: list[str] | None = None,
 ) -> State[dict[str, Any]]:
     """Makes missing shards until none is left, as one of `workers` that share them. The build that started it commits them.
 
@@ -91,6 +94,7 @@ def make_shards(
         limit: At most this many fakes of each part of a subset, to try a manifest out.
         workers: How many runs share the work; the build that starts them sets it.
         batch: How many images are made at once. If not given, a GPU makes as many as fit and pay, and a CPU a few.
+        deliveries: Deliveries of the manifest to make too, by name.
     """
     end_with_worker()
     plan = plan_of(manifest, limit)
@@ -98,7 +102,7 @@ def make_shards(
     dataset = Store(store, plan.manifest.dataset)
     with _progress(dataset.name) as on_shard:
         runner = _runner(plan, dataset, Source(manifest, limit, store, device, batch))
-        shards = make_claimed(plan, dataset, runner, workers, on_shard)
+        shards = make_claimed(plan, dataset, runner, workers, on_shard, deliveries or ())
     message = f"{len(shards.notes)} shards made"
     if shards.failures:
         first = shards.failures[0]

@@ -81,6 +81,11 @@ def detector_settings(manifest: Manifest) -> dict[str, Any]:
     return {"preset": manifest.detector.preset, "seed": manifest.detector.seed, **manifest.detector.config}
 
 
+def deliveries_to_build(manifest: Manifest, asked: Iterable[str] | None = None) -> tuple[str, ...]:
+    """The deliveries that a flow makes: those that are asked for, and those that the manifest's detector learns from."""
+    return tuple(dict.fromkeys([*(asked or ()), *manifest.detector.deliveries]))
+
+
 def splits_of_store(
     store: Store, version: int | str | None = None, where: str | None = None, deliveries: Sequence[str] = ()
 ) -> DetectionSplits:
@@ -213,21 +218,30 @@ def is_folder(data: str, root: Path) -> bool:
     return True
 
 
-def subject_of(data: str, root: Path) -> tuple[str, dict[str, Any]]:
-    """What a comparison is on: the name of a dataset of the store, or a folder, and what a manifest says of its detectors.
+class Subject(NamedTuple):
+    """What a comparison is on: the name of a dataset of the store, or a folder, what a manifest says of its detectors, and the deliveries
+    that these learn from."""
+
+    name: str
+    settings: dict[str, Any]
+    deliveries: tuple[str, ...] = ()
+
+
+def subject_of(data: str, root: Path) -> Subject:
+    """What a comparison is on.
 
     `data` is that name or folder, or a manifest: a YAML file, or the name of one that ships with the project. A dataset that the store
     has goes before a manifest of its name. Raises InputError if it is none of them.
     """
     if Path(data).suffix not in (".yaml", ".yml") and (Path(data).is_dir() or Store(root, data).exists()):
-        return data, {}
+        return Subject(data, {})
     try:
         manifest = load_manifest(find_manifest(data))
     except FileNotFoundError:
         raise InputError(f"there is no file {data}", "Give a manifest, a dataset of the store, or a folder") from None
     if not Store(root, manifest.dataset).exists():
         raise InputError(f"the dataset {manifest.dataset!r} of {data} is not in {root}", f"Make it first: `ntf build {data}`")
-    return manifest.dataset, detector_settings(manifest)
+    return Subject(manifest.dataset, detector_settings(manifest), manifest.detector.deliveries)
 
 
 def _data(store: Store, origin: dict[str, Any], table: VersionTable, split: SplitTable) -> DetectionData:

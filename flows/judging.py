@@ -85,9 +85,17 @@ def configuration(name: str, settings: dict[str, Any]) -> Any:
     return get_detector(name).preset(settings.get("preset", "default"), **values)
 
 
-def evaluate_detector(run: Path, splits: DetectionSplits, output: Path | None = None, on_progress: Progress = silent) -> Evaluated:
-    """Evaluates the detector in the folder `run` on the test split. Writes JSON, Markdown, CSV, LaTeX and HTML to `output` (or `run`)."""
-    return evaluate_anywhere(run, EvaluatedOn(splits.test, splits.validation, [], splits.notes), output or run, on_progress=on_progress)
+def evaluate_detector(
+    run: Path,
+    splits: DetectionSplits,
+    output: Path | None = None,
+    delivered: Mapping[str, DetectionData] | None = None,
+    on_progress: Progress = silent,
+) -> Evaluated:
+    """Evaluates the detector in the folder `run` on the test split, and on the same pictures after each delivery of `delivered`. Writes
+    JSON, Markdown, CSV, LaTeX and HTML to `output` (or `run`)."""
+    data = EvaluatedOn(splits.test, splits.validation, [], splits.notes, delivered or {})
+    return evaluate_anywhere(run, data, output or run, on_progress=on_progress)
 
 
 def evaluate_anywhere(

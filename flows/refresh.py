@@ -16,7 +16,7 @@ from prefect.states import Completed, State
 from flows import artifacts, drift, report, tasks
 from flows.building import build_version
 from flows.current import CURRENT_FILE, Current, read_current, write_current
-from flows.data import detector_settings, plan_of, splits_of_store
+from flows.data import delivered_tests, deliveries_to_build, detector_settings, plan_of, splits_of_store
 from flows.logs import run_logger
 from flows.orphans import end_with_worker
 from flows.outputs import Outputs
@@ -30,6 +30,7 @@ from pipelines.catalogue.catalogue import Catalogue
 from pipelines.catalogue.hub import new_revisions
 from pipelines.catalogue.registering import take_incoming
 from pipelines.plan.plan import Plan
+from pipelines.reading import deliveries_of
 from pipelines.store import Store, StoreBusy
 
 REFRESH = (
@@ -43,6 +44,7 @@ def refresh(
 ) -> dict[str, Any] | State[dict[str, Any]]:
     """Brings a dataset and its detector up to date with the checkpoints that are there now.
 
+    The deliveries that the dataset has, and those that the manifest's detector learns from, are brought up to date too.
     While another build holds the dataset, it ends `Completed` and says so. Gives the version, the shards made, whether the detector was
     retrained, and the subsets that fell below the gate.
 
@@ -69,14 +71,16 @@ def refresh(
     outputs = Outputs(output, plan.manifest.dataset)
     outputs.take(CURRENT_FILE, drift.HISTORY_FILE)
     folder = outputs.folder
-    state = status(plan, dataset)
+    there = deliveries_of(dataset) if dataset.exists() else []
+    wanted = deliveries_to_build(plan.manifest, [name for name in there if name in plan.manifest.deliveries])
+    state = status(plan, dataset, wanted)
     current = read_current(folder)
     if not state.missing and not state.stale and current is not None and current.version == dataset.version().number:
         logger.info("nothing to do: all %d shards are present", len(state.present))
         return {"version": current.version, "made": 0, "retrained": False, "fallen": []}
     before = _version_before(dataset, current)
     try:
-        built = build_version(plan, Source(manifest, None, store, device), flow_name="refresh", wait=False)
+        built = build_version(plan, Source(manifest, None, store, device, deliveries=wanted), flow_name="refresh", wait=False)
     except StoreBusy as error:  # the next refresh comes by the schedule, and this one has done no harm
         logger.info("%s: the next refresh takes this up", error.message)
         return Completed(message=f"{error.message}: the next refresh takes this up", data={"version": None, "made": 0, "retrained": False})
@@ -122,13 +126,14 @@ def _evaluate(
 
     Gives that, and the detector in use from now on.
     """
-    policy, splits = plan.manifest.detector, splits_of_store(dataset)
+    policy = plan.manifest.detector
+    splits, delivered = splits_of_store(dataset, deliveries=policy.deliveries), delivered_tests(dataset)
     before = old = None
     if current is not None:
         of_version = current.run / f"on-version-{current.version}" / runs.EVALUATION_FILE
         earlier = of_version if of_version.is_file() else current.run / runs.EVALUATION_FILE
         before = Evaluation.load(earlier) if earlier.is_file() else None
-        old = tasks.evaluate_ntf(current.run, splits, current.run / f"on-version-{versions[1]}").evaluation
+        old = tasks.evaluate_ntf(current.run, splits, current.run / f"on-version-{versions[1]}", delivered).evaluation
     finished = datetime.now(UTC)
     measured = drift.measure_drift(dataset, plan, versions, before, old, None, finished)
     if current is not None and (policy.retrain == "never" or (policy.retrain == "below-gate" and not measured.fallen)):
@@ -139,6 +144,6 @@ def _evaluate(
         chosen = None if device == "auto" else parse_devices(device)[0]
         tasks.train_ntf("ntf", splits, run, detector_settings(plan.manifest), resume=True, device=chosen, on_progress=show)
     outputs.keep(run.name)  # what was trained is not trained again, whatever comes
-    new = tasks.evaluate_ntf(run, splits).evaluation
+    new = tasks.evaluate_ntf(run, splits, delivered=delivered).evaluation
     known = finished if old else datetime.now(UTC)
     return drift.measure_drift(dataset, plan, versions, before, old, new, known), Current(run, versions[1])

@@ -17,13 +17,15 @@ from pipelines.store.pending import Note
 
 @dataclass(frozen=True)
 class Source:
-    """Where a shard comes from, in words that any machine understands which sees the same files: a manifest, and a folder or URI."""
+    """Where a shard comes from, in words that any machine understands which sees the same files: a manifest, and a folder or URI. A build
+    of it makes those `deliveries` of the manifest too."""
 
     manifest: str
     limit: int | None
     store: str
     device: str = "auto"
     batch: int | None = None
+    deliveries: tuple[str, ...] = ()
 
 
 def make_shard(source: Source, key: str) -> Note:

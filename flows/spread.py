@@ -96,6 +96,7 @@ class Spread(Runner):
             "device": source.device,
             "limit": source.limit,
             "batch": source.batch,
+            "deliveries": list(source.deliveries),
         }
         for _ in range(count):
             name = f"worker {len(self._runs) + 1}"

@@ -190,8 +190,8 @@ def compare(
     from flows.judging import compare_detectors
     from pipelines.store import Store
 
-    subject, settings = subject_of(data, store)
-    splits = _splits(subject, store, version, where, labels, groups)
+    subject, settings, taught = subject_of(data, store)
+    splits = _splits(subject, store, version, where, labels, groups, taught)
     settings = {**settings, **({"preset": preset} if preset else {}), **_encoder(encoder)}
     into = output or Path("runs/rehearsal" if limit else "runs/compare")
     with step_progress("compare") as show:

@@ -16,7 +16,15 @@ from pipelines.audit.classify import ERROR, LEAST_GROUPS, Design, auc_interval, 
 from pipelines.audit.container import dimensions_of, read_container
 from pipelines.audit.families import APPEARANCE, CONTENT, DIMENSIONS, ENCODER, SIZE, TOGETHER, Family, joined
 from pipelines.audit.formats.png import Png, deflate_setting, settle_filters, size_excess, writers_of
-from pipelines.audit.pictures import Picture, balanced, of_equal_dimensions, pictures_of_folder, pictures_of_version, stored_images
+from pipelines.audit.pictures import (
+    Picture,
+    balanced,
+    measured,
+    of_equal_dimensions,
+    pictures_of_folder,
+    pictures_of_version,
+    stored_images,
+)
 from pipelines.audit.remedies import REMEDIES
 from pipelines.audit.traces import read_traces
 from pipelines.audit.verdict import Audit, Gate, Verdict
@@ -41,11 +49,7 @@ def audit_version(store: Store, version: int | str | None = None, delivery: str 
     start = time.perf_counter()
     dataset = store.dataset(version)
     stored = pictures_of_version(dataset, delivery)
-    pictures, whole = balanced(stored), None
-    if len({picture.dimensions for picture in stored}) > 1:
-        equal = of_equal_dimensions(stored)
-        if _design(equal) is not None:  # else the classes have no sizes in common, and that is what tells
-            pictures, whole = equal, pictures
+    pictures, whole = _chosen(stored)
     audit = _audit(dataset.version, pictures, stored_images(dataset, pictures), start, whole, on_progress)
     return replace(audit, delivery=delivery)
 
@@ -53,11 +57,22 @@ def audit_version(store: Store, version: int | str | None = None, delivery: str 
 def audit_folder(path: Path, on_progress: Progress = silent) -> Audit:
     """Audits the pictures in `real/` and `fake/` (or `0_real/` and `1_fake/`), at any depth under `path`.
 
-    InputError if a class is missing or a picture that it looks at cannot be read.
+    Pictures of several dimensions are treated as those of a version are (`audit_version`). InputError if a class is missing or a picture
+    that it looks at cannot be read.
     """
     start = time.perf_counter()
-    pictures = balanced(pictures_of_folder(path))
-    return _audit(None, pictures, (read_bytes(picture.place) for picture in pictures), start, on_progress=on_progress)
+    pictures, whole = _chosen(measured(pictures_of_folder(path)))
+    return _audit(None, pictures, (read_bytes(picture.place) for picture in pictures), start, whole, on_progress)
+
+
+def _chosen(known: Sequence[Picture]) -> tuple[list[Picture], list[Picture] | None]:
+    """Which of the pictures, whose dimensions are known, are looked at; and on which others the dimensions are judged, if they differ."""
+    pictures = balanced(known)
+    if len({picture.dimensions for picture in known}) > 1:
+        equal = of_equal_dimensions(known)
+        if _design(equal) is not None:  # else the classes have no sizes in common, and that is what tells
+            return equal, pictures
+    return pictures, None
 
 
 def _design(pictures: Sequence[Picture]) -> Design | None:

@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import lance
-import numpy as np
 
 from foreign.classes import CLASSES, accepted_names, class_place
 from foreign.folders import list_pictures
+from foreign.pictures import opened, orientation_of, read_bytes
 from generators.errors import InputError
 from pipelines.audit.classify import LEAST_GROUPS
 from pipelines.reading import usable
 from pipelines.store.upgrade import read_rows, take_rows
 
 ROWS = 200  # of each class at most: what an audit costs is bounded
+HEADERS = 2000  # pictures of a folder, of each class at most, whose dimensions are read to find equal ones
 BATCH = 32  # images read at once
 
 
@@ -96,8 +97,22 @@ def pictures_of_folder(path: Path) -> list[Picture]:
     ]
 
 
-def balanced(pictures: Sequence[Picture]) -> list[Picture]:
-    """As many fakes as reals of each real source, at most `ROWS` in all of either; chosen by the hash of their ids, fake and real by turns.
+def measured(pictures: Sequence[Picture]) -> list[Picture]:
+    """As `balanced`, at most `HEADERS` of each class, with the dimensions that their files declare, turned upright. Decodes nothing.
+
+    InputError if one cannot be read.
+    """
+    return [replace(picture, dimensions=_declared(picture.place)) for picture in balanced(pictures, HEADERS)]
+
+
+def _declared(file: Path) -> tuple[int, int]:
+    with opened(read_bytes(file), str(file)) as header:
+        width, height = header.size
+        return (height, width) if orientation_of(header) >= 5 else (width, height)
+
+
+def balanced(pictures: Sequence[Picture], most: int = ROWS) -> list[Picture]:
+    """As many fakes as reals of each real source, at most `most` in all of either; chosen by the hash of their ids, fake and real by turns.
 
     Without this, a dataset whose fakes are mostly faces and whose reals are mostly landscapes would be told apart by that.
     """
@@ -106,20 +121,31 @@ def balanced(pictures: Sequence[Picture]) -> list[Picture]:
         sides[picture.real, picture.label].append(picture)
     reals = sorted({real for real, _ in sides})
     counts = {real: min(len(sides[real, 0]), len(sides[real, 1])) for real in reals}
-    share = min(1.0, ROWS / max(1, sum(counts.values())))
     chosen: list[list[Picture]] = [[], []]
-    for real, count in counts.items():
+    for real, count in _shared_out(counts, most).items():
         for label in (0, 1):
-            chosen[label] += sides[real, label][: int(np.ceil(count * share))]
+            chosen[label] += sides[real, label][:count]
     for label in (0, 1):  # the real sources by turns too, since the first files decide what the usual encoder is
         chosen[label].sort(key=lambda picture: picture.order)
     return [picture for pair in zip_longest(*chosen) for picture in pair if picture is not None]
 
 
+def _shared_out(counts: dict[str, int], most: int) -> dict[str, int]:
+    """The same share of each count, `most` in all where there are more. What is lost by rounding goes to where the most of it is lost."""
+    total = sum(counts.values())
+    if total <= most:
+        return counts
+    shares = {name: divmod(count * most, total) for name, count in counts.items()}
+    left = most - sum(whole for whole, _ in shares.values())
+    order = sorted(shares, key=lambda name: (-shares[name][1], hashlib.sha256(name.encode()).digest()))
+    more = set(order[:left])
+    return {name: shares[name][0] + (name in more) for name in counts}
+
+
 def of_equal_dimensions(pictures: Sequence[Picture]) -> list[Picture]:
     """As `balanced`, with as many fakes as reals of every width and height too. What has no counterpart is left out.
 
-    The rule for versions of pictures of several sizes: what a file or its pixels tell must not be that they are larger.
+    The rule for versions and folders with pictures of several sizes: what a file or its pixels tell must not be that they are larger.
     """
     named = [replace(picture, real=f"{picture.real} {picture.dimensions}") for picture in pictures]
     return balanced(named)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Collection
 
 from pipelines.build.runner import Failure, Runner
 from pipelines.build.shares import OnShard, ShardsMade, chains_of, in_order, run_shards
@@ -26,19 +27,22 @@ def leases_of(store: Store) -> Leases:
     return Leases(store.root.child(f"{store.name}.leases"))
 
 
-def make_claimed(plan: Plan, store: Store, runner: Runner, workers: int = 1, on_shard: OnShard | None = None) -> ShardsMade:
-    """Claims and makes chains of `plan`, until every missing shard is written or has failed here. `workers` is how many share the work.
+def make_claimed(
+    plan: Plan, store: Store, runner: Runner, workers: int = 1, on_shard: OnShard | None = None, deliveries: Collection[str] = ()
+) -> ShardsMade:
+    """Claims and makes chains of `plan`, with the `deliveries` that are asked for, until every missing shard is written or has failed here.
+    `workers` is how many share the work.
 
     While others hold all that is left it waits, to take over what one of them loses. For `on_shard` see `run_shards`; it counts the shards
     that are made here against all that were missing. Raises InputError.
     """
-    committed = set(store.keys())
+    committed, wanted = set(store.keys()), (*plan.shards, *plan.deliveries(deliveries))
     notes: list[Note] = []
     failures: dict[str, Failure] = {}
 
     def missing() -> list[Shard]:
         there = committed | store.notes.keys() | failures.keys()
-        return [shard for shard in plan.shards if shard.key not in there]
+        return [shard for shard in wanted if shard.key not in there]
 
     total, before = len(missing()), 0
 

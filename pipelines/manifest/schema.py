@@ -155,7 +155,8 @@ class AuditPolicy(Strict):
 
 
 class DetectorPolicy(Strict):
-    """What `build-multistep` trains after the build; `config` overrides single settings of the preset.
+    """What `build-multistep` trains after the build; `config` overrides single settings of the preset. It also learns from the images of
+    `deliveries`, names of the manifest's own, which the flows then make too.
 
     `refresh` retrains "always" when the dataset has changed, when a subset's AP falls "below-gate", or "never".
     """
@@ -163,6 +164,7 @@ class DetectorPolicy(Strict):
     preset: Literal["demo", "default", "paper"] = "default"
     seed: int = 0
     config: dict[str, Any] = Field(default_factory=dict)
+    deliveries: tuple[Name, ...] = ()
     retrain: Literal["always", "below-gate", "never"] = "below-gate"
     gate: float = Field(0.9, ge=0, le=1)
 
@@ -214,6 +216,16 @@ class Manifest(Strict):
         if problem := faults(named):
             raise ValueError(problem)
         return named
+
+    @model_validator(mode="after")
+    def _learns_from_its_own_deliveries(self) -> Manifest:
+        unknown = [name for name in self.detector.deliveries if name not in self.deliveries]
+        if unknown:
+            raise ValueError(
+                f"detector: there is no delivery {unknown[0]!r} to learn from; known: {', '.join(self.deliveries) or 'none'}; "
+                "name it under `deliveries`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _past_fits_the_size(self) -> Manifest:

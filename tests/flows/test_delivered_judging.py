@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from flows.data import delivered_tests, evaluation_of, splits_of_store
-from flows.judging import compare_detectors, evaluate_anywhere, train_detector
+from flows.judging import compare_detectors, evaluate_anywhere, evaluate_detector, train_detector
 from flows.report import read_inputs
 from ntf_model.judging.deliveries import DeliveredResults
 from pipelines.build.build import run_build
@@ -41,6 +41,10 @@ def test_a_detector_learns_from_deliveries_and_is_judged_on_them(tmp_path: Path,
     clean = results.detectors[0].results[0].overall["ap"]
     assert clean == evaluated.evaluation.overall["unweighted"].measures["ap"]
     assert read_inputs([run]).runs[0].deliveries == results.model_dump()
+
+    again = evaluate_detector(run, splits_of_store(store), tmp_path / "flow", delivered_tests(store))  # as the flows do it
+    assert DeliveredResults.model_validate_json((tmp_path / "flow" / "deliveries.json").read_text()) == results
+    assert again.evaluation == evaluated.evaluation
 
     into = tmp_path / "compare"
     files = compare_detectors(splits_of_store(store), into, ["wang2020"], SMALL, delivered=delivered_tests(store), device="cpu")

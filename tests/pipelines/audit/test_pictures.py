@@ -88,3 +88,17 @@ def test_at_equal_dimensions_each_size_has_as_many_of_both_classes() -> None:
     counts = Counter((picture.dimensions, picture.label) for picture in chosen)
     assert counts == {((16, 16), 0): 30, ((16, 16), 1): 30, ((24, 16), 0): 30, ((24, 16), 1): 30}
     assert len(balanced([*reals, *fakes])) == 120
+
+
+def test_the_bound_holds_for_any_number_of_sizes_and_each_size_has_as_many_of_both_classes() -> None:
+    """Of pictures as they are nearly each has a size of its own."""
+    pictures = [
+        Picture(f"{side}{number}", side, "photos", str(number), number, (16 + number, 40)) for number in range(900) for side in (0, 1)
+    ]
+    chosen = of_equal_dimensions(pictures)
+    assert Counter(picture.label for picture in chosen) == {0: ROWS, 1: ROWS}
+    assert {picture.dimensions for picture in chosen if picture.label} == {picture.dimensions for picture in chosen if not picture.label}
+    uneven = [Picture(f"{side}{number}", side, f"r{min(number // 300, 2)}", "", number) for number in range(900) for side in (0, 1)]
+    counts = Counter((picture.real, picture.label) for picture in balanced(uneven, 100))
+    assert sorted(counts.values()) == [33, 33, 33, 33, 34, 34]
+    assert all(counts[real, 0] == counts[real, 1] for real, _ in counts)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from generators.errors import InputError
 from pipelines.build import claims
@@ -19,7 +20,7 @@ from pipelines.build.shares import ShardsMade, chains_of
 from pipelines.plan.plan import Plan
 from pipelines.store import Store, leases
 from tests.object_storage import bucket, server
-from tests.pipelines.store.fakes import fake_dataset, fake_generators, planned
+from tests.pipelines.store.fakes import fake_dataset, fake_generators, planned, write
 
 __all__ = ["bucket", "server"]
 
@@ -51,6 +52,22 @@ def test_chains_need_nothing_of_each_other(plan: Plan) -> None:
         keys = {shard.key for shard in chain}
         assert all(set(shard.inputs) <= keys for shard in chain)
     assert max(map(len, chains.values())) == 2
+
+
+def test_workers_make_the_deliveries_that_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "POLL", 0.1)
+    path = fake_dataset(tmp_path / "data", count=8)
+    write(path, {**yaml.safe_load(path.read_text()), "deliveries": {"web": "feed", "hard": ["feed", "messenger"]}})
+    with fake_generators():
+        plan, store, reference = planned(path), Store(tmp_path / "store", "fake"), Store(tmp_path / "reference", "fake")
+        shards = make_claimed(plan, store, local_runner(plan, store, ("cpu",)), deliveries=["web"])
+        assert {note.key for note in shards.notes} == plan.keys | {shard.key for shard in plan.deliveries(["web"])}
+        report = run_build(plan, store, "cpu", deliveries=["web"])
+        assert (report.made, sorted(report.delivered)) == (0, ["web"])
+        run_build(plan, reference, "cpu", deliveries=["web"])
+        with pytest.raises(InputError, match="no delivery 'wab'"):
+            make_claimed(plan, store, local_runner(plan, store, ("cpu",)), deliveries=["wab"])
+    assert store.digest() == reference.digest()
 
 
 def test_workers_share_and_make_nothing_twice(plan: Plan, root: str, tmp_path: Path) -> None:
