@@ -1,0 +1,94 @@
+"""The program that measures everything on a GPU, on small sizes and a CPU."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import gpu
+from benchmarks.configurations import CONFIGURATIONS, Configuration
+from benchmarks.families import FAMILIES
+from generators import registry
+from pipelines.manifest.load import load_manifest
+
+CPU = torch.device("cpu")
+HEADS = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8, "caption_channels": 16, "sample_size": 8}
+SMALL = {
+    "PixArtTransformer2DModel": {**HEADS, "cross_attention_dim": 16},
+    "SanaTransformer2DModel": {**HEADS, "num_cross_attention_heads": 2, "cross_attention_head_dim": 8, "cross_attention_dim": 16},
+}
+
+
+def small_stylegan2(device: torch.device, dtype: torch.dtype) -> Any:
+    from generators.networks.gan.stylegan2 import Generator
+
+    return registry.get("stylegan2")(Generator(8, 0, 8, 32, channel_base=64, channel_max=8), device, dtype)
+
+
+def test_a_build_to_a_committed_shard_says_how_long_the_network_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NTF_CACHE", str(tmp_path / "cache"))
+    row = gpu.shard_row(Configuration("stylegan2", "32", small_stylegan2), CPU, torch.float32, 12, tmp_path / "work")
+    assert (row["part"], row["name"], row["images"]) == ("shard", "stylegan2 32", 12)
+    assert 0 < row["network"] < 1 and row["rate"] > 0
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family.network in SMALL], ids=lambda family: family.network)
+def test_a_step_of_a_family_runs_at_a_small_size(family: Any) -> None:
+    row = gpu.family_row(family, 2, CPU, torch.float32, **SMALL[family.network])
+    assert row["rate"] > 0 and row["batch"] == 2
+
+
+def test_a_process_that_fails_is_a_row_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(command: list[str], **_: Any) -> Any:
+        return subprocess.CompletedProcess(command, 1, "", "Traceback\ntorch.OutOfMemoryError: no memory\n")
+
+    monkeypatch.setattr(gpu.subprocess, "run", run)
+    row = gpu.method_row("progan 256", 8, "half", "cuda:0", 2, 10)
+    assert row["failed"] == "torch.OutOfMemoryError: no memory"
+    assert "| progan 256 | half | 8 | failed: torch.OutOfMemoryError: no memory |" in gpu.markdown([row])
+
+    def endless(command: list[str], **_: Any) -> Any:
+        raise subprocess.TimeoutExpired(command, 10)
+
+    monkeypatch.setattr(gpu.subprocess, "run", endless)
+    assert gpu.method_row("progan 256", 8, "float32", "cuda:0", 2, 10)["failed"] == "not done in 10 s"
+
+
+def test_a_variant_asks_for_the_precision_of_the_methods_authors(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+    measured = {"images": 8, "times": 1.0, "seconds": {"wall": [2.0], "network": [1.8]}, "memory_mib": 5, "device": "card", "torch": "2"}
+
+    def run(command: list[str], **_: Any) -> Any:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0, json.dumps(measured), "")
+
+    monkeypatch.setattr(gpu.subprocess, "run", run)
+    rows = [gpu.method_row("stylegan2 256 config-f", 8, variant, "cuda:0", 2, 10) for variant in gpu.VARIANTS]
+    assert [command[command.index("--dtype") + 1] for command in commands] == ["float32", "float16", "float16"]
+    assert ["--compile" in command for command in commands] == [False, False, True]
+    assert rows[0]["rate"] == 4.0 and rows[0]["network"] == pytest.approx(0.9)
+    assert gpu.fastest(rows) == {"stylegan2 256 config-f": 4.0}
+
+
+def test_table_1_is_the_sum_of_its_steps() -> None:
+    manifest = load_manifest(gpu.ROOT / "manifests/paper.yaml")
+    names = {configuration.name for configuration in CONFIGURATIONS}
+    assert set(gpu.STANDS_FOR.values()) | set(gpu.OTHER_STEPS.values()) <= names
+    steps = sum(part.count * len(part.chain) for subset in manifest.subsets.values() for part in subset.parts)
+    hours, unknown = gpu.hours_of(manifest, dict.fromkeys(names, 2.0))
+    assert hours == pytest.approx(steps / 2 / 3600) and not unknown
+    hours, unknown = gpu.hours_of(manifest, {"simswap 224": 1.0})
+    assert hours == pytest.approx((4000 + 3 * 2000) / 3600)
+    assert "vqgan-celebahq-256" in unknown
+
+
+def test_without_a_gpu_the_program_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["gpu.py"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="no GPU here"):
+        gpu.main()
