@@ -15,6 +15,7 @@ from flows import artifacts, report, tasks
 from flows.building import build_version
 from flows.current import CURRENT_FILE, Current, write_current
 from flows.data import delivered_tests, deliveries_to_build, detector_settings, plan_of, splits_of_store
+from flows.lasting import require_lasting
 from flows.orphans import end_with_worker
 from flows.outputs import Outputs
 from flows.progress import step_progress
@@ -62,6 +63,7 @@ def build_multistep(
         deliveries: Deliveries of the manifest to make too, by name; those that its detector learns from are made in any case.
     """
     end_with_worker()
+    require_lasting(store=store, output=output)
     plan = plan_of(manifest, limit)
     dataset = Store(store, plan.manifest.dataset)
     outputs = Outputs(output, plan.manifest.dataset)
@@ -112,6 +114,7 @@ def build_dataset(
         deliveries: Deliveries of the manifest to make too, by name; those that its detector learns from are made in any case.
     """
     end_with_worker()
+    require_lasting(store=store)
     plan = plan_of(manifest, limit)
     dataset = Store(store, plan.manifest.dataset)
     source = Source(manifest, limit, store, device, batch, deliveries_to_build(plan.manifest, deliveries))
@@ -129,6 +132,7 @@ def train_ntf(manifest: str = "demo", store: str = "store", run: str = "runs/ntf
         device: What to run on: auto, cpu, cuda:0, or several GPUs, such as 0,1,2,3.
     """
     end_with_worker()
+    require_lasting(store=store, run=run)
     plan = plan_of(manifest)
     _train(plan, Store(store, plan.manifest.dataset), Path(run), device)
     return run
@@ -144,6 +148,7 @@ def evaluate_ntf(dataset: str = "demo", store: str = "store", run: str = "runs/n
         run: The folder of the trained detector.
     """
     end_with_worker()
+    require_lasting(store=store, run=run)
     _evaluate(Path(run), Store(store, dataset))
     return run
 

@@ -19,6 +19,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import artifacts, console, tasks
 from flows.data import plan_of
+from flows.lasting import require_lasting
 from flows.logs import one_line_for_a_shard, run_logger
 from flows.orphans import end_with_worker
 from flows.progress import shard_progress
@@ -97,6 +98,7 @@ def make_shards(
         deliveries: Deliveries of the manifest to make too, by name.
     """
     end_with_worker()
+    require_lasting(store=store)
     plan = plan_of(manifest, limit)
     plan.require_complete()
     dataset = Store(store, plan.manifest.dataset)

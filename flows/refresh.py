@@ -17,6 +17,7 @@ from flows import artifacts, drift, report, tasks
 from flows.building import build_version
 from flows.current import CURRENT_FILE, Current, read_current, write_current
 from flows.data import delivered_tests, deliveries_to_build, detector_settings, plan_of, splits_of_store
+from flows.lasting import require_lasting
 from flows.logs import run_logger
 from flows.orphans import end_with_worker
 from flows.outputs import Outputs
@@ -56,6 +57,7 @@ def refresh(
         checkpoint: The checkpoint whose event started the run. It is only logged: the plan finds out what changed.
     """
     end_with_worker()
+    require_lasting(store=store, output=output)
     logger = run_logger()
     if checkpoint:
         logger.info("started for the checkpoint %s", checkpoint)

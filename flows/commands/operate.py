@@ -58,10 +58,16 @@ def _require_server(address: str) -> None:
     try:
         shown = visible(str(httpx.URL(address).copy_with(userinfo=b"")))  # without a password
         answer = httpx.get(f"{address.rstrip('/')}/health", timeout=SECONDS)
+        user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").encode().partition(b":")
+        allowed = httpx.get(f"{address.rstrip('/')}/admin/version", timeout=SECONDS, auth=(user, password) if user else None)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise InputError(f"no Prefect server answers at {shown} ({reason(error)})", f"{START}, or correct PREFECT_API_URL") from None
     if answer.status_code == httpx.codes.NOT_FOUND:
         raise InputError(f"what answers at {shown} is no Prefect API", "Correct PREFECT_API_URL: it ends in /api")
+    if allowed.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        raise InputError(f"the server at {shown} lets only those in who know its password", "Set PREFECT_API_AUTH_STRING=user:password")
+    if allowed.is_error:
+        raise InputError(f"the server at {shown} answers {allowed.status_code}", "Look into its log")
 
 
 def _absolute(folder: Path) -> str:

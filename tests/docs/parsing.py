@@ -25,9 +25,13 @@ def parse(words: Sequence[str]) -> None:
 
 
 def ntf_command(words: Sequence[str]) -> tuple[click.Command, int]:
-    """The command of `ntf` that `words` begin with, and how many of them name it. AssertionError if there is none."""
+    """The command of `ntf` that `words` begin with, and how many of them name it, with the program's own options before it. AssertionError
+    if there is none."""
     found: Any = _ntf_group()
+    own = {name: parameter for parameter in found.params for name in parameter.opts}
     depth = 0
+    while depth < len(words) and words[depth] in own:
+        depth += 1 if own[words[depth]].is_flag else 2
     while isinstance(found, typer.core.TyperGroup):
         name = words[depth] if depth < len(words) else ""
         assert name in found.commands, f"`ntf {' '.join(words[: depth + 1])}` is no command; there are {', '.join(found.commands)}"

@@ -30,6 +30,7 @@ STANDS_FOR = {
     "generators/methods/consistency.py",
     "ntf_model/baselines/spectrum.py",
     "generators/training/FAMILY/NAME.py",
+    "deploy/.env",
 }
 WRITTEN = ("DATASHEET", "README", "comparison", "results", "my-")  # what commands write, and what is the reader's own
 PAGE_IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import threading
 from collections.abc import Callable
@@ -41,6 +42,35 @@ def test_an_address_that_is_none(ntf: Ntf, monkeypatch: pytest.MonkeyPatch, addr
 def test_no_address(ntf: Ntf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     assert "PREFECT_API_URL names no Prefect server" in refused(ntf)
+
+
+class Guarded(BaseHTTPRequestHandler):
+    """A server with a password, as Prefect's is: its health may be asked for by anyone."""
+
+    def do_GET(self) -> None:
+        known = "Basic " + base64.b64encode(b"me:a:b").decode()
+        is_open = self.path.endswith("/health") or self.headers.get("Authorization") == known
+        self.send_response((500 if self.path.endswith("/version") else 200) if is_open else 401)
+        self.end_headers()
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("password", "said"), [(None, "know its password"), ("me:wrong", "PREFECT_API_AUTH_STRING=user:password"), ("me:a:b", "answers 500")]
+)
+def test_a_server_with_a_password(ntf: Ntf, monkeypatch: pytest.MonkeyPatch, password: str | None, said: str) -> None:
+    with HTTPServer(("127.0.0.1", 0), Guarded) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{server.server_port}/api")
+        monkeypatch.delenv("PREFECT_API_AUTH_STRING", raising=False)
+        if password is not None:
+            monkeypatch.setenv("PREFECT_API_AUTH_STRING", password)
+        try:
+            assert said in refused(ntf)
+        finally:
+            server.shutdown()
 
 
 class NotFound(BaseHTTPRequestHandler):
