@@ -12,6 +12,7 @@ import pytest
 from generators.seeding import derive_seed
 from pipelines.manifest.chains import ChainStep
 from pipelines.manifest.splits import Split
+from pipelines.plan import pairs
 from pipelines.plan.pairs import NobodyLeft, Pairing, person
 from pipelines.plan.reals import RealImage, RealPool
 
@@ -123,6 +124,7 @@ def test_an_image_without_identity_is_somebody_of_its_own() -> None:
         (1, 1, {"repeat_pairs": True}, 2),
         (2, 13, {}, 5),  # four people make 12 pairs, five make 20
         (2, 3, {}, 3),
+        (2, 12, {}, 4),  # which make just as many pairs
     ],
 )
 def test_the_error_says_how_many_people_would_do(people: int, fakes: int, step: dict[str, bool], needed: int) -> None:
@@ -184,3 +186,46 @@ def test_no_target_in_a_split_is_named_if_none_may_be_repeated() -> None:
     empty = RealPool("t", "x", tuple(image for image in pool("t", 2).images if image.split != "test"), 4)
     with pytest.raises(NobodyLeft, match="t has no image in the test split"):
         pairing({"t": empty}, target="t", repeat_targets=False).draw(3, 0)
+
+
+@pytest.mark.parametrize("repeat_pairs", [False, True])
+@pytest.mark.parametrize("block", [1, 5, 4096])
+def test_pairs_are_the_first_of_both_rings_that_may_meet(repeat_pairs: bool, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are found out at once: by the seeds of each image, in the order of images and attempts."""
+    monkeypatch.setattr(pairs, "BLOCK", block)
+    people = pool("p", 3, each=2)
+    both = pairing({"s": people, "t": people}, position=1, source="s", target="t", repeat_pairs=repeat_pairs)
+    used: set[tuple[str, str]] = set()
+    for attempt in range(2):
+        for index, split in enumerate(SPLITS):
+            targets, sources = (list(people.around(derive_seed(7, 1, index, attempt, role), split)) for role in ("target", "source"))
+            target, source = next(
+                (target, source)
+                for target in targets
+                for source in sources
+                if person(source) != person(target) and (repeat_pairs or (target.id, person(source)) not in used)
+            )
+            used.add((target.id, person(source)))
+            assert both.draw(index, attempt) == {"target": target, "source": source}
+
+
+@pytest.mark.parametrize("roles", [{}, {"source": "s"}, {"target": "s"}, {"source": "s", "target": "s"}])
+def test_first_draws_together_are_those_alone(roles: dict[str, str]) -> None:
+    people = pool("p", 4)
+    steps = pairing({"s": people}, position=1, **roles)
+    alone = [steps.draw(index, 0) for index in range(len(SPLITS))]
+    nobody: list[set[str]] = [set()] * len(SPLITS)
+    assert steps.first(0, len(SPLITS), nobody) == alone
+    assert steps.first(3, 7, nobody[3:7]) == alone[3:7]
+    assert steps.draws_anybody is bool(roles)
+
+
+def test_first_draws_together_avoid_who_is_in_the_chain() -> None:
+    steps = pairing({"s": pool("s", 4)}, source="s", position=1)
+    alone = [steps.draw(index, 0)["source"] for index in range(len(SPLITS))]
+    avoid = [{person(image)} if index % 2 else {"somebody else"} for index, image in enumerate(alone)]
+    together = [draw["source"] for draw in steps.first(0, len(SPLITS), avoid)]
+    assert [image == before for image, before in zip(together, alone, strict=True)] == [index % 2 == 0 for index in range(len(SPLITS))]
+    assert together == [steps.draw(index, 0, people)["source"] for index, people in enumerate(avoid)]
+    with pytest.raises(NobodyLeft):
+        steps.first(0, 1, [{f"train-{number}" for number in range(4)}])
