@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from generators.base import Generator
 from generators.loading import load_generator
 from pipelines.catalogue.catalogue import Catalogue
+from pipelines.files import cache_folder
 from pipelines.make.batches import RememberedBatches
 
 
@@ -34,6 +36,7 @@ class Models:
             while len(self._loaded) >= self._keep:
                 self._loaded.popitem(last=False)
             title = f"{checkpoint} {self._catalogue.sha256(checkpoint)[:12]}" if torch.device(self.device).type == "cuda" else checkpoint
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))  # what was compiled is kept between runs
             settings: dict[str, Any] = {"batch_size": self._batch, "remembered": self._batches, "title": title}
             self._loaded[key] = load_generator(generator, self._catalogue.checkpoint(checkpoint), self.device, **settings)
         self._loaded.move_to_end(key)

@@ -86,3 +86,25 @@ def test_options_that_are_wrong(tmp_path: Path) -> None:
 
 def test_every_method_names_its_networks() -> None:
     assert all(registry.get(name).networks for name in registry.names() if name != "inswapper")
+
+
+def test_a_network_that_repeats_a_block_compiles_the_block_and_others_are_compiled_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffusers import FluxTransformer2DModel, UNet2DConditionModel
+
+    heads = {"attention_head_dim": 8, "num_attention_heads": 2, "axes_dims_rope": (2, 2, 4)}
+    blocks = FluxTransformer2DModel(
+        in_channels=4, num_layers=2, num_single_layers=1, joint_attention_dim=8, pooled_projection_dim=8, **heads
+    )
+    widths = {"block_out_channels": (8, 8), "norm_num_groups": 4, "cross_attention_dim": 8, "attention_head_dim": 2}
+    unet = UNet2DConditionModel(
+        sample_size=8, down_block_types=("CrossAttnDownBlock2D",) * 2, up_block_types=("CrossAttnUpBlock2D",) * 2, **widths
+    )
+    compiled: list[str] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, *_, **__: compiled.append(type(self).__name__))
+
+    class Holder:
+        networks = ("first", "second", "third")
+        first, second, third = blocks, unet, torch.nn.Linear(2, 2)
+
+    compile_networks(Holder())  # type: ignore[arg-type]
+    assert compiled == ["FluxTransformerBlock"] * 2 + ["FluxSingleTransformerBlock", "UNet2DConditionModel", "Linear"]
