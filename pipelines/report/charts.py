@@ -135,7 +135,7 @@ def heat_bar(name: str) -> str:
     """The bar of the heat maps' colours, from nothing at the left to full at the right. `name` is the id of its gradient on the page."""
     stops = "".join(f'<stop offset="{place / (len(INFERNO) - 1):.3f}" stop-color="{colour}"/>' for place, colour in enumerate(INFERNO))
     gradient = f'<defs><linearGradient id="{escape(name)}">{stops}</linearGradient></defs>'
-    box = f'<rect class="axes" x="0.5" y="0.5" width="199" height="13" fill="url(#{escape(name)})"/>'
+    box = f'<rect class="frame" x="0.5" y="0.5" width="199" height="13" fill="url(#{escape(name)})"/>'
     said = "Colours of the heat maps, from dark, which is nothing, to bright, which is full"
     return f'<svg class="heatbar" viewBox="0 0 200 14" role="img" aria-label="{said}">{gradient}{box}</svg>'
 

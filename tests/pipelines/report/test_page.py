@@ -15,6 +15,7 @@ from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -198,6 +199,20 @@ addEventListener('load', () => {
   document.documentElement.setAttribute('data-found', JSON.stringify([head.getAttribute('aria-sort'), zoom.open, cells]));
 });
 </script></body>"""
+
+
+def test_the_bar_of_the_heat_maps_has_the_colours_that_the_maps_have(page: Path) -> None:
+    bar = re.search(r'<svg class="heatbar".*?</svg>', page.read_text(encoding="utf-8"), re.DOTALL)
+    assert bar is not None
+    ids, stops = re.findall(r'<linearGradient id="([^"]+)"', bar[0]), re.findall(r'offset="([0-9.]+)" stop-color="#(\w{6})"', bar[0])
+    drawn = re.search(r'<rect class="(\w+)"[^>]*fill="url\(#([^)]+)\)"', bar[0])
+    assert drawn is not None and [drawn[2]] == ids
+    rule = re.search(rf"\.{drawn[1]} {{([^}}]*)}}", page.read_text(encoding="utf-8"))
+    assert rule is not None and "fill" not in rule[1]  # a rule would win against the attribute
+    places = np.array([[round(255 * float(place)) for place, _ in stops]], np.uint8)
+    colours = cv2.cvtColor(cv2.applyColorMap(places, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)[0]
+    for colour, (_, text) in zip(colours, stops, strict=True):
+        assert np.abs(colour.astype(int) - np.array([int(text[at : at + 2], 16) for at in (0, 2, 4)])).max() <= 12
 
 
 @pytest.mark.slow
