@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from prefect.deployments.runner import EntrypointType
 from prefect.events import DeploymentEventTrigger
 
 from flows.build_multistep import build_dataset, build_multistep, evaluate_ntf, train_ntf
@@ -20,11 +21,17 @@ def deployments(manifest: str, store: str, output: str, device: str, cron: str |
         match={"prefect.resource.id": "generator.*"},
         parameters={"checkpoint": "{{ event.payload.checkpoint }}"},
     )
-    return [
-        build_multistep.to_deployment("build-multistep", parameters={**common, "output": output}),
-        build_dataset.to_deployment("build-dataset", parameters=common),
-        make_shards.to_deployment("make-shards", parameters=common),
-        train_ntf.to_deployment("train-ntf", parameters=common),
-        evaluate_ntf.to_deployment("evaluate-ntf", parameters={"store": store}),
-        refresh.to_deployment("refresh", parameters={**common, "output": output}, triggers=[trigger], cron=cron, concurrency_limit=1),
+    described = [
+        (build_multistep, "build-multistep", {"parameters": {**common, "output": output}}),
+        (build_dataset, "build-dataset", {"parameters": common}),
+        (make_shards, "make-shards", {"parameters": common}),
+        (train_ntf, "train-ntf", {"parameters": common}),
+        (evaluate_ntf, "evaluate-ntf", {"parameters": {"store": store}}),
+        (
+            refresh,
+            "refresh",
+            {"parameters": {**common, "output": output}, "triggers": [trigger], "cron": cron, "concurrency_limit": 1},
+        ),
     ]
+    # By the modules' names, as prefect.yaml has them. With files, a server that knows a deployment by both would find neither
+    return [flow.to_deployment(name, entrypoint_type=EntrypointType.MODULE_PATH, **facts) for flow, name, facts in described]

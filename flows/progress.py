@@ -122,8 +122,8 @@ def line_of(task: Task, unit: str = "") -> str:
 
     gone = timedelta(seconds=round(task.elapsed or 0))
     of = f" of {task.total:,.0f}" if task.total else ""
-    left = task.time_remaining
-    if left is None and task.completed and task.remaining is not None:  # too few steps for rich
-        left = (task.elapsed or 0) * task.remaining / task.completed
-    rest = "" if left is None or task.finished else f", about {timedelta(seconds=round(left))} left"
+    left = None
+    if task.completed and task.remaining is not None and not task.finished:
+        left = (task.elapsed or 0) * task.remaining / task.completed  # from the whole past: a step may take longer than a line
+    rest = "" if left is None else f", about {timedelta(seconds=round(left))} left"
     return f"{Text.from_markup(task.description).plain}: {task.completed:,.0f}{of}{f' {unit}' if unit else ''}, {gone} gone{rest}"

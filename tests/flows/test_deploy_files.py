@@ -13,6 +13,7 @@ import yaml
 from prefect import Flow
 
 from flows import lasting
+from flows.deployments import deployments
 from foreign.errors import InputError
 from tests.flows.processes import ROOT
 
@@ -133,6 +134,12 @@ def test_a_deployment_works_in_whatever_folder_its_run_is(deployment: dict[str, 
         assert Path(deployment["parameters"][place]).is_absolute()
     assert deployment["work_pool"]["job_variables"]["gpus"] in (0, 1)
     assert yaml.safe_load((ROOT / "prefect.yaml").read_text())["pull"] == []
+
+
+def test_serve_and_pools_offer_the_same_flows() -> None:
+    """A server may get them from both: then the later one must not leave half of the earlier one behind."""
+    offered = {deployment.name: deployment.entrypoint for deployment in deployments("demo", "store", "runs", "auto", None)}
+    assert offered == {deployment["name"]: deployment["entrypoint"] for deployment in DEPLOYMENTS}
 
 
 def test_a_relative_store_in_a_folder_that_is_removed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
