@@ -21,7 +21,7 @@ def deployments(manifest: str, store: str, output: str, device: str, cron: str |
         match={"prefect.resource.id": "generator.*"},
         parameters={"checkpoint": "{{ event.payload.checkpoint }}"},
     )
-    described = [
+    described: list[tuple[Any, str, dict[str, Any]]] = [
         (build_multistep, "build-multistep", {"parameters": {**common, "output": output}}),
         (build_dataset, "build-dataset", {"parameters": common}),
         (make_shards, "make-shards", {"parameters": common}),
