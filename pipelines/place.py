@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +23,7 @@ from pyarrow import fs
 from generators.errors import InputError
 from generators.files import write_bytes
 
+MOST_LOOKED_UP = 100  # files; for more of them one listing of the folder is faster
 _NOTHING = pa.table({"nothing": pa.array([], pa.int8())})
 _URI = re.compile(r"^([a-z][a-z0-9+]*):/{1,2}(?=[^/])")
 
@@ -52,8 +53,25 @@ class Place:
 
     def sizes(self) -> dict[str, int]:
         """Name and size in bytes of every file that lies directly here; nothing if the folder is not there."""
+        if self.is_local:  # a store has ten thousands of data files, and pyarrow takes three times as long
+            return dict(self._local_sizes())
         files, path = self.filesystem
         entries = files.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        return {entry.base_name: entry.size for entry in entries if entry.type == fs.FileType.File}
+
+    def _local_sizes(self) -> Iterator[tuple[str, int]]:
+        with suppress(FileNotFoundError), os.scandir(self.location) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # it has just been removed
+                    if entry.is_file():
+                        yield entry.name, entry.stat().st_size
+
+    def sizes_of(self, names: Sequence[str]) -> dict[str, int]:
+        """Name and size in bytes of those of these files that are there. Where they are few, the others are not looked at."""
+        if len(names) > MOST_LOOKED_UP:
+            return self.sizes()
+        files, path = self.filesystem
+        entries = files.get_file_info([f"{path}/{name}" for name in names])
         return {entry.base_name: entry.size for entry in entries if entry.type == fs.FileType.File}
 
     def ages(self) -> dict[str, timedelta]:

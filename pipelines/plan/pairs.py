@@ -166,14 +166,12 @@ class Pairing:
 
 def first_draws(pairings: Sequence[Pairing], start: int, stop: int) -> list[Drawn]:
     """What the last of these steps draws for each image from `start` to before `stop` if no step is tried twice."""
-    people: list[set[str]] = [set() for _ in range(start, stop)]
-    drawn: list[Drawn] = [{} for _ in people]
-    for pairing in pairings:
-        drawn = pairing.first(start, stop, people) if pairing.draws_anybody else [{} for _ in people]
-        if pairing is not pairings[-1]:
-            for own, images in zip(people, drawn, strict=True):
-                own.update(person(image) for image in images.values())
-    return drawn
+    people: list[Collection[str]] = [()] * (stop - start)  # who was drawn so far
+    for pairing in pairings[:-1]:
+        if pairing.draws_anybody:
+            drawn = pairing.first(start, stop, people)
+            people = [{*own, *map(person, images.values())} for own, images in zip(people, drawn, strict=True)]
+    return pairings[-1].first(start, stop, people)
 
 
 def person(image: RealImage) -> str:

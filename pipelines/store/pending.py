@@ -69,8 +69,8 @@ class Notes:
         names = [name.removesuffix(".json") for name in self._place.sizes() if name.endswith(".json")]
         if not names:
             return {}
-        sizes = self._data.sizes()
         notes = [note for note in map(self.get, sorted(names)) if note is not None]
+        sizes = self._data.sizes_of([name for note in notes for name, _ in note.files])
         return {note.key: note for note in notes if all(sizes.get(name) == size for name, size in note.files)}
 
     def keys(self) -> set[str]:

@@ -205,7 +205,7 @@ class Store:
         self.manifests.require_writable()
         dataset = self.dataset() if self.exists() else None
         before = dataset.version if dataset else 0
-        contents = self.contents(before) if before else Contents.of(())
+        contents = Contents.of(()) if dataset is None else self._contents.of(dataset)
         committed, notes = contents.keys, self.notes.read()
         if absent := wanted - set(committed) - set(notes):
             raise KeyError(f"{len(absent)} shards are neither committed nor noted, such as {min(absent)[:12]}")

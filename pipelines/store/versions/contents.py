@@ -137,7 +137,7 @@ class Contents:
 
     def joined(self, entries: Iterable[Entry]) -> Contents:
         """The contents with further fragments."""
-        return Contents(pa.concat_tables([self._table, Contents.of(entries)._table]).combine_chunks())
+        return Contents(pa.concat_tables([self._table, Contents.of(entries)._table]))
 
     def to_bytes(self, manifest: str) -> bytes:
         """The file, for the version whose manifest has this sha256."""

@@ -9,6 +9,7 @@ import pytest
 
 from pipelines.build.build import run_build
 from pipelines.examine.diff import diff
+from pipelines.place import Place
 from pipelines.store import Store, StoreDamaged
 from pipelines.store.forget import forget
 from pipelines.store.garbage import collect_garbage
@@ -152,3 +153,16 @@ def test_contents_survive_writing() -> None:
     empty = Contents.of(())
     read = Contents.from_bytes(empty.to_bytes("a"), "a")
     assert read is not None and read.keys == {} and Contents.from_bytes(empty.to_bytes("a"), "b") is None
+
+
+@pytest.mark.parametrize("most", [0, 100], ids=["by a listing", "one by one"])
+def test_sizes_are_those_of_the_files_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr("pipelines.place.MOST_LOOKED_UP", most)
+    place = Place.of(tmp_path / "none yet")
+    assert place.sizes() == place.sizes_of(["a"]) == {}
+    place.write("a", b"123")
+    place.write("b", b"")
+    (tmp_path / "none yet" / "folder").mkdir()
+    assert place.sizes() == {"a": 3, "b": 0}
+    assert place.sizes_of(["a", "c", "folder"])["a"] == 3 and not {"c", "folder"} & place.sizes_of(["a", "c", "folder"]).keys()
+    assert place.sizes_of([]).keys() <= {"a", "b"}
