@@ -138,13 +138,14 @@ def test_targets_without_a_face_are_made_again_and_sources_drawn_again(
 
     original, seen = FaceSwaps._align, Counter()
 
-    def blind(self: FaceSwaps, picture: np.ndarray, role: str, crop: Any) -> Any:
+    def blind(self: FaceSwaps, picture: np.ndarray, sha256: str | None, role: str, crop: Any) -> Any:
         seen[role] += 1
         if seen["target"] <= 4 and role == ("target" if seen["target"] % 2 else "source"):
             return rejections.NO_FACE[role]
-        return original(self, picture, role, crop)
+        return original(self, picture, sha256, role, crop)
 
     monkeypatch.setattr(FaceSwaps, "_align", blind)
+    monkeypatch.setattr("pipelines.make.threads.THREADS", 0)  # one after the other, so that they can be counted
     store = Store(tmp_path / "store", "tiny")
     plan = planned(tmp_path, manifest_data, {"Chain": {"count": 4, "real": "faces", "chain": [SAMPLE, SWAP]}})
     report = run_build(plan, store, "cpu")
