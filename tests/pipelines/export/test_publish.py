@@ -62,11 +62,12 @@ def start(state: Hub, tmp_path: Path, *words: str, code: str = NTF) -> subproces
 
 def ntf(state: Hub, tmp_path: Path, *words: str) -> tuple[int, str, str]:
     process = start(state, tmp_path, *words, "--store", str(tmp_path / "store"))
-    out, err = process.communicate(timeout=250)
+    out, err = process.communicate(timeout=400)
     return process.returncode, out, err
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_publishing_makes_a_private_repository_that_datasets_loads(store: Store, manifest: Path, tmp_path: Path, standing: Hub) -> None:
     code, out, err = ntf(standing, tmp_path, "publish", "fake", "lab/faces", "--json")
     assert code == 0, err
@@ -84,11 +85,18 @@ def test_publishing_makes_a_private_repository_that_datasets_loads(store: Store,
     assert standing.commits == [f"fake, version 1, digest {store.digest()}"]
 
     loading = start(standing, tmp_path, code=LOAD)
-    printed, complaint = loading.communicate(timeout=250)
+    printed, complaint = loading.communicate(timeout=400)
     assert loading.returncode == 0, complaint
     loaded = json.loads(printed.splitlines()[-1])
     assert loaded == {"names": ["real", "fake"], "ids": sorted(row.id for row in store.rows("role IN ('final', 'real')"))}
 
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_another_version_takes_the_place_of_the_first(store: Store, manifest: Path, tmp_path: Path, standing: Hub) -> None:
+    code, _, err = ntf(standing, tmp_path, "publish", "fake", "lab/faces")
+    assert code == 0 and "states no creators" in err, err
+    files = standing.repositories["datasets/lab/faces"]
     # The same once more commits nothing; another version takes the place of the first one, with nothing of it left over.
     code, out, err = ntf(standing, tmp_path, "publish", "fake", "lab/faces", "--json")
     assert code == 0 and json.loads(out)["changed"] is False and len(standing.commits) == 1, err
@@ -107,6 +115,7 @@ def test_publishing_makes_a_private_repository_that_datasets_loads(store: Store,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_killed_upload_goes_on(store: Store, tmp_path: Path, standing: Hub) -> None:
     standing.pause = 1.5
     words = ("publish", "fake", "lab/faces", "--to", "imagefolder", "--store", str(tmp_path / "store"))
@@ -167,6 +176,7 @@ def test_a_look_first_uploads_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_what_the_hub_refuses_is_one_line_and_nothing_is_uploaded(store: Store, tmp_path: Path, standing: Hub) -> None:
     def refusal(name: str) -> str:
         code, out, err = ntf(standing, tmp_path, "-q", "publish", "fake", name)
