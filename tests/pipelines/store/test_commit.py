@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> Store:
 
 def write(store: Store, *keys: str) -> None:
     for key in keys:
-        store.write_shard(key, f"shard {key[0]}", shard(key))
+        store.write_shard(key, f"shard {key[0]}", shard(key), seconds=1.5)
 
 
 def digest_of(*keys: str) -> str:
@@ -44,7 +44,8 @@ def test_versions_hold_what_was_asked_for_and_nothing_else(store: Store) -> None
     first = store.commit([A, B], "run 1", {"manifest": "{}"})
     assert first is not None
     assert (first.number, first.rows, first.digest) == (1, 6, digest_of(A, B))
-    assert first.properties == {"manifest": "{}", "run_id": "run 1", "digest": first.digest, "schema": str(SCHEMA_VERSION)}
+    facts = {"manifest": "{}", "run_id": "run 1", "seconds": "3.0", "digest": first.digest, "schema": str(SCHEMA_VERSION)}
+    assert first.properties == facts
     assert (set(store.keys()), set(store.notes.read())) == ({A, B}, {C})
     second = store.commit(iter([B, C]), "run 2")
     assert second is not None
