@@ -108,8 +108,12 @@ def crop(rounds: int) -> None:
         print(f"| {name} | {statistics.mean(own) / unit:.2f} |", flush=True)
 
 
-def training(folder: Path, seeds: int, name: str, settings: dict[str, Any]) -> None:
-    """AUROC and accuracy at the threshold of clean validation, on clean, web and hard test pictures, without and with deliveries."""
+def training(folder: Path, seeds: int, name: str, settings: dict[str, Any], draws: int) -> None:
+    """AUROC and accuracy at the threshold of clean validation, on clean, web and hard test pictures, without and with deliveries.
+
+    With them, the training split has `draws` of each, and what the detector chooses it chooses on validation that has one of each.
+    """
+    clean_splits = from_folders(folder)
     print("| seed | trained | AUROC clean | web | hard | ACC clean | web | hard |\n|---|---|---|---|---|---|---|---|")
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as place:
@@ -117,19 +121,26 @@ def training(folder: Path, seeds: int, name: str, settings: dict[str, Any]) -> N
             taught = shutil.copytree(folder, work / "taught")
             for delivery, chain in TAUGHT.items():
                 steps = expanded(chain)
-                done = deliver_folder(folder / "train", work / f"train-{delivery}", steps, seed).folder
-                for file in [file for file in done.rglob("*.*") if file.parent.name in ("real", "fake")]:
-                    inside = file.relative_to(done)
-                    shutil.copy(file, taught / "train" / inside.with_name(f"{inside.stem}-{delivery}{inside.suffix}"))
+                for draw in range(draws):
+                    beside(folder / "train", taught / "train", work / f"train-{delivery}-{draw}", steps, seed + 2000 * draw)
+                beside(folder / "validation", taught / "validation", work / f"validation-{delivery}", steps, 500 + seed)
                 deliver_folder(folder / "test", work / f"test-{delivery}", steps, 1000 + seed)
             tests = {delivery: single_split(work / f"test-{delivery}") for delivery in TAUGHT}
             for title, data in (("clean", folder), ("clean, web and hard", taught)):
                 splits = from_folders(data)
                 detector = get_detector(name).fit(splits, get_detector(name).preset("demo", seed=seed, **settings))
-                clean = evaluate(detector, splits.test, splits.validation, bootstrap=0)
+                clean = evaluate(detector, splits.test, clean_splits.validation, bootstrap=0)
                 results = {CLEAN: clean, **on_deliveries(detector, clean, tests)}
                 figures = [f"{_mean(result, key):.3f}" for key in ("auroc", "acc_fixed") for result in results.values()]
                 print(f"| {seed} | {title} | {' | '.join(figures)} |", flush=True)
+
+
+def beside(split: Path, taught: Path, done: Path, steps: tuple[Step, ...], seed: int) -> None:
+    """Puts the delivered pictures of `split` beside those in `taught`, under names of their own. `done` is a folder for them."""
+    deliver_folder(split, done, steps, seed)
+    for file in [file for file in done.rglob("*.*") if file.parent.name in ("real", "fake")]:
+        inside = file.relative_to(done)
+        shutil.copy(file, taught / inside.with_name(f"{inside.stem}-{done.name}{inside.suffix}"))
 
 
 def _mean(result: Evaluation, key: str) -> float:
@@ -144,11 +155,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--detector", default="probe")
     parser.add_argument("--size", type=int, help="of the detector's pictures")
+    parser.add_argument("--draws", type=int, default=1, help="of each delivery, in training")
     chosen = parser.parse_args()
     if chosen.what == "training":
         if chosen.folder is None:
             parser.error("training needs a folder")
-        training(chosen.folder, chosen.seeds, chosen.detector, {"size": chosen.size} if chosen.size else {})
+        training(chosen.folder, chosen.seeds, chosen.detector, {"size": chosen.size} if chosen.size else {}, chosen.draws)
     else:
         {"speed": speed, "crop": crop}[chosen.what](chosen.rounds)
 

@@ -91,8 +91,9 @@ def splits_of_store(
 ) -> DetectionSplits:
     """The three splits of a version, as detectors take them. `where` is a SQL condition on the store's rows.
 
-    The images of `deliveries` come into the training split, beside the clean ones. Validation and test stay clean. InputError if there are
-    none of such a name.
+    The images of `deliveries` come into the training split, beside the clean ones, and into validation, so that what a training chooses
+    fits them too. Test stays clean, and thresholds of an evaluation come from clean validation. InputError if there are none of such
+    a name.
     """
     table = read_table(store, version, where)
     taught = read_table(store, version, where, also=deliveries) if deliveries else table
@@ -100,7 +101,7 @@ def splits_of_store(
     drawn = {**origin, **({"deliveries": list(deliveries)} if deliveries else {})}
     return DetectionSplits(
         _data(store, drawn, taught, taught.splits["train"]),
-        _data(store, origin, table, table.splits["validation"]),
+        _data(store, drawn, taught, taught.splits["validation"]),
         _data(store, origin, table, table.splits["test"]),
     )
 

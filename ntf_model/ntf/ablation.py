@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from foreign.json_files import read_json
 from foreign.progress import Progress, silent
@@ -301,13 +301,33 @@ def _trained(splits: DetectionSplits, config: DetectorConfig, folder: Path, devi
         return None
     run = read_json(folder / RUN_FILE)
     same = all(run["dataset"][split]["digest"] == getattr(splits, split).digest for split in ("train", "validation"))
-    return load_detector(folder, device) if same and run["config"] == config.model_dump(mode="json") else None
+    return load_detector(folder, device) if same and not _other_settings(run["config"], config) else None
 
 
 def _check_same(evaluation: Evaluation, splits: DetectionSplits, config: DetectorConfig, folder: Path) -> None:
-    kept = read_config(folder).get("config")
-    if evaluation.data_digest != splits.test.digest or kept != config.model_dump(mode="json"):
-        raise InputError(f"{folder} holds a run on other data or with other settings", "Choose another output folder")
+    other = _other_settings(read_config(folder).get("config"), config)
+    if evaluation.data_digest != splits.test.digest:
+        raise InputError(f"{folder} holds a run that was evaluated on other data", "Choose another output folder")
+    if other:
+        raise InputError(f"{folder} holds a run with other settings ({', '.join(other)})", "Choose another output folder")
+
+
+def _other_settings(kept: Any, config: DetectorConfig) -> list[str]:
+    """Names of the settings in which a saved configuration differs from `config`. One that came after it was saved has its default there,
+    as it has when the run is loaded."""
+    try:
+        saved = type(config).model_validate(kept)
+    except ValidationError as error:  # a setting that there is no more
+        return sorted({".".join(map(str, entry["loc"])) or "all" for entry in error.errors()})
+    theirs, ours = _flat(saved.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+    return sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+    return flat
 
 
 def _plain(changes: Mapping[str, Any]) -> dict[str, Any]:

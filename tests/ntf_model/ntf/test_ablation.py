@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,13 @@ def test_variants_are_trained_once_compared_and_kept(
     (tmp_path / "soft" / "1" / EVALUATION_FILE).unlink()  # as if it had been stopped after training
     assert ablate(splits, tmp_path, config, variants=chosen, train_on=["smooth"], seeds=(0, 1), bootstrap=50, device="cpu") == ablation
     assert len(fits) == 6
-    with pytest.raises(InputError, match="with other settings"):
+    for file in (tmp_path / "soft" / "0" / "config.json", tmp_path / "soft" / "1" / "run.json"):
+        saved = json.loads(file.read_text())
+        del saved["config"]["stage2"]["prototypes"]  # as of a version that had no such setting
+        file.write_text(json.dumps(saved))
+    assert ablate(splits, tmp_path, config, variants=chosen, train_on=["smooth"], seeds=(0, 1), bootstrap=50, device="cpu") == ablation
+    assert len(fits) == 6
+    with pytest.raises(InputError, match=r"with other settings \(stage2\.gamma\)"):
         ablate(splits, tmp_path, merge(config, {"stage2": {"gamma": 1.0}}), variants=chosen, train_on=["smooth"], seeds=(0,), device="cpu")
 
 

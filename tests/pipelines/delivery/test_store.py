@@ -147,12 +147,15 @@ def test_clean_images_alone_are_read_audited_and_exported_unless_a_delivery_is_n
         read_table(store, delivery="hard")
 
 
-def test_training_may_draw_them_and_validation_stays_clean(manifest: Path, tmp_path: Path) -> None:
+def test_training_may_draw_them_and_chooses_on_them_and_the_test_stays_clean(manifest: Path, tmp_path: Path) -> None:
     _, store = built(manifest, tmp_path, "web", "hard")
     plain, drawn = splits_of_store(store), splits_of_store(store, deliveries=["web", "hard"])
     assert len(drawn.train) == 3 * len(plain.train)
-    assert (drawn.validation.digest, drawn.test.digest) == (plain.validation.digest, plain.test.digest)
-    assert drawn.train.origin["deliveries"] == ["web", "hard"]
+    assert len(drawn.validation) == 3 * len(plain.validation)
+    assert drawn.test.digest == plain.test.digest
+    assert drawn.train.origin["deliveries"] == drawn.validation.origin["deliveries"] == ["web", "hard"]
+    judged = evaluation_of("fake", tmp_path / "store")  # thresholds come from clean pictures
+    assert judged.validation is not None and judged.validation.digest == plain.validation.digest
     tests = delivered_tests(store)
     assert list(tests) == ["hard", "web"]
     assert all(len(data) == len(plain.test) for data in tests.values())
