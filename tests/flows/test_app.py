@@ -29,7 +29,8 @@ from tests.ntf_model.test_onnx_file import built, ntf
 
 ROOT = Path(__file__).parents[2]
 with_nicegui = pytest.mark.skipif(importlib.util.find_spec("nicegui") is None, reason="nicegui is not installed (extra `app`)")
-FAKE = {"id": "x", "label": 1, "chain": [{"step": "sample"}], "format": "PNG"}
+LINK = {"step": "sample", "generator": "ddpm", "checkpoint": "ddpm/x", "identity": {"sha256": "0" * 64}, "parameters": {}}
+FAKE = {"id": "x", "label": 1, "subset": "DDPM", "chain": [LINK], "format": "PNG"}
 
 
 def picture(kind: str = "PNG") -> bytes:
@@ -41,7 +42,7 @@ def picture(kind: str = "PNG") -> bytes:
 
 def test_a_picture_is_examined() -> None:
     detector = ntf(crops=1)
-    examined = examine(detector, with_xmp(picture(), FAKE), "a<b>\x1b[2J.png")
+    examined = examine(detector, with_xmp(picture(), FAKE, {}), "a<b>\x1b[2J.png")
     (expected,) = detector([picture()])
     assert (examined.width, examined.height) == (60, 40)
     assert (examined.probability, examined.verdict, examined.calibrated) == (expected.probability, expected.verdict, expected.calibrated)
@@ -114,9 +115,9 @@ def test_a_picture_is_dropped_in(address: str, tmp_path: Path) -> None:
     with browser(address, tmp_path / "profile") as page:
         page.call("Network.enable")
         page.wait_for("!!document.querySelector('.q-uploader input[type=file]')")
-        drop(page, with_xmp(picture(), FAKE), "<img src=x onerror=alert(1)>.png")
+        drop(page, with_xmp(picture(), FAKE, {}), "<img src=x onerror=alert(1)>.png")
         text = page.wait_for("document.querySelector('.result')?.innerText")
-        examined = examine(ntf(crops=1), with_xmp(picture(), FAKE), "x")
+        examined = examine(ntf(crops=1), with_xmp(picture(), FAKE, {}), "x")
         assert "<img src=x onerror=alert(1)>.png, 60 x 40 pixels" in text, "a name is text"
         assert page.run("document.querySelector('.verdict').innerText.trim().toLowerCase()") == "unsure"
         values = page.run("[...document.querySelectorAll('.result .value')].map(value => value.innerText.trim())")

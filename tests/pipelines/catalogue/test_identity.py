@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,15 @@ def test_a_wrong_line_in_the_lock_is_named(tmp_path: Path) -> None:
     (tmp_path / "lock.yaml").write_text("a.pkl:\n  sha256: nonsense\n  source: x\n  licence: y\n  fetched: z\n")
     with pytest.raises(InputError, match=r"lock\.yaml, line 2: a\.pkl"):
         Catalogue.shipped(tmp_path)
+
+
+def test_what_many_note_at_once_is_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several files are fetched at once, and each thread notes its own."""
+    monkeypatch.setenv("NTF_CACHE", str(tmp_path / "cache"))
+    files = [tmp_path / f"{number}.bin" for number in range(24)]
+    for file in files:
+        file.write_bytes(file.name.encode())
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda file: identity.remember({file: f"sum of {file.name}"}), files))
+    monkeypatch.setattr(identity, "sha256_of", lambda path: pytest.fail(f"{path} is hashed again"))
+    assert identity.cached_sha256s(files) == [f"sum of {file.name}" for file in files]

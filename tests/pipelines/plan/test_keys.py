@@ -18,7 +18,7 @@ from pipelines.images import encode
 from pipelines.manifest.deliveries import as_data, expanded
 from pipelines.manifest.load import load_manifest
 from pipelines.manifest.schema import Codec
-from pipelines.plan.keys import key_of, key_of_delivered
+from pipelines.plan.keys import DELIVERY_VERSION, key_of, key_of_delivered
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.shards import image_split, part_seed
 from tests.support import stylegan2_checkpoint, write_manifest
@@ -88,7 +88,8 @@ def test_a_key_is_the_sha256_of_canonical_json(tmp_path: Path, manifest_data: di
     clean, delivered = planned.shards[0], planned.delivered[0]
     assert delivered.inputs == (clean.key,) and delivered.role == "delivered"
     steps = json.dumps(as_data(expanded(planned.manifest.deliveries["web"])), sort_keys=True, separators=(",", ":"))
-    text = f'{{"delivery":"web","inputs":["{clean.key}"],"recipe":1,"seed":{planned.manifest.seed},"steps":{steps},"version":1}}'
+    seed = planned.manifest.seed
+    text = f'{{"delivery":"web","inputs":["{clean.key}"],"recipe":1,"seed":{seed},"steps":{steps},"version":{DELIVERY_VERSION}}}'
     assert delivered.key == hashlib.sha256(text.encode()).hexdigest()
     assert key_of_delivered(replace(clean, key=""), planned.manifest, "web") == ""
 
