@@ -116,7 +116,8 @@ def test_commands_on_a_damaged_data_file(ntf: Ntf, tmp_path: Path, damage: str, 
     """A command that reads the file says so in one line. One that does not, or not where a bit is wrong, does its work."""
     DAMAGES[damage](a_file_of(store_in(tmp_path)))
     answer = ntf(*COMMANDS[command])
-    if damage in UNREADABLE and command not in ("log", "tag", "checkout", "gc"):
+    reads_nothing = ("log", "tag", "checkout", "gc", *(("build", "plan") if damage == "zeros" else ()))  # these look at its size alone
+    if damage in UNREADABLE and command not in reads_nothing:
         assert is_one_line(answer), answer
     assert is_one_line(answer) or answer.code in (0, 1), answer
     assert "Traceback" not in answer.err
