@@ -33,7 +33,7 @@ def test_manifests_of_the_rehearsal(tmp_path: Path) -> None:
     assert list(short.subsets) == list(whole.subsets)
     assert [part.count for _, _, part in short.walk()] == [part.count for _, _, part in whole.walk()]
     ddpm, diffface = short.subsets["DDPM"].parts[0].chain[0], short.subsets["DiffFace_LDM"].parts[0].chain[1]
-    assert (ddpm.parameters["steps"], diffface.parameters) == (2, {"steps": 100, "skip": 99})
+    assert (ddpm.parameters["steps"], diffface.parameters) == (2, {"steps": 100, "skip": 98})
     alone = single_steps(tmp_path)
     assert {step.checkpoint for _, _, part in whole.walk() for step in part.chain} == {title.partition("/")[2] for title in alone}
     for file in alone.values():
