@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from benchmarks.stages import Stages  # noqa: E402
-from generators import registry  # noqa: E402
+from benchmarks.stand_ins import registered  # noqa: E402
 from generators.base import Crop, Generator  # noqa: E402
 from generators.checkpoints import Checkpoint  # noqa: E402
 from generators.faces import detect  # noqa: E402
@@ -94,6 +93,9 @@ class Swaps(StandIn):
         return targets // 2 + sources // 2
 
 
+KINDS = {"ceiling_samples": Samples, "ceiling_edits": Edits, "ceiling_swaps": Swaps}
+
+
 def photograph(number: int, side: int) -> np.ndarray:
     """A picture `uint8` `[side, side, 3]` that compresses about as a photograph does (1.1 to 1.3 bytes a pixel): noise whose power falls
     with the frequency, nearly the same in all channels."""
@@ -117,19 +119,6 @@ def portraits(folder: Path | None, people: int, side: int) -> Iterator[np.ndarra
         top, left, width = number * 7 % 30, 60 + number * 11 % 40, 250 + number * 5 % 40
         window = astronaut[top : top + width, left : left + width].astype(float) * (1 - 0.02 * (number % 10))
         yield cv2.resize(window.astype(np.uint8), (side, side), interpolation=cv2.INTER_AREA)
-
-
-@contextmanager
-def registered() -> Iterator[None]:
-    """Registers the stand-ins for the time of the block."""
-    kinds = {"ceiling_samples": Samples, "ceiling_edits": Edits, "ceiling_swaps": Swaps}
-    for name, kind in kinds.items():
-        registry.register(name)(kind)
-    try:
-        yield
-    finally:
-        for name in kinds:
-            registry._registered.pop(name)
 
 
 def write_dataset(folder: Path, work: str, side: int, count: int, people: int, faces: dict[str, Any], source: Path | None) -> Path:
@@ -171,7 +160,7 @@ def measure(folder: Path, work: str, side: int, count: int, people: int, detecto
     """Milliseconds of CPU an image of a build of `count` images, of all threads, of the feeding thread, and by stage; and the share of the
     wall time in which each core of this process worked. The real images are brought in before."""
     faces = {"detector": detector.resolve()} if detector else {}
-    with registered():
+    with registered(KINDS):
         manifest = load_manifest(write_dataset(folder, work, side, count, people, faces, source))
         plan, store = make_plan(manifest), Store(folder / "store", "ceiling")
         stages = Stages()

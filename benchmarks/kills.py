@@ -251,7 +251,11 @@ def main() -> None:
         log = (Path(folder) / "log").read_text(errors="replace")
         assert site.process.stdin
         site.process.stdin.close()
-        site.process.wait(60)
+        try:
+            site.process.wait(60)
+        except subprocess.TimeoutExpired:  # what was counted is told all the same
+            site.process.kill()
+            site.process.wait()
     print("| act | kills | group | one process | power cut | lost | doubled | resumed |\n|---|---|---|---|---|---|---|---|")
     for name, tally in tallies.items():
         print(tally.row(name))

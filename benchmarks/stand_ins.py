@@ -6,8 +6,8 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,14 @@ class Swapper(StandIn):
         return np.clip(sources.astype(int) // 2 + targets // 2 + self.shift, 0, 255).astype(np.uint8)
 
 
-@contextmanager
-def stand_ins() -> Iterator[None]:
+def stand_ins() -> AbstractContextManager[None]:
     """Registers both generators for the time of the block."""
-    kinds = {"stand_in_sampler": Sampler, "stand_in_swapper": Swapper}
+    return registered({"stand_in_sampler": Sampler, "stand_in_swapper": Swapper})
+
+
+@contextmanager
+def registered(kinds: Mapping[str, type[Generator]]) -> Iterator[None]:
+    """Registers generators by name for the time of the block."""
     for name, kind in kinds.items():
         registry.register(name)(kind)
     try:

@@ -21,7 +21,7 @@ from flows.outputs import Outputs
 from foreign.text import markdown_text, visible
 from pipelines.build.build import BuildReport
 from pipelines.images import decode
-from pipelines.report.sheets import labelled_sheet
+from pipelines.report.sheets import as_uri, labelled_sheet
 from pipelines.store import Store
 
 UPDATE_EVERY = 2.0  # seconds between updates of the progress bar
@@ -71,7 +71,7 @@ def sample_sheet(store: Store, columns: int = COLUMNS) -> str:
     shown = list(parts.items())[:MOST_ROWS]
     rows = [(visible(name, 80), [decode(row.image, row.id) for row in members[:columns]]) for name, members in shown]
     more = len(parts) - len(shown)
-    return labelled_sheet(rows, f"and {more:,} more, which the report shows" if more else "")
+    return as_uri(labelled_sheet(rows, f"and {more:,} more, which the report shows" if more else ""))
 
 
 def show_report(page: Path, outputs: Outputs, dataset: Store) -> None:

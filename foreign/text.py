@@ -19,7 +19,7 @@ SOURCE_PLACE = re.compile(r"""(?:,\s*)?(?:\blocation:\s*)?Location\s*\{[^}]*\}|(
 def without_source(text: str) -> str:
     """A message of a library without the places in the library's own code, which tell its readers nothing.
 
-    >>> without_source("not found: a.lance, /root/.cargo/registry/lance-table-1.0/src/io/commit.rs:364:26")
+    >>> without_source("not found: a.lance, /home/runner/lance-table-1.0/src/io/commit.rs:364:26")
     'not found: a.lance'
     """
     return SOURCE_PLACE.sub("", text)

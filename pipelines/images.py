@@ -10,7 +10,10 @@ from PIL import Image
 from foreign.pictures import MAX_BYTES, SUFFIXES, decode, read_bytes, read_image
 from pipelines.manifest.schema import Codec
 
+ENDINGS = {"png": "png", "jpeg": "jpg", "webp": "webp", "avif": "avif"}  # of the names of files, by the format that is written
+
 __all__ = [
+    "ENDINGS",
     "MAX_BYTES",
     "SUFFIXES",
     "decode",

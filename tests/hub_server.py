@@ -8,14 +8,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.loopback import serving_with
 
 COMMIT = "c0ffee" + "0" * 34
 LARGE = (".parquet", ".tar", ".safetensors", ".bin", ".png", ".webp", ".jpg")  # what the Hub keeps as LFS files
@@ -41,20 +42,9 @@ class Hub:
         return [path.rpartition("/")[2] for method, path in self.asked if method == "PUT"]
 
 
-@contextmanager
-def hub() -> Iterator[Hub]:
+def hub() -> AbstractContextManager[Hub]:
     """The stand-in on a free port, for the time of the block."""
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    http.daemon_threads = True
-    http.state = Hub(f"http://127.0.0.1:{http.server_port}")  # type: ignore[attr-defined]
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield http.state  # type: ignore[attr-defined]
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()
+    return serving_with(_Handler, Hub)
 
 
 def api_of(repository: str) -> str:

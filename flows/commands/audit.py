@@ -61,7 +61,6 @@ def audit(
 
 
 def _show(result: Audit) -> None:
-
     title = f"{console.counted(result.rows, 'image')} in {console.counted(result.groups, 'group')}, {result.seconds:.1f} s"
     table = console.table("features", "AUC", "interval", "", title=title)
     for kind, verdict, families in (("files", "[red]tells[/red]", result.container), ("pixels", "[yellow]tells[/yellow]", result.traces)):

@@ -76,7 +76,6 @@ def inspect(
 
 def _show_files(reports: list[dict[str, Any]], folder: Path) -> None:
     """The files of weights in a folder, one line for each."""
-
     table = console.table("file", "form", "tensors", "numbers", "dtype")
     for report in reports[:SCREEN_FILES]:
         tensors, title = report["tensors"], Path(report["path"]).relative_to(folder).as_posix()
@@ -96,7 +95,6 @@ def _dtypes(tensors: list[dict[str, Any]]) -> str:
 
 def _show_contents(report: dict[str, Any], everything: bool) -> None:
     """The contents of one file, on one screen unless `everything` is wanted."""
-
     tensors = report["tensors"]
     counts = f"{console.counted(len(tensors), 'tensor')}, {_numbers(tensors):,} numbers ({_dtypes(tensors)})"
     console.out.print(f"{report['path']}: {report['form']}, {counts}", markup=False, soft_wrap=True)

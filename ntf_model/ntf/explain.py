@@ -26,8 +26,6 @@ from ntf_model.ntf.ntf import NTFDetector
 from ntf_model.runs import EMBEDDINGS_FIGURE, EMBEDDINGS_FILE, GRADCAM_FILE, GRADCAM_FOLDER, GRADCAM_SHEET
 
 BATCH = 64  # pictures
-
-
 BRIGHTEST = 99.5  # per cent of the places of all pictures that are below full brightness, so that one place does not darken the rest
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from foreign.json_files import read_json
-from pipelines.files import cache_folder, write_cache
+from pipelines.files import cache_folder, update_cache
 from pipelines.plan.shards import Shard
 
 SMOOTHING = 0.5  # weight of the newest build against what was known before
@@ -20,13 +20,9 @@ def remember(device: str, timings: Iterable[tuple[Shard, int, float]]) -> None:
             total = totals.setdefault(_key(shard, device), [0.0, 0.0])
             total[0] += seconds
             total[1] += images
-    if not totals:
-        return
-    known = _read()
-    for key, (spent, count) in totals.items():
-        rate = spent / count
-        known[key] = rate if key not in known else SMOOTHING * rate + (1 - SMOOTHING) * known[key]
-    write_cache(_file(), known)
+    rates = {key: spent / count for key, (spent, count) in totals.items()}
+    if rates:
+        update_cache(_file(), _read, lambda known: {**known, **{key: _smoothed(rate, known.get(key)) for key, rate in rates.items()}})
 
 
 def estimate(device: str, shards: Iterable[Shard]) -> tuple[float, frozenset[str]]:
@@ -39,6 +35,10 @@ def estimate(device: str, shards: Iterable[Shard]) -> tuple[float, frozenset[str
         elif shard.generator:
             unknown.add(shard.generator)
     return seconds, frozenset(unknown)
+
+
+def _smoothed(rate: float, before: float | None) -> float:
+    return rate if before is None else SMOOTHING * rate + (1 - SMOOTHING) * before
 
 
 def _key(shard: Shard, device: str) -> str:

@@ -28,8 +28,10 @@ def find_member(archive: zipfile.ZipFile, end: str) -> zipfile.ZipInfo | None:
 @contextmanager
 def member_of(path: Path, end: str) -> Iterator[tuple[zipfile.ZipFile, zipfile.ZipInfo] | None]:
     """The one file whose path ends in `end` in the zip archive `path`, or else in one of the zip archives in it, with the archive that
-    holds it; None if there is not exactly one. Raises one of DAMAGED if `path` is no
-    whole archive; damaged archives in it are passed over."""
+    holds it; None if there is not exactly one. Damaged archives in it are passed over.
+
+    Raises one of DAMAGED if `path` is no whole archive.
+    """
     with ExitStack() as stack:
         archive = stack.enter_context(zipfile.ZipFile(path))
         own = find_member(archive, end)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-
-import filelock
 
 from foreign.json_files import read_json
 from generators.checkpoints import sha256_of, sha256_of_listing
 from generators.checkpoints.folders import folder_files
 from generators.errors import CheckpointError
-from pipelines.files import cache_folder, write_cache
+from pipelines.files import cache_folder, update_cache
 
 
 def cached_sha256(path: Path, variant: str | None = None) -> str:
@@ -53,12 +50,9 @@ def cached_sha256s(paths: Sequence[Path]) -> list[str]:
 
 
 def _note(entries: Mapping[str, list[Any]]) -> None:
-    """Adds to the cache as it is now. Another process or thread may have added to it since it was read, or may be adding now."""
+    """Adds to the cache as it is now: another process or thread may have added to it since it was read."""
     file = _cache_file()
-    with suppress(OSError):  # as a cache that cannot be written is no error
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(file.with_suffix(".lock")):
-            write_cache(file, {**_read_cache(file), **entries})
+    update_cache(file, lambda: _read_cache(file), lambda known: {**known, **entries})
 
 
 def _cache_file() -> Path:

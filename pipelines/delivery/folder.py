@@ -19,11 +19,11 @@ from foreign.progress import Progress, counting, silent
 from generators.files import whole_folder
 from generators.seeding import derive_seed
 from pipelines.delivery.deliver import Delivered, deliver
+from pipelines.images import ENDINGS
 from pipelines.manifest.deliveries import Step, as_data
 
 INDEX = "delivered.jsonl"  # a line for each picture: its file, the file that it was, and what was drawn
 BATCH = 64  # pictures in the hands of threads at once
-SUFFIXES = {"jpeg": ".jpg", "webp": ".webp", "avif": ".avif", "png": ".png"}
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _deliver_all(source: Path, folder: Path, files: Sequence[Path], steps: tuple
                     continue
                 inside = file.relative_to(source)
                 stem = inside.name if stems[file.with_suffix("")] > 1 else inside.stem  # a.png and a.jpg side by side
-                place = inside.with_name(stem + SUFFIXES[result.format])
+                place = inside.with_name(f"{stem}.{ENDINGS[result.format]}")
                 (folder / place).parent.mkdir(parents=True, exist_ok=True)
                 (folder / place).write_bytes(result.data)
                 yield {"file": place.as_posix(), "from": inside.as_posix(), "steps": list(result.steps)}

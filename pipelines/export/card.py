@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -56,7 +55,7 @@ TEMPLATE = """---
 
 {{ description }}
 
-![A row of pictures of each subset, and of the real images](sheet.webp)
+![A row of pictures of each subset, and of the real images]({{ picture }})
 
 {{ images }} images at {{ size }}: {{ fakes }} fakes and {{ reals }} reals{{ retouched }}. Version {{ version }}, digest
 `{{ digest }}`.
@@ -106,6 +105,7 @@ def render_card(facts: Facts) -> str:
         data,
         template_str=TEMPLATE,
         title=markdown_text(facts.title),
+        picture=PICTURE,
         description=stated.description or datasheet.PURPOSE,
         images=f"{facts.images:,}",
         fakes=f"{facts.of_label('final'):,}",
@@ -162,7 +162,7 @@ class Samples:
         names = sorted(self._images, key=lambda name: (name in facts.manifest.subsets, name))
         rows = [(name, [decode(image, name) for image in self._images[name]]) for name in names[:PICTURE_ROWS]]
         more = len(names) - len(rows)
-        return base64.b64decode(labelled_sheet(rows, f"and {more:,} more" if more else "").partition(",")[2])
+        return labelled_sheet(rows, f"and {more:,} more" if more else "")
 
 
 def _features(facts: Facts) -> dict[str, Any]:

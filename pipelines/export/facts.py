@@ -11,12 +11,11 @@ from typing import Any
 from generators.errors import InputError
 from pipelines.export.licences import unsupported
 from pipelines.export.selection import Selection
+from pipelines.images import ENDINGS
 from pipelines.manifest.publication import Publication
 from pipelines.manifest.schema import Manifest
 from pipelines.store import Store, Version
 from pipelines.store.versions.version import SECONDS
-
-SUFFIXES = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ class Facts:
     @property
     def suffix(self) -> str:
         """The end of the names of image files."""
-        return SUFFIXES[self.manifest.codec.format]
+        return ENDINGS[self.manifest.codec.format]
 
     def of_label(self, role: str) -> int:
         return sum(count for (_, kind, _), count in self.counts.items() if kind == role)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.export.selection import Exportable, Selection
+from pipelines.images import ENDINGS
 from pipelines.manifest.splits import Split
 from pipelines.store.schema import SCHEMA
 
@@ -159,7 +160,7 @@ def _plain(name: str) -> str:
 
 
 def _suffix(row: dict[str, Any]) -> str:
-    return "jpg" if row["format"] == "jpeg" else str(row["format"])
+    return ENDINGS[row["format"]]
 
 
 def _write(file: Path, data: bytes) -> None:

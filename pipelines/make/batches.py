@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from foreign.json_files import read_json
-from pipelines.files import cache_folder, write_cache
+from pipelines.files import cache_folder, update_cache
 
 
 class RememberedBatches(dict[str, int]):
@@ -17,7 +17,7 @@ class RememberedBatches(dict[str, int]):
 
     def __setitem__(self, key: str, size: int) -> None:
         super().__setitem__(key, size)
-        write_cache(_file(), {**_read(), key: size})  # another process may have written since
+        update_cache(_file(), _read, lambda known: {**known, key: size})
 
 
 def _file() -> Path:

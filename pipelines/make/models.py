@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from typing import Any
 
 import torch
 
@@ -37,8 +36,14 @@ class Models:
                 self._loaded.popitem(last=False)
             title = f"{checkpoint} {self._catalogue.sha256(checkpoint)[:12]}" if torch.device(self.device).type == "cuda" else checkpoint
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))  # what was compiled is kept between runs
-            settings: dict[str, Any] = {"batch_size": self._batch, "remembered": self._batches, "title": title}
-            self._loaded[key] = load_generator(generator, self._catalogue.checkpoint(checkpoint), self.device, **settings)
+            self._loaded[key] = load_generator(
+                generator,
+                self._catalogue.checkpoint(checkpoint),
+                self.device,
+                batch_size=self._batch,
+                remembered=self._batches,
+                title=title,
+            )
         self._loaded.move_to_end(key)
         return self._loaded[key]
 

@@ -19,8 +19,8 @@ TILE = 96  # the largest side of a picture on a sheet; smaller images keep their
 LOSSLESS = 101  # as OpenCV says it
 
 
-def labelled_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], last: str = "") -> str:
-    """Rows of `uint8` RGB images, each row under its name, as a data URI (WebP).
+def labelled_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], last: str = "") -> bytes:
+    """Rows of `uint8` RGB images, each row under its name, as one picture (WebP).
 
     An image has sides of at most `TILE` px; small ones are shown with whole pixels several times as large. A name that is wider than the
     sheet goes on in the next line. `last` is a line below.
@@ -43,7 +43,7 @@ def labelled_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], last: str =
         for place, image in enumerate(images):
             sheet.paste(Image.fromarray(fit(image.repeat(times, 0).repeat(times, 1), side)), (place * (side + GAP), top))
         top += side + LINE // 2
-    return data_uri(np.asarray(sheet), LOSSLESS if shown <= SMALL else GOOD)
+    return _webp(np.asarray(sheet), LOSSLESS if shown <= SMALL else GOOD)
 
 
 def _broken(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
@@ -65,5 +65,14 @@ def difference(image: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 def data_uri(image: np.ndarray, quality: int = LOSSLESS) -> str:
     """A `uint8` RGB image as a WebP data URI, lossless or at a `quality` of 1 to 100."""
+    return as_uri(_webp(image, quality))
+
+
+def as_uri(picture: bytes) -> str:
+    """An encoded WebP picture as a data URI."""
+    return "data:image/webp;base64," + base64.b64encode(picture).decode()
+
+
+def _webp(image: np.ndarray, quality: int) -> bytes:
     _, data = cv2.imencode(".webp", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, quality])
-    return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode()
+    return data.tobytes()

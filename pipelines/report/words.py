@@ -13,6 +13,10 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+# What scores without any knowledge have, where it does not depend on how many reals and fakes there are.
+CHANCE = {"auroc": 0.5, "tpr_at_fpr_1": 0.01, "tpr_at_fpr_5": 0.05}
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     """A share in per cent, without the sign: "87.3"; a dash where it is not known."""
     return "–" if value is None else f"{100 * value:.{digits}f}".replace("-", "−")

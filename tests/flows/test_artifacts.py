@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from base64 import b64decode
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,8 +21,8 @@ from pipelines.build.runner import Failure
 from pipelines.report.sheets import FONT, GAP, LEAST_WIDTH, LINE, TILE, _broken, labelled_sheet
 
 
-def opened(uri: str) -> np.ndarray:
-    return np.asarray(Image.open(BytesIO(b64decode(uri.partition(",")[2]))).convert("RGB"))
+def opened(picture: bytes) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(picture)).convert("RGB"))
 
 
 def test_the_ledger_says_what_became_of_the_images() -> None:

@@ -37,7 +37,7 @@ def test_names_are_whole_where_the_output_is_piped(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
-        ("not found: a.lance, /root/.cargo/registry/lance-table-14.0/src/io/commit.rs:364:26", "not found: a.lance"),
+        ("not found: a.lance, /home/runner/lance-table-14.0/src/io/commit.rs:364:26", "not found: a.lance"),
         ("LanceError(IO): no space left, rust/lance/src/dataset.rs:12:34", "LanceError(IO): no space left"),
         ('bad file, location: Location { file: "/x/y.rs", line: 3, column: 4 }', "bad file"),
         ("a.rs is a file of mine", "a.rs is a file of mine"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.audit import audit_folder, audit_version
+from pipelines.audit import Audit, audit_folder, audit_version
 from pipelines.audit.families import APPEARANCE, DIMENSIONS
 from pipelines.audit.pictures import HEADERS, measured, pictures_of_folder
 from pipelines.make.rows import Picture
@@ -42,21 +42,29 @@ def stored(folder: Path, fake_sizes: tuple[tuple[int, int], ...], shared: int) -
     return store
 
 
-@pytest.mark.parametrize(
+CASES = pytest.mark.parametrize(
     ("fake_sizes", "shared", "is_open", "judged"),
     [(SIZES, 60, True, 120), (((64, 64),), 30, False, 60), (((64, 64),), 0, False, 120)],
 )
-def test_dimensions_tell_where_the_classes_have_others(
-    tmp_path: Path, fake_sizes: tuple[tuple[int, int], ...], shared: int, is_open: bool, judged: int
-) -> None:
-    """With half of the sizes in common the dimensions still tell, and the rest is judged where they are equal."""
-    audit = audit_version(stored(tmp_path, fake_sizes, shared))
+
+
+def check(audit: Audit, shared: int, is_open: bool, judged: int) -> None:
+    """The audit judged so many pictures, and dimensions tell unless it is open; where some are shared, nothing else does."""
     assert audit.rows == judged
     told = {verdict.name for verdict in audit.container if not verdict.passed}
     assert (DIMENSIONS not in told) == is_open == audit.gate.passed
     if shared:
         assert told <= {DIMENSIONS}
         assert f"dimensions of 120 images; the rest of {judged} of equal ones" in audit.gate.reason
+
+
+@CASES
+def test_dimensions_tell_where_the_classes_have_others(
+    tmp_path: Path, fake_sizes: tuple[tuple[int, int], ...], shared: int, is_open: bool, judged: int
+) -> None:
+    """With half of the sizes in common the dimensions still tell, and the rest is judged where they are equal."""
+    audit = audit_version(stored(tmp_path, fake_sizes, shared))
+    check(audit, shared, is_open, judged)
 
 
 def written(folder: Path, fake_sizes: tuple[tuple[int, int], ...], shared: int, by_size: bool = False) -> Path:
@@ -69,20 +77,12 @@ def written(folder: Path, fake_sizes: tuple[tuple[int, int], ...], shared: int, 
     return folder
 
 
-@pytest.mark.parametrize(
-    ("fake_sizes", "shared", "is_open", "judged"),
-    [(SIZES, 60, True, 120), (((64, 64),), 30, False, 60), (((64, 64),), 0, False, 120)],
-)
+@CASES
 def test_a_folder_is_judged_as_a_version_is(
     tmp_path: Path, fake_sizes: tuple[tuple[int, int], ...], shared: int, is_open: bool, judged: int
 ) -> None:
     audit = audit_folder(written(tmp_path, fake_sizes, shared))
-    assert audit.rows == judged
-    told = {verdict.name for verdict in audit.container if not verdict.passed}
-    assert (DIMENSIONS not in told) == is_open == audit.gate.passed
-    if shared:
-        assert told <= {DIMENSIONS}
-        assert f"dimensions of 120 images; the rest of {judged} of equal ones" in audit.gate.reason
+    check(audit, shared, is_open, judged)
 
 
 def test_what_depends_on_the_size_alone_does_not_tell_in_a_folder(tmp_path: Path) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tests.hub_server import COMMIT, answer
+from tests.loopback import serving_with
 
 
 @dataclass
@@ -47,20 +46,9 @@ class Server:
         return [asked for method, place, asked in self.requests if method == "GET" and place == path]
 
 
-@contextmanager
-def serving() -> Iterator[Server]:
+def serving() -> AbstractContextManager[Server]:
     """A server on a free port of this machine, for the time of the block."""
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    http.daemon_threads = True
-    http.state = Server(f"http://127.0.0.1:{http.server_port}")  # type: ignore[attr-defined]
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield http.state  # type: ignore[attr-defined]
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()
+    return serving_with(_Handler, Server)
 
 
 class _Handler(BaseHTTPRequestHandler):

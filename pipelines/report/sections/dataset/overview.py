@@ -9,7 +9,7 @@ from pipelines.audit import read_audit
 from pipelines.manifest.sizes import preparation, said
 from pipelines.report import charts
 from pipelines.report.source import Section, Source
-from pipelines.report.words import count, listed, percent, size, spoken
+from pipelines.report.words import CHANCE, count, listed, percent, size, spoken
 
 SHORTCUTS = 4  # features shown
 MADE = ("final", "intermediate")
@@ -60,7 +60,7 @@ def _figures(source: Source) -> dict[str, Any] | None:
     evaluation = source.inputs.runs[0].evaluation
     mean = evaluation["overall"]["unweighted"]
     rows = [
-        ("AUROC", "auroc", 0.5),
+        ("AUROC", "auroc", CHANCE["auroc"]),
         ("AP", "ap", mean.get("chance")),
         ("reals called fake, at 0.5", "fpr", None),
         ("fakes called real, at 0.5", "fnr", None),

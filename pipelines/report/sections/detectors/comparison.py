@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.report.inputs import Data
 from pipelines.report.sections.detectors.results import MEASURES
 from pipelines.report.source import Section, Source
+from pipelines.report.words import CHANCE
 
 
 def view(source: Source) -> dict[str, Any] | None:
@@ -42,8 +43,7 @@ def _chance(comparison: Data, key: str, columns: Sequence[str]) -> list[float | 
     """What random scores have in each column; None where that depends on more than the measure."""
     if key == "ap":
         return [comparison.get("chance", {}).get(column) for column in columns]
-    known = {"auroc": 0.5, "tpr_at_fpr_1": 0.01, "tpr_at_fpr_5": 0.05}
-    return [known[key]] * len(columns) if key in known else None
+    return [CHANCE[key]] * len(columns) if key in CHANCE else None
 
 
 def _table(comparison: Data, names: Sequence[str], columns: Sequence[str], key: str) -> list[list[dict[str, Any]]]:

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from pipelines.report import charts
 from pipelines.report.inputs import Data
 from pipelines.report.source import Section, Source
+from pipelines.report.words import CHANCE
 
 MEASURES = {
     "ap": "AP",
@@ -22,8 +23,6 @@ MEASURES = {
 }
 
 Z = 1.959964  # of a 95 % interval
-# What scores without any knowledge have, where it does not depend on how many reals and fakes there are.
-CHANCE = {"auroc": "50", "tpr_at_fpr_1": "1"}
 
 
 def view(source: Source) -> dict[str, Any] | None:
