@@ -38,7 +38,7 @@ from ntf_model.data.data import DetectionSplits, from_folders  # noqa: E402
 from ntf_model.data.loader import keep_decoded  # noqa: E402
 from ntf_model.data.sampling import BalancedBatches  # noqa: E402
 from ntf_model.detector import best_device  # noqa: E402
-from ntf_model.encoders.build import build_encoder  # noqa: E402
+from ntf_model.encoders.build import encoder_of  # noqa: E402
 from ntf_model.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
 from ntf_model.ntf.augment import Views, to_tensor  # noqa: E402
 from ntf_model.ntf.config import NTFConfig, preset  # noqa: E402
@@ -106,16 +106,17 @@ def main() -> None:
 
 
 def make_data(folder: Path, count: int, side: int) -> dict[str, DetectionSplits]:
-    """`count` training pictures, crops of photographs as PNG, in a store and, the same files, in folders."""
+    """`count` training pictures, crops of photographs as PNG, in a store and, the same files, in folders. No two are the same picture."""
     rng = np.random.default_rng(0)
+    seen: set[bytes] = set()
     sources = [photographs.astronaut(), photographs.coffee(), photographs.rocket(), photographs.chelsea()]
     rows = []
     for split, total in (("train", count), ("validation", VALIDATION), ("test", VALIDATION)):
         for number in range(total):
             source, label = sources[number // 2 % len(sources)], number % 2
-            top, left = (rng.integers(0, extent - side + 1) for extent in source.shape[:2])
+            crop = new_crop(source, side, seen, rng)
             png = BytesIO()
-            Image.fromarray(source[top : top + side, left : left + side]).save(png, "PNG")
+            Image.fromarray(crop).save(png, "PNG")
             rows.append(stored_row(split, number, label, png.getvalue(), side))
             file = folder / "folders" / split / ("real", "fake")[label] / f"{number}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -124,6 +125,16 @@ def make_data(folder: Path, count: int, side: int) -> dict[str, DetectionSplits]
     store.write_shard(rows[0].shard_key, "", rows)
     store.commit([rows[0].shard_key], "benchmark")
     return {"store": splits_of_store(store), "folders": from_folders(folder / "folders")}
+
+
+def new_crop(source: np.ndarray, side: int, seen: set[bytes], rng: np.random.Generator) -> np.ndarray:
+    """A crop that is not in `seen`, and is afterwards: parts of a photograph are black, and a picture of both classes would be refused."""
+    while True:
+        top, left = (int(rng.integers(0, extent - side + 1)) for extent in source.shape[:2])
+        crop = source[top : top + side, left : left + side]
+        if crop.tobytes() not in seen:
+            seen.add(crop.tobytes())
+            return crop
 
 
 def stored_row(split: str, number: int, label: int, png: bytes, side: int) -> Row:
@@ -137,7 +148,7 @@ def stored_row(split: str, number: int, label: int, png: bytes, side: int) -> Ro
 
 def new_network(config: NTFConfig, device: torch.device) -> DetectionNetwork:
     torch.manual_seed(0)
-    return DetectionNetwork(build_encoder(config.encoder), config.projection_dim).to(device).train()
+    return DetectionNetwork(encoder_of(config), config.projection_dim).to(device).train()
 
 
 def bare_loop(config: NTFConfig, timing: Timing, device: torch.device) -> Seconds:
