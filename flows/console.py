@@ -96,6 +96,12 @@ def detail() -> Detail:
     return _chosen["detail"]
 
 
+def only_errors() -> None:
+    """Has this process print errors and nothing else: another one prints the results of both."""
+    set_detail(Detail.QUIET)
+    out.quiet = True
+
+
 def set_journal(journal: Journal) -> None:
     """Has all that is printed from now on written to a file too."""
     out.journal = err.journal = journal

@@ -19,7 +19,7 @@ from ntf_model.data.data import DetectionData, DetectionSplits
 from ntf_model.data.loader import batches_of
 from ntf_model.data.pictures import as_pictures
 from ntf_model.errors import InputError
-from ntf_model.training.resume import begin_training
+from ntf_model.training.resume import begin_training, is_first_process
 
 TAKE_PICTURES = ("score", "score_and_distance", "distance", "embed", "__call__")  # methods of detectors whose only argument is pictures
 
@@ -103,7 +103,7 @@ class Detector(ABC):
             detector.calibration = None
         if detector.calibration is None:
             detector.calibration = detector.calibrate(splits.validation, on_progress)
-            if output and detector.calibration:
+            if output and detector.calibration and is_first_process():
                 detector.calibration.save(output)
         return detector
 

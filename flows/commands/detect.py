@@ -82,13 +82,16 @@ def train(
 ) -> None:
     """Trains a detector on a dataset of the store, or on a folder of images. Delivered images are learnt from too if they are named."""
     from flows.judging import train_detector
+    from ntf_model.training.resume import is_first_process
 
+    if not is_first_process():
+        console.only_errors()
     splits = _splits(data, store, version, where, labels, groups, delivery or ())
     chosen = {**({"preset": preset} if preset else {}), **_encoder(encoder), **settings_of(settings or [])}
     output = output or Path("runs") / detector
     with step_progress("train") as show:
         trained = train_detector(detector, splits, output, chosen, resume=resume, device=device, on_progress=show)
-    if trained.note:
+    if trained.note and is_first_process():
         console.err.print(f"{trained.title}: {trained.note}", markup=False, soft_wrap=True)
     if as_json:
         console.print_json({"run": output, "detector": detector, "note": trained.note or None})

@@ -9,8 +9,6 @@ from typing import Any, ClassVar, Literal, Self, cast
 import numpy as np
 import torch
 from pydantic import AliasChoices, Field
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score
 
 from foreign.progress import Progress
 from ntf_model.data.data import DetectionData, DetectionSplits
@@ -18,6 +16,7 @@ from ntf_model.data.loader import batches_of
 from ntf_model.detector import TrainingRun, best_device
 from ntf_model.encoders.build import AUTO, EncoderConfig, encoder_of
 from ntf_model.encoders.crop import fit_to_pictures
+from ntf_model.encoders.probing import STRENGTHS, fit_probe
 from ntf_model.recipes.on_encoder import Crops, EncoderDetector, LinearOnEncoder
 from ntf_model.registry import register_detector
 from ntf_model.runs import write_run
@@ -35,7 +34,7 @@ class ProbeConfig(EncoderConfig):
     image_size: int | None = Field(None, ge=16, validation_alias=AliasChoices("image_size", "size"))
     adaptation: Literal["frozen"] = "frozen"
     test_crops: int = Field(1, ge=1, le=5)
-    strengths: tuple[float, ...] = Field((1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0), min_length=1)
+    strengths: tuple[float, ...] = Field(STRENGTHS, min_length=1)
 
 
 @register_detector("probe")
@@ -68,18 +67,9 @@ class FeatureProbe(EncoderDetector):
         """Sets `fc` to the best logistic regression; what it measured on validation."""
         features, labels = self._features(splits.train, on_progress), splits.train.labels
         held_out, truth = self._features(splits.validation, on_progress), splits.validation.labels
-        mean, std = features.mean(0), features.std(0) + 1e-6
-        trials = []
-        for strength in self.config.strengths:
-            fitted = LogisticRegression(C=strength, max_iter=2000, class_weight="balanced").fit((features - mean) / std, labels)
-            scores = fitted.decision_function((held_out - mean) / std)
-            trials.append((float(average_precision_score(truth, scores)), float(np.mean((scores > 0) == truth)), strength, fitted))
-        ap, accuracy, strength, fitted = max(trials, key=lambda trial: trial[:2])
-        weight = fitted.coef_[0] / std
-        with torch.no_grad():
-            self.network.fc.weight.copy_(torch.from_numpy(weight[None]))
-            self.network.fc.bias.fill_(float(fitted.intercept_[0] - weight @ mean))
-        return {"validation_ap": ap, "validation_accuracy": accuracy, "strength": strength}
+        probe = fit_probe(features, labels, held_out, truth, self.config.strengths)
+        probe.copy_to(self.network.fc)
+        return {"validation_ap": probe.validation_ap, "validation_accuracy": probe.validation_accuracy, "strength": probe.strength}
 
     def _features(self, data: DetectionData, on_progress: Progress) -> np.ndarray:
         """Float64 `[N, C]` of every picture."""

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ntf_model.data.data import DetectionData
+from ntf_model.data.data import DetectionData, DetectionSplits
 from ntf_model.data.images import corner_crops
 from ntf_model.data.loader import batches_of
+from ntf_model.encoders.probing import fit_probe
 from ntf_model.ntf.augment import to_tensor
 from ntf_model.ntf.config import NTFConfig
 from ntf_model.ntf.network import DetectionNetwork, TraceNetwork
@@ -58,6 +59,16 @@ def predict_data(network: DetectionNetwork, data: DetectionData, config: NTFConf
     """The prediction for every picture of a split."""
     parts = [predict(network, [item.image for item in items], config, device) for items in batches_of(data, BATCH)]
     return Prediction(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+
+def start_as_probe(network: DetectionNetwork, splits: DetectionSplits, config: NTFConfig, device: torch.device) -> None:
+    """Sets the classifier to what the frozen probe of the same encoder is (`ntf_model.encoders.probing`), in place.
+
+    Fine-tuning that starts there does not bend the encoder's features while the classifier is still random (Kumar et al. 2022, LP-FT).
+    Raises InputError if a class is missing in training.
+    """
+    train, validation = (predict_data(network, data, config, device).embedding.astype(np.float64) for data in splits[:2])
+    fit_probe(train, splits.train.labels, validation, splits.validation.labels).copy_to(network.classifier)
 
 
 @torch.inference_mode()

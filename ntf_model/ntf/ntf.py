@@ -18,8 +18,7 @@ from ntf_model.encoders.build import encoder_config, encoder_note, encoder_of
 from ntf_model.judging.metrics import best_threshold
 from ntf_model.networks.weights import load_into, without_prefix
 from ntf_model.ntf.config import NTFConfig, preset
-from ntf_model.ntf.inference import predict, predict_data
-from ntf_model.ntf.memory import start_as_probe
+from ntf_model.ntf.inference import predict, predict_data, start_as_probe
 from ntf_model.ntf.network import DetectionNetwork, TraceNetwork, new_encoder
 from ntf_model.ntf.stages import find_trace, learn_detection, learn_trace
 from ntf_model.registry import register_detector
@@ -71,8 +70,7 @@ class NTFDetector(Detector):
             if accelerator.num_processes > 1:
                 freeze_unreached(network)
             if config.stage2.start_as_probe:
-                embeddings = predict_data(network.to(accelerator.device), splits.train, config, accelerator.device).embedding
-                start_as_probe(network.classifier, embeddings, splits.train.labels)
+                start_as_probe(network.to(accelerator.device), splits, config, accelerator.device)
             detection, best = learn_detection(network, trace, splits, config, accelerator, run.output, **options)
         detector = cls(network, None if trace is None else trace.prototype, config, 0.5, accelerator.device)
         scores = predict_data(network, splits.validation, config, accelerator.device).probability

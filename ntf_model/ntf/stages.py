@@ -137,8 +137,11 @@ def learn_detection(
         )
         return JointLoss(parts.total + 0.0 * z.sum(), parts.terms)
 
+    def measure(model: nn.Module) -> dict[str, float]:
+        return _validate(accelerator.unwrap_model(model), splits.validation, config, accelerator)
+
     def after_epoch(model: nn.Module, epoch: int, best: dict[str, Any] | None) -> EpochEnd:
-        measures = _validate(accelerator.unwrap_model(model), splits.validation, config, accelerator)
+        measures = measure(model)
         return EpochEnd(measures, best is None or _rank(measures) > _rank(best))
 
     def stop(state: State) -> bool:
@@ -150,7 +153,8 @@ def learn_detection(
     views: Any = Views(train.dataset, config.augmentation.view, network.encoder.crop)
     if network.frozen:
         views = KeptEmbeddings(network.to(device), views, config, device)
-    stage = _stage("stage2", network, settings, config, views=views, batches=batches, loss=loss, after_epoch=after_epoch, stop=stop)
+    parts: dict[str, Any] = {"loss": loss, "after_epoch": after_epoch, "stop": stop, "start": measure if settings.start_as_probe else None}
+    stage = _stage("stage2", network, settings, config, views=views, batches=batches, **parts)
     state, weights = run_stage(stage, accelerator, output, resume=resume, on_progress=on_progress)
     restore_tensors(network, weights)
     return state.history, state.best or {}

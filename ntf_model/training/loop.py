@@ -46,7 +46,8 @@ class Stage:
     `loss` gives the loss of a batch. It is the mean over the batch of all processes if `gathered`, and otherwise over the part of this
     process; the log has the mean over processes. `step` takes a step of the optimiser: `backward` computes the loss of the batch and its
     gradients, as often as it is called.
-    `after_epoch` is given the network, the epoch (from 0) and the entry of the best one so far.
+    `after_epoch` is given the network, the epoch (from 0) and the entry of the best one so far. `start` measures the network before the
+    first step. If it is there, the start counts as epoch 0, whose weights are kept where no epoch is better.
     """
 
     name: str  # of the folder of its checkpoints, and in messages
@@ -58,6 +59,7 @@ class Stage:
     batches: Callable[[int, int], BalancedBatches]  # of (epoch, first batch)
     loss: Callable[[nn.Module, Any, int], Losses]  # of (network, batch, number of the batch in the whole training)
     after_epoch: Callable[[nn.Module, int, dict[str, Any] | None], EpochEnd]
+    start: Callable[[nn.Module], dict[str, Any]] | None = None
     stop: Callable[[State], bool] = lambda state: False  # whether training may end after an epoch
     seed: Callable[[int], int] | None = None  # of torch's random numbers in an epoch; None: they go on
     step: Callable[[Any, Callable[[], torch.Tensor]], object] = plain_step
@@ -89,6 +91,7 @@ def run_stage(
     run = _Run(stage, accelerator, output)
     if resume:
         run.resume()
+    run.open()
     total = run.per_epoch * stage.epochs
     with closing(run.batches()) as batches:
         for batch in batches:
@@ -138,6 +141,12 @@ class _Run:
             self.stage.schedule.record(entry)
         device = self.accelerator.device
         self.sums = {name: torch.tensor(value, dtype=torch.float64, device=device) for name, value in self.state.sums.items()}
+
+    def open(self) -> None:
+        """Measures and keeps the network as it starts, if its start is to count and it has not begun to learn."""
+        if self.stage.start and self.state.best is None and self.state.epoch == 0 and self.state.batch == 0:
+            self.state.best = {"epoch": 0, **self.stage.start(self.network)}
+            self._keep_weights()
 
     def batches(self) -> Generator[Any, None, None]:
         """All batches from where the state stands to the end of the last epoch, read ahead across epochs."""
@@ -191,7 +200,7 @@ class _Run:
         entry = {"epoch": state.epoch + 1, **means, **measures}
         if is_best:
             state.best = entry
-            self.best = {name: value.detach().cpu().clone() for name, value in learnt_tensors(self._bare_network()).items()}
+            self._keep_weights()
         self._look_at_clock()
         stage.schedule.record(entry)
         state.history.append(entry)
@@ -217,6 +226,9 @@ class _Run:
         state = self.state
         loss = f", loss {state.history[-1]['loss']:.4f}" if state.history else ""
         return f"{self.stage.name}, epoch {state.epoch + 1} of {self.stage.epochs}{loss}"
+
+    def _keep_weights(self) -> None:
+        self.best = {name: value.detach().cpu().clone() for name, value in learnt_tensors(self._bare_network()).items()}
 
     def _shared_sums(self) -> dict[str, float]:
         """The sums of the losses in the present epoch, each the mean over processes: a checkpoint and the log hold for all of them."""

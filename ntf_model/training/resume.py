@@ -20,6 +20,11 @@ WITHOUT_EFFECT = ("threads", "checkpoint_every")  # settings that may change on 
 SHOWN = 4  # differences in a message
 
 
+def is_first_process() -> bool:
+    """Whether this is the process that writes for all: the only one, or the first of those that `accelerate launch` started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def begin_training(output: Path, detector: str, splits: DetectionSplits, config: BaseModel, resume: bool) -> bool:
     """Notes in `output` what a training is of. Returns whether `resume` meets a training that has ended, which is only to be loaded.
 
@@ -27,7 +32,6 @@ def begin_training(output: Path, detector: str, splits: DetectionSplits, config:
     says what differs.
     """
     folder = output / CHECKPOINT_FOLDER
-    is_first_process = os.environ.get("RANK", "0") == "0"
     if resume:
         if (folder / RECORD_FILE).is_file():
             check_record(output, read_record(folder / RECORD_FILE), detector, splits, config)
@@ -40,7 +44,7 @@ def begin_training(output: Path, detector: str, splits: DetectionSplits, config:
                 return True
             if not (folder / RECORD_FILE).is_file():  # otherwise the checkpoints are of a later training in the same folder
                 check_record(output, record, detector, splits, config)
-    if is_first_process:
+    if is_first_process():
         if not resume:
             shutil.rmtree(folder, ignore_errors=True)
         write_json(folder / RECORD_FILE, describe_training(detector, splits, config))

@@ -15,6 +15,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import Dinov2Config, Dinov2Model, SiglipVisionConfig, SiglipVisionModel
 
+from ntf_model.data.data import from_folders
+from ntf_model.ntf.ntf import NTFDetector
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import json
@@ -40,12 +43,15 @@ steps = []
 
 def stop(done, total, message):
     steps.append(message)
-    if stop_at and sum("stage2" in step for step in steps) == int(stop_at):
+    part, _, count = stop_at.partition(":")
+    if stop_at and sum(part in step for step in steps) == int(count):
         raise SystemExit(f"stopped at {message}")
 
 kind.fit(from_folders(folders), config, Path(output), device="cpu", resume=bool(resume), on_progress=stop)
 """
 LAUNCHER = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0")
+# Without GPUs (and without MPI) `accelerate launch` starts several processes only where it is told that they are several GPUs.
+ACCELERATE = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no")
 LAYERS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
 MEMORY = {"trace": "memory", "prototypes": 3, "start_as_probe": True, "contrastive": "reals", "encoder_rate": 0.5}
 LORA = {"adaptation": "lora", "lora": {"rank": 2, "alpha": 4}}
@@ -136,7 +142,7 @@ def test_two_processes_that_stopped_go_on_with_lora(folders: Path, tmp_path: Pat
     """The training that goes on is the one that was not stopped, to the bit; it had learnt before the stop and after it."""
     changes = {**LORA, "encoder": small_model(tmp_path / "model", "dinov2"), "stage2": MEMORY}
     run(program, 2, "ntf", folders, tmp_path / "whole", changes)
-    assert "stopped at stage2" in run(program, 2, "ntf", folders, tmp_path / "parts", changes, stop_at="3")
+    assert "stopped at stage2" in run(program, 2, "ntf", folders, tmp_path / "parts", changes, stop_at="stage2:3")
     assert not (tmp_path / "parts" / "model.safetensors").exists()
     at_stop = load_file(next((tmp_path / "parts" / "checkpoint" / "stage2").glob("?????-??????.safetensors")))
     run(program, 2, "ntf", folders, tmp_path / "parts", changes, resume="yes")
@@ -146,3 +152,49 @@ def test_two_processes_that_stopped_go_on_with_lora(folders: Path, tmp_path: Pat
     assert matrices
     assert all(whole[name].abs().sum() > 0 for name in matrices)  # they begin at zero
     assert any(not torch.equal(whole[name], at_stop[name.replace("network.", "model.", 1)]) for name in matrices)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_accelerate_launch_of_ntf_train_speaks_and_writes_once(folders: Path, tmp_path: Path) -> None:
+    """`accelerate launch -m flows.cli train` in two processes, with LoRA and the calibration pass: one JSON document, one of each note, and
+    the calibration that the trained detector gives alone. A second call goes on: it makes the calibration that is missing, and no more."""
+    settings = {
+        "encoder": small_model(tmp_path / "model", "dinov2"),
+        "adaptation": "lora",
+        "lora.rank": 2,
+        "threads": 1,
+        "image_size": 16,
+        "stage1.epochs": 1,
+        "stage2.epochs": 1,
+        "stage2.trace": "memory",
+        "stage2.start_as_probe": "true",
+    }
+    changes = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    command = [sys.executable, *ACCELERATE, "--dynamo_backend", "no", "--main_process_port", "0", "-m", "flows.cli", "train", str(folders)]
+    command += ["--preset", "demo", "--output", str(tmp_path / "run"), "--device", "cpu", "--json", *changes]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1"}
+
+    def launch(*options: str) -> tuple[dict[str, Any], str]:
+        done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, env=environment, cwd=tmp_path, timeout=420)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout), done.stderr
+
+    said, notes = launch()
+    assert said == {"run": str(tmp_path / "run"), "detector": "ntf", "note": None}
+    repeated = [line for line in notes.splitlines() if line.startswith("note: ")]
+    assert len(repeated) == len(set(repeated))
+    calibration = json.loads((tmp_path / "run" / "calibration.json").read_text())
+    detector = NTFDetector.from_pretrained(tmp_path / "run", device="cpu")
+    assert any("lora_B" in name and value.abs().sum() > 0 for name, value in detector.network.named_parameters())
+    alone = detector.calibrate(from_folders(folders).validation)
+    assert alone is not None
+    for label in ("real", "fake"):
+        assert calibration[label] == pytest.approx(getattr(alone, label), abs=1e-6)
+    assert not list((tmp_path / "run").glob(".partial-*"))
+
+    weights = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
+    (tmp_path / "run" / "calibration.json").unlink()
+    assert launch("--resume")[0] == said
+    assert json.loads((tmp_path / "run" / "calibration.json").read_text()) == calibration
+    assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == weights

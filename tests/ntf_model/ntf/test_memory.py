@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from ntf_model.data.data import DetectionSplits
-from ntf_model.errors import InputError
 from ntf_model.ntf.config import NTFConfig, merge
 from ntf_model.ntf.losses import extended_supcon
-from ntf_model.ntf.memory import prototypes, start_as_probe
+from ntf_model.ntf.memory import prototypes
 from ntf_model.ntf.ntf import NTFDetector, load_teacher
+from ntf_model.registry import get_detector
 
 
 def test_prototypes_are_the_groups_of_the_reals() -> None:
@@ -40,17 +41,17 @@ def test_only_the_nearest_trace_takes_part() -> None:
     assert extended_supcon(features, real.bool(), traces, temperature=0.5) != pytest.approx(float(torch.stack(losses).mean()))
 
 
-def test_the_classifier_starts_where_a_probe_would() -> None:
-    rng = np.random.default_rng(0)
-    labels = np.repeat([0, 1], 40)
-    embeddings = rng.normal(5, 3, (80, 6)) + labels[:, None] * [4, 0, 0, 0, 0, 0]
-    classifier = nn.Linear(6, 1)
-    start_as_probe(classifier, embeddings, labels)
-    logits = classifier(torch.from_numpy(embeddings).float()).detach().numpy()[:, 0]
-    assert np.mean((logits > 0) == labels) > 0.7
-    assert classifier.weight[0].argmax() == 0
-    with pytest.raises(InputError, match="needs real and fake"):
-        start_as_probe(classifier, embeddings[:40], labels[:40])
+def test_a_training_starts_at_the_probe_and_is_never_worse_on_validation(splits: DetectionSplits, tiny: NTFConfig, tmp_path) -> None:
+    """A rate that spoils everything: then the start is what is kept, and scores as the probe of the same encoder does."""
+    shared = {"encoder": "efficientnet-lite0", "encoder_layer": 2}
+    probe = get_detector("probe").fit(splits, get_detector("probe").parse_config({**shared, "image_size": tiny.image_size}), device="cpu")
+    spoilt = {"start_as_probe": True, "lr": 10.0, "max_gradient": 1e9, "epochs": 2, "contrastive": "none", "from_stage1": False}
+    detector = NTFDetector.fit(splits, merge(tiny, {**shared, "stage2": spoilt}), tmp_path, device="cpu")
+    images = [splits.test.dataset[row].image for row in range(len(splits.test))]
+    assert detector.score(images) == pytest.approx(probe.score(images), abs=1e-4)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["best"]["epoch"] == 0
+    assert max(epoch["validation_ap"] for epoch in metrics["stage2"]) <= metrics["best"]["validation_ap"]
 
 
 def test_a_run_with_all_of_it(splits: DetectionSplits, tiny: NTFConfig, tmp_path) -> None:

@@ -94,6 +94,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "accumulated": {"accumulation": 2, "max_norm": 1.0},
+    "started": {"start": lambda network: {"first": network[0].weight[0, 0].item()}},
     "sam": {"optimizer": sam, "step": by_sam, "schedule": ByEpoch(lambda epoch: 0.1 / (1 + epoch)), "seed": lambda epoch: epoch},
 }
 
@@ -130,6 +131,26 @@ def test_a_training_on_pairs_goes_on_where_it_was(splits: DetectionSplits, tmp_p
     resumed, _, resumed_network = trained(splits, tmp_path, resume=True, batches=batches)
     assert resumed.history == whole.history != trained(splits)[0].history
     assert same(resumed_network.state_dict(), network.state_dict())
+
+
+def test_a_start_that_counts_is_kept_where_no_epoch_is_better(splits: DetectionSplits) -> None:
+    """It is measured before the first step, and `after_epoch` is given it as the best one so far."""
+    met = []
+
+    def measure(network: nn.Module) -> dict[str, Any]:
+        return {"first": network[0].weight[0, 0].item()}
+
+    def worse(network: nn.Module, epoch: int, best: dict[str, Any] | None) -> EpochEnd:
+        met.append(best)
+        return EpochEnd({}, False)
+
+    state, best, network = trained(splits, start=measure, after_epoch=worse)
+    assert state.best == {"epoch": 0, "first": best["0.weight"][0, 0].item()}
+    assert met == [state.best] * 3
+    assert not same(best, network.state_dict())
+    with own_random_numbers(make_accelerator("no", "cpu"), 0):
+        assert same(best, small_network().state_dict())
+    assert trained(splits, after_epoch=worse)[0].best is None
 
 
 def test_the_best_epoch_is_kept_and_not_the_last(splits: DetectionSplits) -> None:
