@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import re
@@ -12,6 +13,7 @@ import torch
 from generators.errors import InputError
 
 CGROUP = Path("/sys/fs/cgroup")
+OWN_SHARE = 0.5  # of what a machine has for it that a process takes on a CPU: other programs live there, and files are cached there
 # What a RuntimeError says where memory ran out. Only CUDA has an exception of its own for it.
 SIGNS = (
     "can't allocate memory",  # PyTorch's CPU allocator
@@ -48,6 +50,21 @@ def free_memory(device: str | torch.device) -> int:
     return free if limit is None or used is None else max(0, min(free, limit - used + reclaimable))
 
 
+def own_memory() -> int:
+    """Bytes of the machine's memory that this process holds, mapped files left out; 0 on a system that does not say."""
+    return _read_number(Path("/proc/self/status"), r"RssAnon:\s+(\d+) kB", 1024) or 0
+
+
+def batch_memory(device: str | torch.device) -> int:
+    """Bytes that a batch may take. A GPU gives all that is free. On a CPU the whole process stays within `OWN_SHARE` of what it holds and
+    what is free together, so that what it holds already, such as other networks, counts."""
+    free = free_memory(device)
+    if torch.device(device).type == "cuda":
+        return free
+    own = own_memory()
+    return max(0, int(OWN_SHARE * (free + own)) - own)
+
+
 def _read_number(file: Path, pattern: str, unit: int = 1) -> int | None:
     try:
         match = re.search(pattern, file.read_text())
@@ -57,7 +74,17 @@ def _read_number(file: Path, pattern: str, unit: int = 1) -> int | None:
 
 
 def release_memory() -> None:
-    """Gives back what PyTorch keeps for later. To be called once the exception is gone, whose frames hold tensors."""
+    """Gives back what PyTorch, and the C library, keep for later. Called after an exception, it must be gone: its frames hold tensors."""
     gc.collect()
+    _trim()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def _trim() -> None:
+    """Gives the machine what was freed on the CPU: glibc keeps it for later. Other C libraries have no such call."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):
+        return
+    trim(0)

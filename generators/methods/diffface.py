@@ -28,7 +28,7 @@ from generators.diffusers_files import to_device
 from generators.errors import CheckpointError, InputError
 from generators.faces.guidance import FaceGuidance, Mask, Scene, Weights
 from generators.images import luminance, require_size, to_float, to_uint8
-from generators.memory import free_memory, is_out_of_memory, release_memory
+from generators.memory import batch_memory, is_out_of_memory, release_memory
 from generators.networks.diffusion import openai_names
 from generators.networks.diffusion.recomputed import recompute_blocks
 from generators.networks.diffusion.respaced import Respaced
@@ -269,29 +269,29 @@ class DiffFace(Generator):
                     )
 
     def _rows_that_fit(self) -> int:
-        """How many candidates free memory allows together; one where it does not suffice, which is then tried."""
+        """How many candidates memory allows together; one where it does not suffice, which is then tried."""
         if self.exact:
             return self.rows_at_once
         config = self.unet.config
         row = BYTES_OF_A_ROW * self.resolution**2 * config.block_out_channels[0]
         row += BYTES_OF_THE_PARSER * (self.guidance.parser is not None)
-        self.rows_at_once = max(1, min(self.rows_at_once, free_memory(self.device) // row))
-        return self.rows_at_once
+        return max(1, min(self.rows_at_once, batch_memory(self.device) // row))
 
     def _candidates(self, scene: Scene, seeds: Sequence[int], settings: Parameters) -> np.ndarray:
         """All candidates of all pairs, `uint8` `[N, candidates, S, S, 3]`, as many at once as fit in memory."""
         jobs = [(pair, candidate) for pair in range(len(seeds)) for candidate in range(settings.candidates)]
         pictures: list[np.ndarray] = []
         while len(pictures) < len(jobs):
-            part = jobs[len(pictures) : len(pictures) + self._rows_that_fit()]
+            rows = self._rows_that_fit()
+            part = jobs[len(pictures) : len(pictures) + rows]
             rngs = [torch_rng(seeds[pair], f"candidate {candidate}") for pair, candidate in part]
             try:
                 pictures += list(to_uint8(self.make(scene.rows([pair for pair, _ in part]), settings, rngs), rounding="floor"))
                 continue
             except Exception as error:
-                if self.exact or self.rows_at_once == 1 or not is_out_of_memory(error):
+                if self.exact or len(part) == 1 or not is_out_of_memory(error):
                     raise
-            self.rows_at_once //= 2
+            self.rows_at_once = len(part) // 2
             release_memory()
         return np.stack(pictures).reshape(len(seeds), settings.candidates, *pictures[0].shape)
 

@@ -49,16 +49,25 @@ class Maker:
     def __init__(self, plan: Plan, store: Store, models: Models):
         self._plan = plan
         self._store = store
+        self._models = models
         self._steps = Steps(plan, models)
 
     def make(self, shard: Shard) -> ShardPictures:
         """All images of a shard. The same shard comes out the same, to the bit, on one machine."""
         start = time.perf_counter()
+        self._models.keep_only(self._generators(shard))
         if shard.role == "delivered":
             return ShardPictures(tuple(self._delivered(shard)), self._plan.manifest.codec, 0, time.perf_counter() - start)
         codec = INTERMEDIATE_CODEC if shard.role == "intermediate" else self._plan.manifest.codec
         pictures, short = (self._reals(shard), 0) if shard.role == "real" else self._fakes(shard)
         return ShardPictures(tuple(pictures), codec, short, time.perf_counter() - start)
+
+    def _generators(self, shard: Shard) -> set[tuple[str, str]]:
+        """The generators of a shard's chain. Those of the steps before may be asked again, and those after it come next where a chain is
+        made by itself."""
+        if shard.role not in ("intermediate", "final"):
+            return set()
+        return {(step.generator, step.checkpoint) for step in self._plan.part(shard).chain}
 
     def remake(self, row: Row) -> Picture:
         """One stored fake made again, alone, every step at the attempt that its chain records. A step that is rejected now ends it."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Collection
 
 import torch
 
 from generators.base import Generator
 from generators.loading import load_generator
+from generators.memory import release_memory
 from pipelines.catalogue.catalogue import Catalogue
 from pipelines.files import cache_folder
 from pipelines.make.batches import RememberedBatches
@@ -32,8 +34,7 @@ class Models:
         """The generator with that checkpoint, loaded now if it is not yet. Raises CheckpointError if it cannot be."""
         key = (generator, checkpoint)
         if key not in self._loaded:
-            while len(self._loaded) >= self._keep:
-                self._loaded.popitem(last=False)
+            self._let_go(list(self._loaded)[: max(0, len(self._loaded) - self._keep + 1)])
             title = f"{checkpoint} {self._catalogue.sha256(checkpoint)[:12]}" if torch.device(self.device).type == "cuda" else checkpoint
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))  # what was compiled is kept between runs
             self._loaded[key] = load_generator(
@@ -46,6 +47,17 @@ class Models:
             )
         self._loaded.move_to_end(key)
         return self._loaded[key]
+
+    def keep_only(self, needed: Collection[tuple[str, str]]) -> None:
+        """Lets go of the generators that are not among `needed`, each by its name and its checkpoint's."""
+        self._let_go([key for key in self._loaded if key not in needed])
+
+    def _let_go(self, keys: list[tuple[str, str]]) -> None:
+        """Frees the memory of generators before another one takes it."""
+        for key in keys:
+            del self._loaded[key]
+        if keys:
+            release_memory()
 
 
 def pick_device(wanted: str = "auto") -> str:

@@ -36,10 +36,56 @@ def test_candidates_are_made_one_by_one_where_memory_is_short(monkeypatch: pytes
 
     monkeypatch.setattr(DiffFace, "make", counted)
     whole = DiffFace.load(Checkpoint(DEMO)).swap(*images, [1], **settings)
-    monkeypatch.setattr(diffface, "free_memory", lambda device: 1)
+    monkeypatch.setattr(diffface, "batch_memory", lambda device: 1)
     single = DiffFace.load(Checkpoint(DEMO)).swap(*images, [1], **settings)
     assert sizes == [3, 1, 1, 1]
     assert np.abs(whole.astype(int) - single).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("free", "own", "rows"),
+    [(20.0, 3.0, 8), (10.0, 1.0, 4), (10.0, 3.0, 3), (7.0, 6.0, 1), (2.0, 9.0, 1)],
+    ids=["more than eight", "half of eleven", "other networks count", "half is nearly taken", "half is taken"],
+)
+def test_a_process_takes_half_of_a_machine(monkeypatch: pytest.MonkeyPatch, free: float, own: float, rows: int) -> None:
+    """Memory in rows of the demo's network."""
+    model = DiffFace.load(Checkpoint(DEMO))
+    row = diffface.BYTES_OF_A_ROW * model.resolution**2 * model.unet.config.block_out_channels[0]
+    monkeypatch.setattr(memory, "free_memory", lambda device: int(free * row))
+    monkeypatch.setattr(memory, "own_memory", lambda: int(own * row))
+    assert model._rows_that_fit() == rows
+    monkeypatch.setattr(memory, "free_memory", lambda device: 100 * row)
+    assert model._rows_that_fit() == model.rows_at_once == 8  # a moment without memory is not remembered
+
+
+def test_own_memory_counts_what_is_allocated_and_no_mapped_file(tmp_path: Path) -> None:
+    before = memory.own_memory()
+    assert before > 10_000_000
+    held = torch.ones(25_000_000)
+    assert memory.own_memory() - before == pytest.approx(100_000_000, rel=0.05)
+    (tmp_path / "file").write_bytes(bytes(100_000_000))
+    mapped = np.memmap(tmp_path / "file", np.uint8, "r")
+    assert int(mapped.sum()) == 0
+    assert memory.own_memory() - before < 120_000_000
+    del held
+    memory.release_memory()
+    assert memory.own_memory() - before < 20_000_000
+
+
+def test_candidates_that_do_not_fit_are_halved_from_those_that_were_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 1, 32, 32, 3), dtype=np.uint8)
+    model, sizes = DiffFace.load(Checkpoint(DEMO)), list[int]()
+    original = DiffFace.make
+
+    def short(self: DiffFace, scene: object, chosen: object, rngs: list[object]) -> object:
+        sizes.append(len(rngs))
+        if len(rngs) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 67108864 bytes")
+        return original(self, scene, chosen, rngs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(DiffFace, "make", short)
+    model.swap(*images, [1], steps=3, skip=1, candidates=5, mask="ellipse", parsing=0, gaze=0)
+    assert sizes == [5, 2, 2, 1]
 
 
 def test_free_memory_keeps_to_the_containers_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

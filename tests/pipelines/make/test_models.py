@@ -1,0 +1,92 @@
+"""Which generators stay in memory between shards."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from generators.base import Generator
+from pipelines.build.producer import Producer
+from pipelines.make.models import Models
+from pipelines.plan.plan import Plan
+from pipelines.plan.shards import Shard
+from pipelines.store import Store
+from tests.pipelines.store.fakes import Fake, fake_dataset, fake_generators, planned
+
+SAMPLER, SWAPPER = ("fake_sampler", "sampler"), ("fake_swapper", "swapper")
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plan]:
+    monkeypatch.setenv("NTF_CACHE", str(tmp_path / "cache"))
+    with fake_generators():
+        yield planned(fake_dataset(tmp_path / "data"))
+
+
+@pytest.fixture
+def alive(monkeypatch: pytest.MonkeyPatch) -> weakref.WeakSet[Generator]:
+    """The generators in memory. Each holds itself, as networks with hooks do."""
+    alive: weakref.WeakSet[Generator] = weakref.WeakSet()
+
+    def init(self: Any, weight: int) -> None:
+        self.weight, self.itself = weight, self
+        alive.add(self)
+
+    monkeypatch.setattr(Fake, "__init__", init)
+    return alive
+
+
+def names(alive: weakref.WeakSet[Generator]) -> list[str]:
+    return sorted(generator.name for generator in alive)
+
+
+def shards_of(plan: Plan, subset: str, step: int) -> list[Shard]:
+    return [shard for shard in plan.shards if (shard.subset, shard.step) == (subset, step)]
+
+
+def test_a_generator_goes_when_the_next_shards_chain_has_none_of_it(plan: Plan, tmp_path: Path, alive: weakref.WeakSet[Generator]) -> None:
+    producer = Producer(plan, Store(tmp_path / "store", "fake"), "cpu")
+    seen = []
+    reals = [shard for shard in plan.shards if shard.role == "real"]
+    for shard in [*shards_of(plan, "Sampled", 0), *shards_of(plan, "Swapped", 0), *reals]:
+        producer.produce(shard)
+        seen.append(names(alive))
+    assert seen == [["fake_sampler"]] * 2 + [["fake_swapper"]] * 2 + [[]] * len(reals)
+
+
+def test_the_generators_of_a_chain_stay_together(plan: Plan, tmp_path: Path, alive: weakref.WeakSet[Generator]) -> None:
+    """As where each chain is made by itself, or an input is tried anew."""
+    producer = Producer(plan, Store(tmp_path / "store", "fake"), "cpu")
+    first, second = (shards_of(plan, "Chained", step) for step in (0, 1))
+    made: set[int] = set()
+    for shard in (first[0], second[0], first[1], second[1]):
+        producer.produce(shard)
+        made |= {id(generator) for generator in alive}
+    assert names(alive) == ["fake_sampler", "fake_swapper"]
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_the_oldest_goes_before_the_next_is_loaded(
+    plan: Plan, alive: weakref.WeakSet[Generator], monkeypatch: pytest.MonkeyPatch, keep: int
+) -> None:
+    models, loading = Models(plan.catalogue, keep=keep), list[list[str]]()
+    load = Fake.load.__func__  # type: ignore[attr-defined]
+
+    def watched(cls: type[Fake], *arguments: Any) -> Fake:
+        loading.append(names(alive))
+        loaded: Fake = load(cls, *arguments)
+        return loaded
+
+    monkeypatch.setattr(Fake, "load", classmethod(watched))
+    for key in (SAMPLER, SWAPPER, SAMPLER, SAMPLER):
+        models.get(*key)
+    assert loading == ([[], [], []] if keep == 1 else [[], ["fake_sampler"]])
+    models.keep_only({SWAPPER})
+    assert names(alive) == ([] if keep == 1 else ["fake_swapper"])
+    models.keep_only(set())
+    assert names(alive) == []
