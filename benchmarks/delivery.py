@@ -1,6 +1,6 @@
 """What deliveries and crops cost, and what learning from deliveries gives.
 
-    python benchmarks/delivery.py speed                        # each recipe against one plain JPEG round of the same picture
+    python benchmarks/delivery.py speed                        # each recipe, and the codecs alone, against one plain JPEG round
     python benchmarks/delivery.py crop                         # bringing in a 1,024 px JPEG by a crop, against the resize
     python benchmarks/delivery.py training FOLDER --seeds 3    # a detector trained with deliveries against one without, clean to hard
 
@@ -11,6 +11,7 @@ splits train, validation and test.
 from __future__ import annotations
 
 import argparse
+import io
 import shutil
 import statistics
 import sys
@@ -23,6 +24,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 if __package__ in (None, ""):  # run as a file: a neighbour of that name would hide the package
@@ -35,6 +37,7 @@ from ntf_model.judging.evaluate import Evaluation, evaluate  # noqa: E402
 from ntf_model.registry import get_detector  # noqa: E402
 from pipelines.delivery.deliver import deliver  # noqa: E402
 from pipelines.delivery.folder import deliver_folder  # noqa: E402
+from pipelines.delivery.steps import AVIF_SPEED  # noqa: E402
 from pipelines.images import decode, encode  # noqa: E402
 from pipelines.make.framing import frame_of  # noqa: E402
 from pipelines.manifest.deliveries import Step, expanded, recipes  # noqa: E402
@@ -70,6 +73,31 @@ def delivered(pictures: Sequence[np.ndarray | bytes], steps: tuple[Step, ...], n
     return deliver(pictures[number % len(pictures)], steps, number).data
 
 
+def shrunk(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The pictures with as many pixels as `site` leaves on average: the mean square of a factor from 0.6 to 1 is 0.653."""
+    return [resampled(picture, 0.653**0.5) for picture in pictures]
+
+
+def resampled(picture: np.ndarray, factor: float) -> np.ndarray:
+    side = round(SIDE * factor)
+    return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS))
+
+
+def written(form: str, pictures: Sequence[np.ndarray], number: int, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pictures[number % len(pictures)]).save(stream, form, **options)
+    return stream.getvalue()
+
+
+def jpegs(pictures: Sequence[np.ndarray], number: int) -> bytes:
+    """What no form of the three deliveries can do without: their JPEGs, at about their mean qualities, and no step between them."""
+    pixels, data = pictures[number % len(pictures)], b""
+    for quality in (83, 74, 85):
+        pixels = pixels if not data else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)  # type: ignore[assignment]
+        data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    return data
+
+
 def speed(rounds: int) -> None:
     cv2.setNumThreads(1)
     pictures = [megapixel(number) for number in range(6)]
@@ -79,6 +107,14 @@ def speed(rounds: int) -> None:
     for name, chain in chains.items():
         acts[name] = partial(delivered, pictures, expanded(chain))
     stored = [encode(picture, Codec()) for picture in pictures]  # as a build has them
+    acts["`site` without its resize, of pictures of its mean size"] = partial(delivered, shrunk(pictures), recipes()["site"].steps[1:])
+    for quality in (65, 90):
+        acts[f"the encoder of WebP alone, quality {quality}"] = partial(written, "WEBP", pictures, quality=quality, method=0)
+    for quality in (55, 80):
+        options = {"quality": quality, "speed": AVIF_SPEED, "max_threads": 1, "subsampling": "4:2:0"}
+        acts[f"the encoder of AVIF alone, quality {quality}"] = partial(written, "AVIF", pictures, **options)
+    acts["Lanczos alone, to 0.8 of the side"] = lambda number: resampled(pictures[number % 6], 0.8)
+    acts["the JPEGs of hard alone: three encoded, two decoded"] = partial(jpegs, pictures)
     acts["reading the stored PNG"] = lambda number: decode(stored[number % 6], "a picture")
     acts["reading it and stripping its bytes"] = partial(delivered, stored, expanded(("stripped",)))
     seconds = timed(acts, rounds)

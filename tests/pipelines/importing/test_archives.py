@@ -105,6 +105,15 @@ def test_a_tar_that_is_not_certain_is_refused(tmp_path: Path, members: list[tupl
     assert named in refusal(tar(tmp_path / "x.tar", members))
 
 
+def test_the_suffix_to_take_holds_for_every_tar_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for shard in ("a", "b"):
+        members = [(f"{shard}{key}{suffix}", PNGS[key]) for key in ("0001", "0002") for suffix in (".png", ".mask.png")]
+        tar(tmp_path / "in" / f"{shard}.tar", members)
+    for column, suffix in ((None, ".png"), ("png", ".png"), ("mask.png", ".mask.png"), (".MASK.png", ".mask.png")):
+        assert images(tmp_path / "in", column) == [(f"{shard}{key}{suffix}", None) for shard in "ab" for key in ("0001", "0002")]
+
+
 def test_links_and_facts_without_a_picture_are_left_out_and_counted(tmp_path: Path) -> None:
     path = tar(tmp_path / "a.tar", [*samples(), ("9999.json", PERSON["0000"]), ("9998.txt", b"a caption")])
     with tarfile.open(path, "a") as archive:

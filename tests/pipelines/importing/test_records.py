@@ -126,3 +126,24 @@ def test_an_archive_beside_pictures_in_a_zip_is_counted_and_the_pictures_are_tak
         archive.writestr("a.png", png(1))
     done = import_images(tmp_path / "outer.zip", tmp_path / "out", *FACTS)
     assert (done.images, done.left_out) == (1, {".zip": 1})
+
+
+def test_progress_counts_kibibytes_of_the_package_or_images_of_the_limit(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (3, 40, 40, 3), np.uint8)
+    files = {f"{number}__png": _as_png(pixels) for number, pixels in enumerate(noise)}
+    source = folder(tmp_path / "in", **files)
+    lengths = [len(data) for data in files.values()]
+    told: list[tuple[int, int, str]] = []
+    import_images(source, tmp_path / "out", *FACTS, on_progress=lambda *step: told.append(step))
+    assert told == [
+        (sum(lengths[: number + 1]) // 1024, sum(lengths) // 1024, f"KiB of the package, {number + 1} images") for number in range(3)
+    ]
+    told.clear()
+    import_images(source, tmp_path / "some", *FACTS, limit=2, on_progress=lambda *step: told.append(step))
+    assert told[:2] == [(1, 2, "images"), (2, 2, "images")] and told[-1] == (2, 2, "images")
+
+
+def _as_png(pixels: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()

@@ -16,7 +16,7 @@ from pipelines.build.build import run_build
 from pipelines.examine.lineage import stale_shards
 from pipelines.examine.verify import verify
 from pipelines.plan.plan import Plan
-from pipelines.plan.shards import Shard, image_id, part_name, part_seed
+from pipelines.plan.shards import Shard, image_group, image_id, image_seed, image_split, image_splits, part_name, part_seed
 from pipelines.store import Store
 from tests.pipelines.store.fakes import edited, fake_dataset, fake_generators, planned
 
@@ -118,3 +118,18 @@ def test_a_title_says_what_a_shard_is(changes: dict[str, Any], title: str) -> No
 
 def test_a_shard_counts_its_images() -> None:
     assert Shard("real", "", "ffhq", 0, 0, 250, 400, "key").count == 150
+
+
+def test_the_seed_of_an_image_depends_on_its_part_its_step_its_number_and_its_attempt() -> None:
+    assert image_seed(5, 1, 17, 2) == derive_seed(5, 1, 17, 2)
+    near = [(5, 1, 17, 2), (6, 1, 17, 2), (5, 0, 17, 2), (5, 1, 18, 2), (5, 1, 17, 0), (5, 17, 1, 2), (5, 1, 2, 17)]
+    assert len({image_seed(*numbers) for numbers in near}) == len(near)
+
+
+def test_splits_of_a_part_are_those_of_its_images_one_by_one(tmp_path: Path) -> None:
+    manifest = plan_of(fake_dataset(tmp_path / "data"), ONE, OTHER).manifest
+    for part in (0, 1):
+        singly = [image_split(manifest, "Sampled", "people", part, index) for index in range(1200)]
+        assert set(singly) == {"train", "validation", "test"}
+        assert [*image_splits(manifest, "Sampled", "people", part, 1200)] == singly
+    assert image_group(manifest, "Sampled", "people", 1, 7) == "Sampled/people+2/000007"
