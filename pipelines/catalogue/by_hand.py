@@ -13,7 +13,7 @@ from generators.errors import InputError
 from generators.files import whole_file
 from pipelines.catalogue.archives import DAMAGED, extract_member, member_of
 from pipelines.catalogue.catalogue import Catalogue
-from pipelines.catalogue.saved_folders import Taken, copy_hashed, find_folder, folders_below, take_folder
+from pipelines.catalogue.saved_folders import Taken, copy_hashed, find_folder, folders_below, packed_folders, take_folder
 from pipelines.catalogue.transfer import require_space
 
 MAX_FILES = 10_000
@@ -52,6 +52,7 @@ def recognise(folder: Path, names: Iterable[str], catalogue: Catalogue) -> tuple
         if entry.hub and not entry.url:
             place, own_doubts = find_folder(entry.hub, entry.variant, folders)
             match = Recognised(name, place, BY_NAME) if place else None
+            own_doubts += [] if place else packed_folders(entry.hub, download.files)
         else:
             match, own_doubts = download.find(name)
         doubts += own_doubts

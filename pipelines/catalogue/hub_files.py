@@ -128,9 +128,12 @@ def _patiently(ask: Callable[[], Any], repository: str, waits: tuple[float, ...]
     import httpx2
     from huggingface_hub import errors
 
+    from pipelines.catalogue.hub_pace import hold_to_pace
+
     last = ""
     for wait in (*waits[: RETRIES - 1], None):
         try:
+            hold_to_pace()
             return ask()
         except errors.GatedRepoError:
             raise TransferError(f"{repository} is gated: its owner asks for consent first", TOKEN_ADVICE) from None

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from foreign.files import open_plain
 from generators.checkpoints import sha256_of_listing
 from generators.checkpoints.files import LFS
-from generators.checkpoints.folders import find_weights, folder_files, read_object
+from generators.checkpoints.folders import INDEX, find_weights, folder_files, read_object
 from generators.errors import InputError
 from generators.files import whole_folder
+from pipelines.catalogue.archives import DAMAGED, MAX_MEMBERS
 from pipelines.catalogue.transfer import BLOCK, require_space
 
 MAX_DEPTH = 4
 MAX_FOLDERS = 10_000
 CACHE = "models--"  # what a repository's folder in the Hub's cache begins with
+PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
+_MARKS = {INDEX, "config.json"}  # one of them lies in every saved folder
 _COPY = re.compile(r"(?: ?\(\d+\)|-\d| - Copy|-main)$")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -54,6 +58,27 @@ def find_folder(repository: str, variant: str | None, folders: list[Path]) -> tu
     return None, doubts
 
 
+def packed_folders(repository: str, files: list[Path]) -> list[str]:
+    """Why the archives among `files` that hold the folder of `repository`, or have its name, are not taken: in one line each."""
+    titles = _titles(repository)
+    lines = []
+    for file in files:
+        ending = next((ending for ending in PACKED if file.name.lower().endswith(ending)), None)
+        if ending and not titles.isdisjoint((*_names_of(file.name[: -len(ending)]), *(_folders_in(file) if ending == ".zip" else ()))):
+            lines.append(f"{file} holds {repository} as an archive: unpack it, and run the same command again")
+    return lines
+
+
+def _folders_in(archive: Path) -> set[str]:
+    """The names, in lower case, of the folders above what marks a saved folder in a zip archive."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = [PurePosixPath(name) for name in opened.namelist()[:MAX_MEMBERS]]
+    except (*DAMAGED, OSError):
+        return set()
+    return {name for member in members if member.name in _MARKS for folder in member.parents for name in _names_of(folder.name)}
+
+
 def take_folder(source: Path, target: Path, variant: str | None, stated: str | None) -> Taken:
     """Copies the files of `source` that are read to `target`, all or none. InputError if that fails, or their sha256 is not `stated`."""
     names = folder_files(source, variant)
@@ -86,14 +111,23 @@ def copy_hashed(source: Path, target: Path) -> str:
 
 def _candidates(repository: str, folders: list[Path]) -> Iterator[tuple[Path, Path]]:
     """Folders with a name that the repository may have here: the one of that name, and where its files lie."""
-    owner, _, title = repository.rpartition("/")
-    titles = {name.lower() for name in (title, f"{owner}--{title}", f"{owner}_{title}", f"{owner}-{title}")}
-    cached = f"{CACHE}{owner}--{title}".lower()
+    titles = _titles(repository)
     for folder in folders:
-        if not titles.isdisjoint((folder.name.lower(), _COPY.sub("", folder.name).lower())):
-            yield folder, folder
-        elif folder.name.lower() == cached:
+        if folder.name.lower().startswith(CACHE) and folder.name.lower() in titles:
             yield from ((folder, snapshot) for snapshot in _snapshots(folder))
+        elif not titles.isdisjoint(_names_of(folder.name)):
+            yield folder, folder
+
+
+def _titles(repository: str) -> set[str]:
+    """The names, in lower case, that a folder of `repository` may have; the last is that in the Hub's cache."""
+    owner, _, title = repository.rpartition("/")
+    return {name.lower() for name in (title, f"{owner}--{title}", f"{owner}_{title}", f"{owner}-{title}", f"{CACHE}{owner}--{title}")}
+
+
+def _names_of(name: str) -> set[str]:
+    """What a folder was called before it was saved, in lower case: as it is called now, or without what is added to a copy."""
+    return {name.lower(), _COPY.sub("", name).lower()}
 
 
 def _snapshots(folder: Path) -> list[Path]:

@@ -10,7 +10,6 @@ import ipaddress
 import os
 import shutil
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from foreign.json_files import read_json
 from generators.checkpoints.files import describe_other
 from generators.errors import InputError
 from generators.files import write_json
+from pipelines.catalogue.pace import HeaderWatch, SlowServer, at_pace
 
 BLOCK = 2**20  # bytes that are read, hashed and written together
 RETRIES = 5  # tries in a row that bring no byte
@@ -32,8 +32,6 @@ REDIRECTS = 10
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each new try
 LONGEST_WAIT = 60.0  # seconds that a server may ask for; more ends the fetch with one line
 TIMEOUT = httpx.Timeout(30.0)
-SLOWEST = 1024  # bytes a second: a server that sends less counts as silent
-PACE_SECONDS = 60.0  # of waiting for bytes, over which that is measured
 PASSING = {408, 425, 429, 500, 502, 503, 504}
 RESERVE = 256 * 2**20  # bytes of the disk that stay free
 REASONS = {
@@ -71,9 +69,9 @@ class Watch:
 def download(url: str, target: Path, sha256: str | None = None, watch: Watch | None = None, waits: tuple[float, ...] = WAITS) -> str:
     """Fetches `url` to `target` and returns its sha256, hex. The folder of `target` is made.
 
-    Raises TransferError, with nothing at `target`, if the server refuses, sends a web page in place of a file, goes silent or sends less
-    than SLOWEST bytes a second RETRIES times in a row, or sends other bytes than those of `sha256`. What has come by then stays for the
-    next run, except bytes that are wrong.
+    Raises TransferError, with nothing at `target`, if the server refuses, sends a web page in place of a file, goes silent or is slower
+    than `pace` allows RETRIES times in a row, or sends other bytes than those of `sha256`. What has come by then stays for the next run,
+    except bytes that are wrong.
     """
     watch = watch or Watch()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +113,7 @@ def remote_size(url: str) -> int | None:
         with _client() as client, _opened(client, "HEAD", url, {}) as response:
             length = response.headers.get("Content-Length", "")
             return int(length) if response.status_code == 200 and length.isdigit() else None
-    except (httpx.HTTPError, TransferError, _PassingError):
+    except (httpx.HTTPError, SlowServer, TransferError, _PassingError):
         return None
 
 
@@ -139,7 +137,7 @@ def _attempt(url: str, partial: Path, note: Path, watch: Watch) -> str:
                 _forget(partial, note)
                 raise _PassingError("the part that is here is of another version of the file")
             start, total = _place(response, have)
-            blocks, coding = _at_pace(response.iter_raw()), response.headers.get("Content-Encoding", "identity").lower()
+            blocks, coding = at_pace(response.iter_raw()), response.headers.get("Content-Encoding", "identity").lower()
             if coding != "identity":  # a server that compresses although it was asked not to: what comes is no part to go on with
                 blocks, start, total = _decoded(url, blocks, coding), 0, None
             if start == 0:
@@ -148,6 +146,8 @@ def _attempt(url: str, partial: Path, note: Path, watch: Watch) -> str:
                 write_json(note, {"url": url, "validator": validator, "total": total})
             watch.expect(total or 0)
             return _stream(url, blocks, partial, start, total, watch)
+    except SlowServer as error:
+        raise _PassingError(str(error), stalled=True) from None
     except httpx.HTTPError as error:
         raise _PassingError(f"the connection failed ({str(error) or type(error).__name__})") from None
 
@@ -174,22 +174,6 @@ def _place(response: httpx.Response, have: int) -> tuple[int, int | None]:
             return have, int(total) if total.isdigit() else None
         raise _PassingError("the server sends another part than the one that was asked for")
     return 0, int(length) if length.isdigit() else None
-
-
-def _at_pace(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """`blocks`, as long as they come fast enough. Only the time that is spent on waiting for them counts."""
-    waited, come = 0.0, 0
-    while True:
-        asked = time.monotonic()
-        block = next(blocks, None)
-        if block is None:
-            return
-        waited, come = waited + time.monotonic() - asked, come + len(block)
-        yield block
-        if waited >= PACE_SECONDS:
-            if come < SLOWEST * waited:
-                raise _PassingError(f"the server sends less than {SLOWEST:,} bytes a second", stalled=True)
-            waited, come = 0.0, 0
 
 
 def _decoded(url: str, blocks: Iterator[bytes], coding: str) -> Iterator[bytes]:
@@ -233,6 +217,8 @@ def _stream(url: str, blocks: Iterator[bytes], partial: Path, start: int, total:
         if total is not None and size != total:
             raise _PassingError(f"the connection was cut after {size:,} of {total:,} bytes")
         done = True
+    except SlowServer:  # an OSError too, and not of the disk
+        raise
     except OSError as error:
         raise TransferError(f"cannot write {partial}: {error.strerror}", "Check the folder, its permissions and the disk") from None
     finally:
@@ -263,7 +249,7 @@ def _opened(client: httpx.Client, method: str, url: str, headers: Mapping[str, s
     address = url
     for _ in range(REDIRECTS):
         require_safe(address)
-        with client.stream(method, address, headers=headers) as response:
+        with client.stream(method, address, headers=headers, extensions={"trace": HeaderWatch()}) as response:
             if response.is_redirect:
                 address = urljoin(address, response.headers.get("Location", ""))
                 continue
@@ -293,7 +279,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def _client() -> httpx.Client:
-    return httpx.Client(timeout=TIMEOUT, headers={"Accept-Encoding": "identity", "User-Agent": "natural-trace-foundry"})
+    """Each request has a connection of its own, as its HeaderWatch wants."""
+    headers = {"Accept-Encoding": "identity", "User-Agent": "natural-trace-foundry", "Connection": "close"}
+    return httpx.Client(timeout=TIMEOUT, headers=headers)
 
 
 def _validator(response: httpx.Response) -> str | None:

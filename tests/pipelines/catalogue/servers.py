@@ -25,6 +25,7 @@ class Served:
     etag: str | None = '"1"'
     length: bool = True
     pause: float = 0.0  # seconds between two blocks
+    drip: float = 0.0  # seconds between two bytes of the headers
     block: int = 65_536
 
 
@@ -118,9 +119,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(served.body) - start))
         else:
             self.send_header("Connection", "close")
-        self.end_headers()
+        self._end_headers(served.drip)
         if with_body:
             self._send(served, start)
+
+    def _end_headers(self, drip: float) -> None:
+        if not drip:
+            self.end_headers()
+            return
+        headers, self._headers_buffer = b"".join([*self._headers_buffer, b"\r\n"]), []
+        for byte in headers:
+            self.wfile.write(bytes([byte]))
+            time.sleep(drip)
 
     def _send(self, served: Served, start: int) -> None:
         stop = served.cuts.pop(0) if served.cuts else len(served.body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,51 @@ def test_a_name_that_ends_in_a_number_is_its_own(tmp_path: Path) -> None:
     entry = CheckpointEntry.model_validate({"file": "net-v1-4.pth", "licence": "MIT"})
     report, _ = taken(tmp_path / "d", Catalogue({"net": entry}, tmp_path / "ck"))
     assert len(report.fetched) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "inside"),
+    [
+        ("net-v1-4.zip", ""),
+        ("net-v1-4 (1).zip", "net-v1-4"),
+        ("download.zip", "net-v1-4"),
+        ("download.ZIP", "a/b/net-v1-4-main"),
+        ("hub.zip", f"hub/models--org--net-v1-4/snapshots/{COMMIT}"),
+        ("net-v1-4.tar.gz", None),
+        ("org--net-v1-4.tar", None),
+        ("Net-v1-4.7z", None),
+    ],
+)
+def test_a_packed_folder_is_named_and_not_taken(tmp_path: Path, file: str, inside: str | None) -> None:
+    """None: an archive that is not looked into."""
+    downloads = tmp_path / "Downloads"
+    downloads.mkdir()
+    if inside is None:
+        (downloads / file).write_bytes(bytes(2000))
+    else:
+        made = write(tmp_path / "made" / inside)
+        (made / "padding.txt").write_text("x" * 2000)
+        with zipfile.ZipFile(downloads / file, "w") as archive:
+            for member in (tmp_path / "made").rglob("*"):
+                archive.write(member, member.relative_to(tmp_path / "made"))
+    own = catalogue(tmp_path / "checkpoints")
+    report, doubts = taken(downloads, own)
+    assert (report.fetched, report.failed) == ([], {})
+    assert doubts == [f"{downloads / file} holds org/net-v1-4 as an archive: unpack it, and run the same command again"]
+    write(downloads / "net-v1-4")
+    report, doubts = taken(downloads, own)
+    assert ([done.name for done in report.fetched], doubts) == (["net"], [])
+
+
+def test_archives_of_other_things_are_not_named(tmp_path: Path) -> None:
+    downloads = tmp_path / "Downloads"
+    downloads.mkdir()
+    for name, member in (("photos.zip", "net-v1-4/cat.png"), ("code.zip", "other/config.json"), ("net-v1-5.zip", "config.json")):
+        with zipfile.ZipFile(downloads / name, "w") as archive:
+            archive.writestr(member, "x" * 2000)
+    (downloads / "broken.zip").write_bytes(b"PK" + bytes(2000))
+    (downloads / "net-v1-4.safetensors").write_bytes(bytes(2000))
+    assert taken(downloads, catalogue(tmp_path / "checkpoints"))[1] == []
 
 
 def test_far_too_many_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

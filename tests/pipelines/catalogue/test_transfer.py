@@ -7,7 +7,6 @@ import hashlib
 import shutil
 import zlib
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -49,40 +48,6 @@ def test_a_cut_connection_goes_on_where_it_was(server: Server, tmp_path: Path) -
     assert len(more) == 2
     assert all(asked and int(asked.removeprefix("bytes=").rstrip("-")) > 0 for asked in more)
     assert sum(counted) == len(BODY)
-
-
-def test_a_server_that_sends_a_byte_now_and_then_ends_with_one_line_and_the_next_run_goes_on(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(transfer, "PACE_SECONDS", 0.05)
-    server.files["/w.pkl"] = Served(BODY, pause=0.02, block=1)
-    with pytest.raises(TransferError, match=r"w\.pkl: the server sends less than 1,024 bytes a second"):
-        download(server.url("/w.pkl"), tmp_path / "w.pkl", waits=AT_ONCE)
-    assert len(server.gets("/w.pkl")) == transfer.RETRIES + 1
-    come = transfer.partial_of(tmp_path / "w.pkl").stat().st_size
-    assert 0 < come < 1000
-    server.files["/w.pkl"] = Served(BODY)
-    assert download(server.url("/w.pkl"), tmp_path / "w.pkl") == SHA256
-    assert server.gets("/w.pkl")[-1] == f"bytes={come}-"
-
-
-@pytest.mark.parametrize(("waits", "works", "enough"), [(20.0, 0.0, False), (0.5, 60.0, True), (20.0, 60.0, False), (0.5, 0.0, True)])
-def test_only_the_time_that_the_server_takes_counts(monkeypatch: pytest.MonkeyPatch, waits: float, works: float, enough: bool) -> None:
-    """Blocks of 1000 bytes after `waits` seconds each, which take `works` seconds to be written."""
-    clock = [0.0]
-    monkeypatch.setattr(transfer.time, "monotonic", lambda: clock[0])
-
-    def blocks() -> Iterator[bytes]:
-        for _ in range(200):
-            clock[0] += waits
-            yield bytes(1000)
-
-    come = 0
-    with nullcontext() if enough else pytest.raises(transfer._PassingError, match="less than 1,024 bytes"):
-        for block in transfer._at_pace(blocks()):
-            clock[0] += works
-            come += len(block)
-    assert come == (200_000 if enough else 3000)
 
 
 def test_the_next_run_goes_on_too(server: Server, tmp_path: Path) -> None:
