@@ -14,8 +14,10 @@ from generators.errors import InputError
 from pipelines.store import Row, Store
 from pipelines.store import schema as schemas
 from pipelines.store.digest import Digest
+from pipelines.store.holding import StoreBusy
 from pipelines.store.schema import SCHEMA, SCHEMA_VERSION, to_table
 from pipelines.store.upgrade import RENAMED, is_older, schema_version, stored_columns, with_columns
+from pipelines.store.versions.contents import Contents, Entry
 
 A, B, C, D = ("a" * 64, "b" * 64, "c" * 64, "d" * 64)
 
@@ -156,6 +158,98 @@ def test_numbers_tags_and_the_newest(store: Store) -> None:
     for which in (3, 0, "3", "new"):
         with pytest.raises(InputError, match="has no version"):
             store.version(which)
+
+
+def test_what_is_asked_of_a_version_is_that_versions(store: Store) -> None:
+    """The same ids, made again: each version has its own bytes, masks and facts."""
+    old = [replace(row, mask=b"old mask", mask_sha256="m") for row in shard(A)]
+    new = [replace(row, shard_key=B, sha256=B, image=b"new", mask=b"new mask", mask_sha256="n") for row in old]
+    for key, rows in ((A, old), (B, new)):
+        store.write_shard(key, "a shard", rows)
+        store.commit([key], f"run {key[0]}")
+    store.tag("first", 1)
+    ids = [row.id for row in old[:2]]
+    for version, rows in ((1, old), ("first", old), (2, new), (None, new)):
+        assert store.images(ids, version) == {row.id: row.image for row in rows[:2]}
+        assert store.masks(ids, version) == {row.id: row.mask for row in rows[:2]}
+        assert store.named(ids, version, images=True) == rows[:2]
+        assert store.named(ids, version) == [replace(row, image=None, mask=None) for row in rows[:2]]
+        assert store.row(ids[1], version, image=True) == rows[1]
+        assert store.row(ids[1], version).image is None
+        assert [row.sha256 for row in store.rows("index = 2", version)] == [rows[2].sha256]
+        assert store.keys(version) == store.contents(version).keys and set(store.keys(version)) == {rows[0].shard_key}
+        told = [value for batch in store.scan(["sha256"], "index > 0", version) for value in batch.column("sha256").to_pylist()]
+        assert told == [rows[0].sha256] * 2
+    assert (store.images([]), store.masks([]), store.named([])) == ({}, {}, [])
+    with pytest.raises(InputError, match="has no image 'nobody'"):
+        store.row("nobody")
+
+
+def test_an_older_version_becomes_the_newest_with_its_own_facts(store: Store) -> None:
+    write(store, A, B)
+    first = store.commit([A], "run 1", {"manifest": "{1}"})
+    store.commit([A, B], "run 2", {"manifest": "{2}"})
+    assert first is not None
+    assert store.checkout(2).number == 2 and len(store.log()) == 2
+    back = store.checkout(1)
+    assert (back.number, back.rows, back.digest) == (3, 3, first.digest)
+    assert back.properties == {**first.properties, "seconds": "0.0", "restored": "1"}
+    assert set(store.keys()) == {A} and store.digest() == first.digest
+    assert store.commit([A], "again") is None
+    write(store, B)
+    again = store.commit([A, B], "run 3")
+    assert again is not None and (again.number, again.digest) == (4, digest_of(A, B)) and "restored" not in again.properties
+
+
+@pytest.mark.parametrize("place", ["records", "_contents"])
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), InputError("it cannot be written", "Look")])
+def test_a_record_that_cannot_be_kept_does_not_undo_a_commit(
+    store: Store, monkeypatch: pytest.MonkeyPatch, fault: Exception, place: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise fault
+
+    write(store, A)
+    with monkeypatch.context() as harm:
+        harm.setattr(getattr(store, place), "write", fail)
+        version = store.commit([A], "run")
+    assert version is not None and version.digest == digest_of(A)
+    again = Store(store.root.location, store.name)
+    assert again.digest() == digest_of(A) and set(again.keys()) == {A} and again.notes.read() == {}
+
+
+def test_one_dataset_is_held_by_one_builder_and_another_is_free(store: Store) -> None:
+    same, other = Store(store.root.location, store.name), Store(store.root.location, "another")
+    with store.building():
+        with pytest.raises(StoreBusy), same.building():
+            pass
+        with other.building():
+            pass
+    with same.building():
+        pass
+
+
+def test_sums_that_are_known_stay_where_others_are_added() -> None:
+    entries = [
+        Entry(number, f"{number}.lance", 10, str(number) * 64, f"{number}:{number:064x}" if number != 2 else "") for number in (1, 2, 3)
+    ]
+    contents = Contents.of(entries)
+    assert [entry.fragment for entry in contents.unsummed()] == [2]
+    whole = contents.with_sums({2: f"5:{7:064x}"})
+    assert [entry.text for entry in whole.entries()] == [f"1:{1:064x}", f"5:{7:064x}", f"3:{3:064x}"]
+    assert [*contents.entries()] == entries and not [*whole.unsummed()]
+    assert whole.digest().text == f"{1 + 5 + 3}:{1 + 7 + 3:064x}"
+    assert whole.without([1]).digest().text == f"8:{10:064x}" and whole.without([]) is whole
+    assert [*whole.without([1, 3]).joined(entries[:1]).entries()] == [replace(entries[1], text=f"5:{7:064x}"), entries[0]]
+
+
+def test_a_fault_is_the_first_file_that_is_not_there_or_has_another_size() -> None:
+    contents = Contents.of([Entry(0, "a.lance", 10, A, ""), Entry(1, "b.lance", 0, B, ""), Entry(2, "c.lance", 3000, C, "")])
+    assert contents.fault({"a.lance": 10, "b.lance": 77, "c.lance": 3000, "d": 1}) is None  # nobody knows the size of b
+    assert contents.fault({"a.lance": 10, "c.lance": 3000}) == "the data file b.lance is not there"
+    assert contents.fault({"a.lance": 10, "b.lance": 0, "c.lance": 1234}) == "the data file c.lance has 1,234 bytes instead of 3,000"
+    twice = Contents.of([Entry(0, "a.lance", 1, A, f"2:{5:064x}"), Entry(0, "a.lance", 1, B, f"2:{5:064x}")])
+    assert contents.is_plain and not twice.is_plain and twice.digest().text == f"2:{5:064x}"  # one fragment counts once
 
 
 # What counts as older
