@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import shutil
@@ -105,13 +106,14 @@ def killed_case(site: Site, tally: Tally, words: list[str], kinds: tuple[str, ..
     for _ in range(KILLS_PER_CASE):
         kind = site.chance.choice(kinds)
         answer = site.ask(words, kind, site.chance.uniform(0, usual))
-        if answer["end"] == "killed":
-            tally.kills[kind] += 1
-        else:
-            tally.finished += 1
         lost, doubled = lost_and_doubled(Store(site.work / "store", DATASET), {} if spoil else promised)
         tally.lost, tally.doubled = tally.lost + lost, tally.doubled + doubled
-    answer = site.ask(words)
+        if answer["end"] != "killed":  # a further kill would hit a command that has nothing to do
+            tally.finished += 1
+            break
+        tally.kills[kind] += 1
+    else:
+        answer = site.ask(words)
     tally.seconds.append(answer["seconds"])
     if answer["end"] != 0:
         tally.wrong.append(f"{' '.join(words[:2])} ended with {answer['end']}")
@@ -229,25 +231,47 @@ def first_detector(site: Site) -> None:
     (site.manifest.parent / "swapper.txt").write_text("9")
 
 
+def run_case(case: Callable[[Site, Tally], None], site: Site, tally: Tally) -> None:
+    known = len(tally.wrong)
+    try:
+        case(site, tally)
+    except Exception as error:  # whatever it is, it is something that was not resumed
+        tally.lost += 1
+        tally.wrong.append(f"{type(error).__name__}: {error}")
+    for line in tally.wrong[known:]:
+        print(f"  {line}", file=sys.stderr, flush=True)
+
+
+def progress(tallies: dict[str, Tally]) -> str:
+    """The kills of each act so far, and the seconds of its last command that came to its end."""
+    return ", ".join(f"{name} {tally.kills.total()} ({tally.seconds[-1]:.1f} s)" for name, tally in tallies.items() if tally.seconds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=100, help="as many of each act")
     parser.add_argument("--minutes", type=float, default=600.0, help="stop after so long")
     parser.add_argument("--acts", default=",".join(ACTS), help=f"of {', '.join(ACTS)}, and refresh, which needs PREFECT_API_URL")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     chosen: dict[str, Callable[[Site, Tally], None]] = {name: globals()[name] for name in options.acts.split(",")}
     tallies = {name: Tally() for name in chosen}
+    share = math.ceil(options.kills / len(chosen))
+
+    def is_open(tally: Tally) -> bool:
+        return tally.kills.total() < share
+
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kills-") as folder, file_server(BODY, 0.002) as server:
         site = Site(Path(folder), server, random.Random(options.seed))
-        while sum(tally.kills.total() for tally in tallies.values()) < options.kills and time.monotonic() - start < 60 * options.minutes:
-            for name, case in chosen.items():
-                try:
-                    case(site, tallies[name])
-                except Exception as error:  # whatever it is, it is something that was not resumed
-                    tallies[name].lost += 1
-                    tallies[name].wrong.append(f"{type(error).__name__}: {error}")
+        try:
+            while any(is_open(tally) for tally in tallies.values()) and time.monotonic() - start < 60 * options.minutes:
+                for name, case in chosen.items():
+                    if is_open(tallies[name]):
+                        run_case(case, site, tallies[name])
+                print(f"{(time.monotonic() - start) / 60:.1f} min: {progress(tallies)}", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:  # what was counted is told all the same
+            pass
         log = (Path(folder) / "log").read_text(errors="replace")
         assert site.process.stdin
         site.process.stdin.close()
@@ -263,6 +287,8 @@ def main() -> None:
     kills, lost, doubled = (sum(values) for values in zip(*((t.kills.total(), t.lost, t.doubled) for t in everything), strict=True))
     resumed, cases = sum(tally.resumed for tally in everything), sum(tally.cases for tally in everything)
     print(f"\n{kills} kills in {(time.monotonic() - start) / 60:.0f} minutes: {lost} lost, {doubled} doubled, {resumed} of {cases} resumed")
+    finished = ", ".join(f"{name} {tally.finished}" for name, tally in tallies.items())
+    print(f"commands that ended before their kill: {finished}")
     print(f"{log.count('Traceback')} tracebacks in what the commands said; load {os.getloadavg()[0]:.1f}")
     for last in sorted({part.strip().splitlines()[-1][:200] for part in log.split("Traceback")[1:] if part.strip()})[:5]:
         print(f"  {last}")

@@ -2,7 +2,8 @@
 
 A line is JSON: `words` (of the command line of `ntf`, or `spread` or `refresh` with their arguments), `kill` (`group`, `one`, `cut` or
 null), `after` (seconds), `store` (the folder that a power cut leaves a copy of). The answer is JSON: `end` (`killed`, or the exit code) and
-`seconds`. The script itself never uses Lance or Prefect, neither of which survives a fork.
+`seconds`. The script itself never uses Lance or Prefect, neither of which survives a fork. What commands import when they begin is imported
+here beforehand: else most kills would hit Python while it loads modules.
 """
 
 from __future__ import annotations
@@ -26,7 +27,13 @@ if __package__ in (None, ""):
 import psutil  # noqa: E402
 import torch  # noqa: E402
 
+import flows.multistep  # noqa: E402
+import flows.program  # noqa: E402
 import flows.refresh  # noqa: E402
+import flows.refreshing  # noqa: E402
+import pipelines.catalogue.fetching  # noqa: E402
+import pipelines.examine.mend  # noqa: E402
+import pipelines.export  # noqa: E402, F401
 from benchmarks.stand_ins import stand_ins  # noqa: E402
 from flows import cli  # noqa: E402
 from flows.data import plan_of  # noqa: E402

@@ -21,7 +21,6 @@ from flows.outputs import Outputs
 from foreign.text import markdown_text, visible
 from pipelines.build.build import BuildReport
 from pipelines.images import decode
-from pipelines.report.sheets import as_uri, labelled_sheet
 from pipelines.store import Store
 
 UPDATE_EVERY = 2.0  # seconds between updates of the progress bar
@@ -63,6 +62,8 @@ def show_sheet(dataset: Store) -> None:
 def sample_sheet(store: Store, columns: int = COLUMNS) -> str:
     """A row of the first `columns` images of every part of a subset, under the subset's name and the real source, as one picture in a data
     URI. At most `MOST_ROWS` parts are shown, and the last line says how many are not."""
+    from pipelines.report.sheets import as_uri, labelled_sheet  # the whole report comes with it
+
     parts: dict[str, list[Any]] = {}
     for row in store.rows(f"role = 'final' AND `index` < {columns}", images=True):
         if row.image is not None:

@@ -1,31 +1,17 @@
-"""`build-multistep`, the main job, and its parts: `build-dataset`, `train-ntf` and `evaluate-ntf`.
+"""`build-multistep`, the main job, and its parts: `build-dataset`, `train-ntf` and `evaluate-ntf`, as flows.
 
-The flows are thin. Each task calls one plain function, and the same functions run without Prefect from `ntf build`, `ntf train`, ...
+`flows/multistep.py` does the work. It is imported by a run that has begun: PyTorch and Lance take longer to load than all else that a run
+needs to begin.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
-from flows import artifacts, report, tasks
-from flows.building import build_version
-from flows.current import CURRENT_FILE, Current, write_current
-from flows.data import delivered_tests, deliveries_to_build, detector_settings, plan_of, splits_of_store
 from flows.lasting import require_lasting
 from flows.orphans import end_with_worker
-from flows.outputs import Outputs
-from flows.progress import step_progress
-from flows.remote import Source
-from ntf_model import runs
-from pipelines.build.build import BuildReport
-from pipelines.build.devices import parse_devices
-from pipelines.errors import CheckFailed
-from pipelines.plan.plan import Plan
-from pipelines.store import Store
 
 # What Prefect's page says of each flow and its deployment. It takes what it says of the parameters from the docstrings.
 MAIN = "Builds what is missing of a dataset, commits a version, trains and evaluates NTF on it, and writes the report."
@@ -64,32 +50,10 @@ def build_multistep(
     """
     end_with_worker()
     require_lasting(store=store, output=output)
-    plan = plan_of(manifest, limit)
-    dataset = Store(store, plan.manifest.dataset)
-    outputs = Outputs(output, plan.manifest.dataset)
-    folder = outputs.folder
-    try:
-        source = Source(manifest, limit, store, device, batch, deliveries_to_build(plan.manifest, deliveries))
-        built = build_version(plan, source, shares)
-    except CheckFailed:  # of a version that is committed but failed the audit's gate the page shows why
-        if dataset.exists():
-            report.write_page(dataset, folder / "report.html")
-            outputs.keep("report.html")
-        raise
-    version = dataset.version()
-    run = folder / f"ntf-{version.digest[:12]}"
-    outputs.take(run.name)
-    if not (run / runs.EVALUATION_FILE).is_file():  # no detector of exactly these images has been evaluated yet
-        _train(plan, dataset, run, device)
-        outputs.keep(run.name)
-        _evaluate(run, dataset)
-    if examine:
-        _examine(run, dataset)
-    page = report.write_page(dataset, folder / "report.html", version.number, (run,))
-    write_current(folder, Current(run, version.number))
-    outputs.keep(run.name, "report.html", CURRENT_FILE)
-    artifacts.show_report(page, outputs, dataset)
-    return {**_summary(built, dataset), "run": str(run), "report": str(page) if outputs.place.is_local else outputs.uri(page.name)}
+    from flows.multistep import build_and_judge
+    from flows.remote import Source
+
+    return build_and_judge(Source(manifest, limit, store, device, batch), deliveries, output, shares, examine)
 
 
 @flow(name="build-dataset", description=BUILD, log_prints=False, validate_parameters=True)
@@ -115,10 +79,10 @@ def build_dataset(
     """
     end_with_worker()
     require_lasting(store=store)
-    plan = plan_of(manifest, limit)
-    dataset = Store(store, plan.manifest.dataset)
-    source = Source(manifest, limit, store, device, batch, deliveries_to_build(plan.manifest, deliveries))
-    return _summary(build_version(plan, source, shares), dataset)
+    from flows.multistep import build_alone
+    from flows.remote import Source
+
+    return build_alone(Source(manifest, limit, store, device, batch), deliveries, shares)
 
 
 @flow(name="train-ntf", description=TRAIN, log_prints=False, validate_parameters=True)
@@ -133,8 +97,9 @@ def train_ntf(manifest: str = "demo", store: str = "store", run: str = "runs/ntf
     """
     end_with_worker()
     require_lasting(store=store, run=run)
-    plan = plan_of(manifest)
-    _train(plan, Store(store, plan.manifest.dataset), Path(run), device)
+    from flows.multistep import train_newest
+
+    train_newest(manifest, store, run, device)
     return run
 
 
@@ -149,43 +114,7 @@ def evaluate_ntf(dataset: str = "demo", store: str = "store", run: str = "runs/n
     """
     end_with_worker()
     require_lasting(store=store, run=run)
-    _evaluate(Path(run), Store(store, dataset))
+    from flows.multistep import evaluate_newest
+
+    evaluate_newest(dataset, store, run)
     return run
-
-
-def _train(plan: Plan, dataset: Store, run: Path, device: str) -> None:
-    splits = splits_of_store(dataset, deliveries=plan.manifest.detector.deliveries)
-    chosen = None if device == "auto" else parse_devices(device)[0]
-    with step_progress("train") as show:
-        tasks.train_ntf("ntf", splits, run, detector_settings(plan.manifest), resume=True, device=chosen, on_progress=show)
-
-
-def _evaluate(run: Path, dataset: Store) -> None:
-    with step_progress("evaluate") as show:
-        evaluated = tasks.evaluate_ntf(run, splits_of_store(dataset), delivered=delivered_tests(dataset), on_progress=show)
-    create_markdown_artifact(
-        (run / f"{runs.RESULTS}.md").read_text(encoding="utf-8"), key="results", description=evaluated.evaluation.title
-    )
-
-
-def _examine(run: Path, dataset: Store) -> None:
-    """Robustness and explanation of the detector in `run`, as far as they are not there yet."""
-    splits = splits_of_store(dataset)
-    if not (run / runs.ROBUSTNESS_FILE).is_file():
-        with step_progress("robustness") as show:
-            tasks.robustness_ntf(run, splits, on_progress=show)
-    if not (run / runs.EMBEDDINGS_FILE).is_file():
-        tasks.explain_ntf(run, splits, run)
-
-
-def _summary(built: BuildReport, dataset: Store) -> dict[str, Any]:
-    version = dataset.version()
-    return {
-        "version": version.number,
-        "digest": version.digest,
-        "made": built.made,
-        "reused": built.reused,
-        "dropped": built.dropped,
-        "rejected": built.rejected,
-        "failed": [failure.shard.title for failure in built.failures],
-    }

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
-from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.context import FlowRunContext
@@ -19,9 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import artifacts, console, tasks
 from flows.data import plan_of
-from flows.lasting import require_lasting
 from flows.logs import one_line_for_a_shard, run_logger
-from flows.orphans import end_with_worker
 from flows.progress import shard_progress
 from flows.remote import Source
 from flows.spread import Spread
@@ -45,7 +42,6 @@ Hold = Callable[[], AbstractContextManager[None]]
 LIMIT = "ntf-generating"  # a global concurrency limit of this name bounds the shards in the making, over all machines
 LEASE = 60.0  # seconds until the place of a killed holder is free again; Prefect's own 300 would leave a GPU idle
 IN_FLIGHT = 256  # tasks given to a cluster at once: thousands would choke the server
-MAKE = "Claims and makes chains of a build until none is left. Builds start this deployment themselves, with `shares`."
 
 
 def build_version(plan: Plan, source: Source, shares: int = 1, flow_name: str = "", wait: bool = True) -> BuildReport:
@@ -76,35 +72,13 @@ def build_version(plan: Plan, source: Source, shares: int = 1, flow_name: str = 
     return built
 
 
-@flow(name="make-shards", description=MAKE, log_prints=False, validate_parameters=True)
-def make_shards(
-    manifest: str = "demo",
-    store: str = "store",
-    device: str = "auto",
-    limit: int | None = None,
-    workers: int = 1,
-    batch: int | None = None,
-    deliveries: list[str] | None = None,
-) -> State[dict[str, Any]]:
-    """Makes missing shards until none is left, as one of `workers` that share them. The build that started it commits them.
-
-    Args:
-        manifest: The manifest: the name of one that ships (demo, paper), or a file in the worker's folder of manifests.
-        store: The folder or the prefix on an object storage that holds the datasets.
-        device: What to run on: auto, cpu, cuda:0, or several GPUs, such as 0,1,2,3.
-        limit: At most this many fakes of each part of a subset, to try a manifest out.
-        workers: How many runs share the work; the build that starts them sets it.
-        batch: How many images are made at once. If not given, a GPU makes as many as fit and pay, and a CPU a few.
-        deliveries: Deliveries of the manifest to make too, by name.
-    """
-    end_with_worker()
-    require_lasting(store=store)
-    plan = plan_of(manifest, limit)
+def make_share(source: Source, workers: int) -> State[dict[str, Any]]:
+    """Makes missing shards until none is left, as one of `workers` that share them: see `flows.make_shards.make_shards`."""
+    plan = plan_of(source.manifest, source.limit)
     plan.require_complete()
-    dataset = Store(store, plan.manifest.dataset)
+    dataset = Store(source.store, plan.manifest.dataset)
     with _progress(dataset.name) as on_shard:
-        runner = _runner(plan, dataset, Source(manifest, limit, store, device, batch))
-        shards = make_claimed(plan, dataset, runner, workers, on_shard, deliveries or ())
+        shards = make_claimed(plan, dataset, _runner(plan, dataset, source), workers, on_shard, source.deliveries)
     message = f"{len(shards.notes)} shards made"
     if shards.failures:
         first = shards.failures[0]

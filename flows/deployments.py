@@ -8,8 +8,8 @@ from prefect.deployments.runner import EntrypointType
 from prefect.events import DeploymentEventTrigger
 
 from flows.build_multistep import build_dataset, build_multistep, evaluate_ntf, train_ntf
-from flows.building import make_shards
 from flows.events import REGISTERED
+from flows.make_shards import make_shards
 from flows.refresh import refresh
 
 

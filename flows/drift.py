@@ -6,16 +6,18 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foreign.json_files import read_json
 from foreign.text import markdown_text
 from generators.errors import InputError
 from generators.files import write_json
-from ntf_model.judging.evaluate import Evaluation
 from pipelines.examine.diff import changed_checkpoints, diff
 from pipelines.plan.plan import Plan
 from pipelines.store import Store
+
+if TYPE_CHECKING:
+    from ntf_model.judging.evaluate import Evaluation
 
 HISTORY_FILE = "drift.json"
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-from pipelines.catalogue.registering import Added
+if TYPE_CHECKING:
+    from pipelines.catalogue.registering import Added
 
 REGISTERED = "generator.checkpoint.registered"
 

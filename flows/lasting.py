@@ -7,13 +7,14 @@ import tempfile
 from pathlib import Path
 
 from generators.errors import InputError
-from pipelines.place import Place
 
 
 def require_lasting(**places: str) -> None:
     """InputError for a relative path, given under its parameter's name, in a run whose folder is removed at its end."""
     if "PREFECT__FLOW_RUN_ID" not in os.environ or not _is_removed(Path.cwd()):
         return
+    from pipelines.place import Place  # Lance comes with it
+
     for name, place in places.items():
         if Place.of(place).is_local and not Path(place).is_absolute():
             raise InputError(

@@ -1,4 +1,5 @@
-"""The Prefect tasks of the flows. Each is named once, here, and calls one plain function that runs without Prefect too."""
+"""The Prefect tasks that make shards. Each calls one plain function that runs without Prefect too. Those of detectors are in
+`flows/detector_tasks.py`: a build is not to load what trains."""
 
 from __future__ import annotations
 
@@ -9,7 +10,6 @@ from typing import TypeVar
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows import judging
 from flows.logs import SHARD
 from flows.remote import make_shard
 from pipelines.plan.shards import Shard
@@ -25,7 +25,3 @@ def shard_here(make: Callable[[Shard], Result], shard: Shard, hold: Callable[[],
 
 
 shard_on_cluster = task(make_shard, name=SHARD, cache_policy=NO_CACHE, persist_result=False)
-train_ntf = task(judging.train_detector, name="train-ntf", cache_policy=NO_CACHE, persist_result=False)
-evaluate_ntf = task(judging.evaluate_detector, name="evaluate-ntf", cache_policy=NO_CACHE, persist_result=False)
-robustness_ntf = task(judging.measure_robustness, name="robustness-ntf", cache_policy=NO_CACHE, persist_result=False)
-explain_ntf = task(judging.explain_ntf, name="explain-ntf", cache_policy=NO_CACHE, persist_result=False)

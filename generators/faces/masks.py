@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import torch
-from scipy.ndimage import minimum_filter
 
 from generators.faces.unwarping import Window, unwarp_window, window_of
 
@@ -42,6 +41,8 @@ def crop_mask_window(
     if erode < LARGE_ERODE:
         white = cv2.erode(white, np.ones((erode, erode), np.uint8))
     else:
+        from scipy.ndimage import minimum_filter  # scipy takes a while to load, and small masks do without it
+
         white = minimum_filter(white, erode, mode="constant", cval=255.0)
     return window, cv2.GaussianBlur(white, (blur, blur), 0) / 255
 

@@ -66,17 +66,38 @@ def replaced_images(store: Store, before: int | str | None, after: int | str | N
 def changed_checkpoints(store: Store, before: int | str | None, after: int | str | None) -> set[str]:
     """The names of the checkpoints whose weights, components or options `after` uses and `before` does not, in images that differ.
 
-    A checkpoint that a new subset uses as others did before has not changed.
+    A checkpoint that a new subset uses as others did before has not changed. Of what the versions share, one shard of each step is read
+    where the records say which shard a data file holds, and all rows where they do not.
     """
     old, new = _images_that_differ(store, before, after)
+    fresh = _uses(new.values()) - _uses(old.values())
+    if not fresh:
+        return set()
+    known, unnamed = _uses_by_step(store, before)
     old_version = store.dataset(before)
-    return {name for name, identity in _uses(new.values()) - _uses(old.values()) if not _is_used(old_version, identity)}
+    return {name for name, identity in fresh if identity not in known and not (unnamed and _is_used(old_version, identity))}
 
 
 def _uses(rows: Iterable[dict[str, Any]]) -> set[tuple[str, str]]:
     """Name and identity (canonical JSON, as a chain has it) of the checkpoint of every link."""
     links = [link for chain in {row["chain"]: row for row in rows}.values() for link in parsed(chain, "chain")]
     return {(link["checkpoint"], json.dumps(link["identity"], sort_keys=True, separators=(",", ":"))) for link in links}
+
+
+def _uses_by_step(store: Store, version: int | str | None) -> tuple[set[str], bool]:
+    """The identities of the checkpoints of a version, from one shard of each step, and whether there are shards that nobody has named.
+
+    A version is made by one plan, so all shards of a step are made by the same checkpoint. Records name what a build committed; versions
+    of earlier releases, and shards that were written anew to forget rows, have no names.
+    """
+    dataset, titles = store.dataset(version), store.records.titles()
+    files = store.contents(dataset.version).files
+    steps = {titles[file].rpartition(" ")[0]: fragment for file, fragment in files.items() if file in titles}  # without the images' numbers
+    identities = set()
+    for fragment in steps.values():
+        for batch in read_batches(dataset.get_fragment(fragment), ["chain"]):
+            identities |= {identity for _, identity in _uses(batch.to_pylist())}
+    return identities, any(file not in titles for file in files)
 
 
 def _is_used(dataset: lance.LanceDataset, identity: str) -> bool:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ntf_model.runs import EVALUATION_FILE
+from pipelines.store import Store
 from tests.commands import Answer
 from tests.flows.processes import NTF
 from tests.support import checkpoint_folder, small_manifest, write_manifest
@@ -70,6 +73,25 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 def test_what_reads_works(ntf: Ntf, site: dict[str, Any], words: str) -> None:
     answer = ntf(*words.format(**site).split(), "--store", str(site["store"]))
     assert answer.code == 0, answer.err
+
+
+def test_a_detector_is_trained_judged_and_shown(ntf: Ntf, site: dict[str, Any], tmp_path: Path) -> None:
+    """What these write goes to folders of their own."""
+    data, run = ("tiny", "--store", str(site["store"])), str(tmp_path / "run")
+    small = ("--detector", "probe", "--preset", "demo", "--set", "encoder=small", "--device", "cpu")
+    store, picture = Store(site["store"], "tiny"), tmp_path / "picture.png"
+    (row, *_) = store.rows("role = 'final'", images=True)
+    picture.write_bytes(row.image or b"")
+    for words in (
+        ("train", *data, *small, "--output", run),
+        ("evaluate", *data, "--run", run),
+        ("detect", str(picture), "--model", run),
+        ("report", *data, "--run", run, "--output", str(tmp_path / "report.html")),
+    ):
+        answer = ntf(*words)
+        assert answer.code == 0, f"{words[0]}: {answer.err}"
+        assert "warning" not in answer.err
+    assert (tmp_path / "run" / EVALUATION_FILE).is_file()
 
 
 def test_an_audit_is_shown_and_not_kept(ntf: Ntf, site: dict[str, Any]) -> None:

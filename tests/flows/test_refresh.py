@@ -83,7 +83,7 @@ def test_refresh(prefect: None, tmp_path: Path, manifest_data: dict[str, Any], m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("flows.refresh._evaluate", killed)
+        patched.setattr("flows.refreshing._evaluate", killed)
         with pytest.raises(BaseException):  # noqa: B017 (whatever Prefect makes of it)
             refresh(manifest, **where)
     assert store.version().number == 3  # committed, and nobody has said what it did

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.fft import dctn, idctn
 
 from generators.seeding import numpy_rng
 from pipelines.images import fill, fit
@@ -58,6 +57,8 @@ def mix_frequencies(fake: np.ndarray, real: np.ndarray, share: float, above: flo
 
     The frequency of a coefficient is its distance from the mean, with both directions counted from 0 to 1, divided by the largest.
     """
+    from scipy.fft import dctn, idctn  # scipy takes a while to load, and few chains align frequencies
+
     height, width = fake.shape[:2]
     down, across = np.arange(height) / max(1, height - 1), np.arange(width) / max(1, width - 1)
     weight = share * (np.hypot(down[:, None], across[None, :]) / np.sqrt(2) >= above)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import lance
 import pytest
 import yaml
 
 from pipelines.build.build import run_build, status
-from pipelines.examine.diff import diff
+from pipelines.examine.diff import _is_used, changed_checkpoints, diff
 from pipelines.examine.lineage import stale_shards
 from pipelines.store import Store
 from tests.pipelines.store.fakes import FakeSampler, edited, planned, write
@@ -76,3 +77,54 @@ def test_new_reals_change_only_the_draws_that_fall_on_them(store: Store, manifes
     reasons = {str(reason) for group in stale_shards(plan, store, status(plan, store).stale) for reason in group.reasons}
     assert "source images or their size or codec" in reasons
     assert reasons <= {"source images or their size or codec", "step 1: source images", "step 2: source images"}
+
+
+def scans(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Notes every look at all rows of a version, by its condition."""
+    asked: list[str] = []
+
+    def noted(dataset: lance.LanceDataset, identity: str) -> bool:
+        asked.append(identity)
+        return _is_used(dataset, identity)
+
+    monkeypatch.setattr("pipelines.examine.diff._is_used", noted)
+    return asked
+
+
+def with_new_subset_and_swapper(store: Store, manifest: Path) -> None:
+    """Version 2 has a new subset, which uses the sampler as the others did before; in version 3 the swapper has changed."""
+    chain = [{"sample": "fake_sampler", "checkpoint": "sampler"}]
+    run_build(planned(edited(manifest, Another={"count": 8, "real": "people", "chain": chain})), store, "cpu")
+    (manifest.parent / "swapper.txt").write_text("9")
+    run_build(planned(manifest), store, "cpu")
+
+
+def test_changed_checkpoints_are_told_from_one_shard_of_each_step(store: Store, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = scans(monkeypatch)
+    with_new_subset_and_swapper(store, manifest)
+    assert changed_checkpoints(store, 1, 2) == set()
+    assert changed_checkpoints(store, 2, 3) == changed_checkpoints(store, 1, 3) == changed_checkpoints(store, 3, 1) == {"swapper"}
+    assert changed_checkpoints(store, 2, 2) == set()
+    assert asked == []
+
+
+def test_where_shards_have_no_names_all_rows_are_looked_at(store: Store, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = scans(monkeypatch)
+    with_new_subset_and_swapper(store, manifest)
+    for record in Path(store.records.place.location).glob("*.json"):
+        record.unlink()
+    opened = Store(store.root.location, store.name)
+    assert changed_checkpoints(opened, 1, 2) == set()
+    assert changed_checkpoints(opened, 2, 3) == {"swapper"}
+    assert len(asked) == 2
+
+
+def test_a_shard_that_was_written_anew_hides_no_checkpoint(store: Store, manifest: Path) -> None:
+    """Forgetting rows of every shard of a version leaves none of its names."""
+    with store.building():
+        store.without([row.id for row in store.rows() if row.index % 4 == 0])
+    titles = store.records.titles()
+    assert not titles.keys() & store.contents().files.keys()
+    with_new_subset_and_swapper(store, manifest)
+    assert changed_checkpoints(store, 2, 3) == set()
+    assert changed_checkpoints(store, 3, 4) == {"swapper"}
