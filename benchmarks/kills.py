@@ -88,6 +88,7 @@ class Site:
 
     def fresh(self, state: str | None) -> Store:
         """The working store, as a copy of `before`, `after`, or with nothing in it."""
+        self.ask([])  # nobody is to write there any more
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir()
         if state:
@@ -236,6 +237,8 @@ def run_case(case: Callable[[Site, Tally], None], site: Site, tally: Tally) -> N
     try:
         case(site, tally)
     except Exception as error:  # whatever it is, it is something that was not resumed
+        if site.process.poll() is not None:
+            raise
         tally.lost += 1
         tally.wrong.append(f"{type(error).__name__}: {error}")
     for line in tally.wrong[known:]:

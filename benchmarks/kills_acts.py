@@ -4,10 +4,14 @@ A line is JSON: `words` (of the command line of `ntf`, or `spread` or `refresh` 
 null), `after` (seconds), `store` (the folder that a power cut leaves a copy of). The answer is JSON: `end` (`killed`, or the exit code) and
 `seconds`. The script itself never uses Lance or Prefect, neither of which survives a fork. What commands import when they begin is imported
 here beforehand: else most kills would hit Python while it loads modules.
+
+Where one process of several is killed, the others go on beside the next command, as they would on any machine. A power cut ends them too,
+and so does a line without words.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import random
@@ -42,6 +46,7 @@ from pipelines.build.claims import make_claimed  # noqa: E402
 from pipelines.build.runner import local_runner  # noqa: E402
 from pipelines.store import Store  # noqa: E402
 
+SUBREAPER = 36  # of prctl: those whose parent was killed become children of this process
 LONGEST = 300.0  # seconds, after which a command counts as hung
 
 
@@ -107,10 +112,23 @@ def kill(child: int, order: dict[str, Any]) -> bool:
             _copy(Path(order["store"]), copy)
     with suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
+    if order["kill"] == "cut":
+        end_all(spared=child)
     if order["kill"] == "cut" and copy.exists():
         shutil.rmtree(order["store"])
         copy.rename(order["store"])
     return True
+
+
+def end_all(spared: int = 0) -> None:
+    """Kills whatever is left of all commands. The exit code of the process `spared` is left for `_ended`."""
+    while family := [process for process in psutil.Process().children(recursive=True) if process.pid != spared]:
+        for process in family:
+            with suppress(psutil.Error):
+                process.kill()
+        for process in family:
+            with suppress(psutil.Error, ChildProcessError):
+                process.wait(LONGEST)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -148,8 +166,15 @@ def _ended(child: int) -> int | None:
 def main() -> None:
     torch.set_num_threads(1)
     print("ready", flush=True)
+    ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
     for line in sys.stdin:
-        print(json.dumps(run(json.loads(line))), flush=True)
+        order = json.loads(line)
+        if order["words"]:
+            answer = run(order)
+        else:
+            end_all()
+            answer = {}
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

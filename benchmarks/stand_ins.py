@@ -146,7 +146,11 @@ def file_server(body: bytes, pause: float) -> Iterator[str]:
                     return
                 time.sleep(pause)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: Any) -> None:
+            """Nothing is printed of those who were killed while they asked."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
