@@ -126,9 +126,9 @@ def end_all(spared: int = 0) -> None:
         for process in family:
             with suppress(psutil.Error):
                 process.kill()
-        for process in family:
-            with suppress(psutil.Error, ChildProcessError):
-                process.wait(LONGEST)
+            with suppress(ChildProcessError):  # not of this process yet: it is when its own parent has ended
+                os.waitpid(process.pid, os.WNOHANG)
+        time.sleep(0.001)
 
 
 def _copy(source: Path, target: Path) -> None:
