@@ -1,26 +1,31 @@
-"""The attempts at a shard: how often, with which seeds and targets, in which order they are told, and how many images are short."""
+"""What a shard is made of: reals, deliveries, and attempts: how often, with which seeds and targets, in which order, and how many are short."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from pipelines.images import decode, encode
 from pipelines.make import rejections
 from pipelines.make.make import Maker
 from pipelines.make.models import Models
 from pipelines.make.rows import ShardPictures
+from pipelines.make.step import Steps
 from pipelines.manifest.schema import Codec
+from pipelines.manifest.sizes import Crop
 from pipelines.plan.plan import Plan
 from pipelines.plan.shards import INTERMEDIATE_CODEC, Shard
 from pipelines.store import Row, Store
-from tests.pipelines.store.fakes import fake_dataset, fake_generators, planned
+from tests.pipelines.store.fakes import edited, fake_dataset, fake_generators, planned, write
 
+SAMPLED = {"real": "people", "chain": [{"sample": "fake_sampler", "checkpoint": "sampler"}]}
 Judge = Callable[[np.ndarray, "np.ndarray | None"], "str | None"]
 
 
@@ -185,3 +190,112 @@ def test_reals_come_in_as_they_are(plan: Plan, store: Store) -> None:
         image = plan.pools["people"].images[picture.row.index]
         assert picture.row.id == image.id and image.file is not None and picture.pixels is not None
         assert np.array_equal(picture.pixels, decode(image.file.read_bytes(), "x"))
+
+
+def test_reals_that_do_not_fit_or_that_a_rule_refuses_are_told_once_and_the_others_kept(
+    plan: Plan, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = next(shard for shard in plan.shards if shard.role == "real")
+    large = replace(plan, manifest=plan.manifest.model_copy(update={"size": Crop(crop=32)}))
+    made = maker(large, store).make(shard)
+    assert [(row.index, row.role, row.reason) for row in rows_of(made)] == [
+        (index, "rejected", rejections.TOO_SMALL) for index in range(shard.start, shard.stop)
+    ]
+    assert made.short == 0 and all(picture.pixels is None for picture in made.pictures)
+    seen: list[np.ndarray] = []
+
+    def second(filters: object, pixels: np.ndarray) -> str | None:
+        seen.append(pixels)
+        return "refused by a rule" if len(seen) == 2 else None
+
+    monkeypatch.setattr("pipelines.make.make.against_picture", second)
+    made = maker(plan, store).make(shard)
+    assert [(row.role, row.reason) for row in rows_of(made)] == [("real", None), ("rejected", "refused by a rule"), *[("real", None)] * 2]
+    for picture, pixels, image in zip(made.pictures, seen, plan.pools["people"].images[shard.start :], strict=False):
+        assert np.array_equal(pixels, image.load()) and picture.row.id == image.id
+        assert picture.pixels is None if picture.row.reason else np.array_equal(picture.pixels, pixels)
+
+
+def test_only_a_real_that_was_a_jpeg_has_a_past(plan: Plan, store: Store, tmp_path: Path) -> None:
+    shard = next(shard for shard in plan.shards if shard.role == "real")
+    images, jpeg = [*plan.pools["people"].images], tmp_path / "a.jpg"
+    jpeg.write_bytes(encode(images[shard.start].load(), Codec(format="jpeg", quality=77)))
+    images[shard.start] = replace(images[shard.start], file=jpeg)
+    plan = replace(plan, pools={**plan.pools, "people": replace(plan.pools["people"], images=tuple(images))})
+    measures = [row.measures for row in rows_of(maker(plan, store).make(shard))]
+    assert measures[0]["history"]["quality"] == 77 and measures[0]["history"]["side"] == 16
+    assert measures[1:] == [{}] * (shard.count - 1)
+
+
+def test_a_delivery_takes_the_images_of_its_clean_shard_or_tells_that_there_is_none(
+    tmp_path: Path, plan: Plan, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = yaml.safe_load((tmp_path / "data" / "fake.yaml").read_text())
+    plan = planned(write(tmp_path / "data" / "fake.yaml", {**data, "deliveries": {"web": "edited"}}))
+    shard = shard_of(plan, "Sampled", 0)
+    delivery = next(entry for entry in plan.deliveries(["web"]) if entry.inputs == (shard.key,))
+    steps = maker(plan, store)
+    clean = [replace(row, role="rejected", reason="blank", image=None) if row.index == 1 else row for row in steps.make(shard).rows()]
+    store.write_shard(shard.key, shard.title, clean)
+    made = steps.make(delivery)
+    rows = {row.target_id: row for row in made.rows()}
+    assert rows.keys() == {row.id for row in clean if row.role == "final"} and len(rows) == 3 and made.short == 0
+    for row in rows.values():
+        assert (row.role, row.delivery, row.shard_key) == ("delivered", "web", delivery.key)
+        again = steps.redeliver(row, next(entry for entry in clean if entry.id == row.target_id))
+        assert row.image is not None and (again.id, again.image, again.sha256) == (row.id, row.image, row.sha256)
+    store.write_shard(shard.key, shard.title, [replace(row, role="rejected", reason="blank", image=None) for row in clean])
+    (nothing,) = steps.make(delivery).rows()
+    assert (nothing.role, nothing.reason, nothing.image) == ("rejected", rejections.NO_INPUT, None)
+    assert (nothing.delivery, nothing.shard_key, nothing.target_id) == ("web", delivery.key, clean[0].id)
+    monkeypatch.setattr(store, "shard", lambda key: [])
+    assert steps.make(delivery).pictures == ()
+
+
+def test_an_image_is_made_again_in_batches_as_large_as_those_of_each_step(
+    plan: Plan, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, first, second = maker(plan, store), shard_of(plan, "Chained", 0), shard_of(plan, "Chained", 1)
+    above = steps.make(first).rows()
+    store.write_shard(first.key, first.title, [replace(row, measures={"made_with": {"batch": 5 + row.index}}) for row in above])
+    store.commit([first.key], "run")
+    rows = [replace(row, measures={"made_with": {"batch": 3}}) for row in steps.make(second).rows()]
+    sizes: list[int] = []
+
+    @contextmanager
+    def noted(self: Steps, size: int) -> Iterator[None]:
+        sizes.append(size)
+        yield
+
+    monkeypatch.setattr(Steps, "in_batches_of", noted)
+    for row in rows[:2]:
+        steps.remake(row)
+    assert sizes == [5, 3, 6, 3]
+    sizes.clear()
+    steps.remake(replace(rows[0], measures={}))
+    steps.remake(replace(rows[0], target_id="of another store"))
+    assert sizes == [5, 0, 0, 3]
+
+
+def test_what_another_subset_made_is_not_made_again_for_a_step_that_cannot_use_it(
+    tmp_path: Path, plan: Plan, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its inputs are another subset's images: no other attempt has others. A swap that fails for itself is tried again."""
+    swap = {"swap": "fake_swapper", "checkpoint": "swapper", "source": "people", "repeat_pairs": True}
+    chained = {"count": 4, "real": "people", "chain": [{"from": "Sampled"}, swap]}
+    plan = planned(edited(tmp_path / "data" / "fake.yaml", Sampled={**SAMPLED, "count": 4}, Swapped=None, Chained=chained))
+    first, second = shard_of(plan, "Sampled", 0), shard_of(plan, "Chained", 1)
+    steps = maker(plan, store)
+    store.write_shard(first.key, first.title, steps.make(first).rows())
+    for reason, attempts in ((rejections.NO_FACE["target"], 1), (rejections.NOT_MOVED, plan.manifest.attempts)):
+        judged(monkeypatch, lambda image, target, reason=reason: reason)
+        made = steps.make(second)
+        assert (made.short, Counter(row.attempt for row in rows_of(made))) == (4, dict.fromkeys(range(attempts), 4))
+        assert {row.step for row in rows_of(made)} == {1}
+    judged(monkeypatch, lambda image, target: None)
+    made = steps.make(second)
+    assert made.short == 0 and [[link["attempt"] for link in row.chain] for row in rows_of(made)] == [[0, 0]] * 4
+    for picture in made.pictures:
+        assert picture.row.target_id == f"Sampled/people/{picture.row.index:06d}/0"
+        again = steps.remake(picture.row)
+        assert np.array_equal(again.pixels, picture.pixels) and again.row.id == picture.row.id and again.row.role == "final"
