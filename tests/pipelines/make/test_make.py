@@ -1,4 +1,4 @@
-"""What a shard is made of: reals, deliveries, and attempts: how often, with which seeds and targets, in which order, and how many are short."""
+"""What a shard is made of: reals, deliveries, and attempts: how often, with which seeds and targets, in which order, how many are short."""
 
 from __future__ import annotations
 
