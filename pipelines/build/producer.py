@@ -15,7 +15,7 @@ from pipelines.store.pending import Note
 
 
 class Producer:
-    """Makes the shards of a plan on one device. Models stay loaded between them.
+    """Makes the shards of a plan on one device. The models of a chain stay loaded between its shards.
 
     It may be used from several threads: one generates while others encode and write.
     """

@@ -1,4 +1,4 @@
-"""Generators that stay loaded between shards."""
+"""Generators that stay loaded between the shards of a chain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from generators.base import Generator
 from generators.loading import load_generator
-from generators.memory import release_memory
+from generators.memory import OutOfMemory, release_memory
 from pipelines.catalogue.catalogue import Catalogue
 from pipelines.files import cache_folder
 from pipelines.make.batches import RememberedBatches
@@ -31,22 +31,34 @@ class Models:
         self._loaded: OrderedDict[tuple[str, str], Generator] = OrderedDict()
 
     def get(self, generator: str, checkpoint: str) -> Generator:
-        """The generator with that checkpoint, loaded now if it is not yet. Raises CheckpointError if it cannot be."""
+        """The generator with that checkpoint, loaded now if it is not yet. Where it does not fit beside the others, they go.
+
+        Raises CheckpointError if it cannot be loaded, and OutOfMemory if it does not fit by itself."""
         key = (generator, checkpoint)
         if key not in self._loaded:
             self._let_go(list(self._loaded)[: max(0, len(self._loaded) - self._keep + 1)])
-            title = f"{checkpoint} {self._catalogue.sha256(checkpoint)[:12]}" if torch.device(self.device).type == "cuda" else checkpoint
-            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))  # what was compiled is kept between runs
-            self._loaded[key] = load_generator(
-                generator,
-                self._catalogue.checkpoint(checkpoint),
-                self.device,
-                batch_size=self._batch,
-                remembered=self._batches,
-                title=title,
-            )
+            try:
+                self._loaded[key] = self._load(*key)
+            except OutOfMemory:
+                if not self._loaded:
+                    raise
+        if key not in self._loaded:  # outside of the handler, whose exception holds what was loaded by then
+            self._let_go(list(self._loaded))
+            self._loaded[key] = self._load(*key)
         self._loaded.move_to_end(key)
         return self._loaded[key]
+
+    def _load(self, generator: str, checkpoint: str) -> Generator:
+        title = f"{checkpoint} {self._catalogue.sha256(checkpoint)[:12]}" if torch.device(self.device).type == "cuda" else checkpoint
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))  # what was compiled is kept between runs
+        return load_generator(
+            generator,
+            self._catalogue.checkpoint(checkpoint),
+            self.device,
+            batch_size=self._batch,
+            remembered=self._batches,
+            title=title,
+        )
 
     def keep_only(self, needed: Collection[tuple[str, str]]) -> None:
         """Lets go of the generators that are not among `needed`, each by its name and its checkpoint's."""

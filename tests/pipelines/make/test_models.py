@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from generators.base import Generator
+from generators.memory import OutOfMemory
 from pipelines.build.producer import Producer
 from pipelines.make.models import Models
 from pipelines.plan.plan import Plan
@@ -90,3 +91,27 @@ def test_the_oldest_goes_before_the_next_is_loaded(
     assert names(alive) == ([] if keep == 1 else ["fake_swapper"])
     models.keep_only(set())
     assert names(alive) == []
+
+
+def test_what_does_not_fit_beside_another_is_loaded_alone(
+    plan: Plan, alive: weakref.WeakSet[Generator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, room = Models(plan.catalogue), [1]
+    load, tries = Fake.load.__func__, list[list[str]]()  # type: ignore[attr-defined]
+
+    def short(cls: type[Fake], *arguments: Any) -> Fake:
+        tries.append(names(alive))
+        loaded: Fake = load(cls, *arguments)
+        if len(alive) > room[0]:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return loaded
+
+    monkeypatch.setattr(Fake, "load", classmethod(short))
+    models.get(*SAMPLER)
+    assert models.get(*SWAPPER) is models.get(*SWAPPER)
+    assert (tries, names(alive)) == ([[], ["fake_sampler"], []], ["fake_swapper"])
+    room[0] = 0
+    with pytest.raises(OutOfMemory, match="does not fit in the memory of cpu"):
+        models.get(*SAMPLER)
+    with pytest.raises(OutOfMemory):
+        Models(plan.catalogue).get(*SAMPLER)
