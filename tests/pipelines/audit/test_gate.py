@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pipelines.audit import Gate, Verdict, classify
+from pipelines.audit import Gate, Verdict, audit, classify
 from pipelines.audit.audit import DEAD_ZONE, _commonest, _difference, _gate, _Sizes, _with_excess, _with_medians, _with_pixels, judge
 from pipelines.audit.families import APPEARANCE, DIMENSIONS, ENCODER, FORMAT, METADATA, SIZE, TOGETHER, Family
 from pipelines.audit.pictures import Picture
@@ -117,3 +118,18 @@ def test_a_family_that_does_not_vary_is_even_and_more_families_make_wider_interv
     (beside,) = judge({SIZE: noise}, setup, beside=6)
     assert beside.auc == alone.auc == random.auc
     assert beside.low < random.low < alone.low and beside.high > random.high > alone.high
+
+
+@pytest.mark.parametrize("delivery", ["", "web"])
+def test_an_audit_of_a_delivery_looks_at_its_images_and_says_so(monkeypatch: pytest.MonkeyPatch, delivery: str) -> None:
+    asked: list[tuple[int, str]] = []
+
+    def pictures_of(dataset: Any, name: str) -> list[Picture]:
+        asked.append((dataset.version, name))
+        return [Picture(f"{number}@{name}", number % 2, "r", str(number), number) for number in range(6)]
+
+    monkeypatch.setattr(audit, "pictures_of_version", pictures_of)
+    monkeypatch.setattr(audit, "stored_images", lambda dataset, pictures: iter(()))
+    told_of = audit.audit_version(SimpleNamespace(dataset=lambda which: SimpleNamespace(version=which)), 7, delivery)  # type: ignore[arg-type]
+    assert asked == [(7, delivery)]
+    assert (told_of.version, told_of.delivery, told_of.rows, told_of.groups, told_of.gate.judged) == (7, delivery, 6, 6, False)

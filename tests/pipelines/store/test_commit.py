@@ -176,6 +176,7 @@ def test_what_is_asked_of_a_version_is_that_versions(store: Store) -> None:
         assert store.named(ids, version) == [replace(row, image=None, mask=None) for row in rows[:2]]
         assert store.row(ids[1], version, image=True) == rows[1]
         assert store.row(ids[1], version).image is None
+        assert store.rows(version=version) == [replace(row, image=None, mask=None) for row in rows]
         assert [row.sha256 for row in store.rows("index = 2", version)] == [rows[2].sha256]
         assert store.keys(version) == store.contents(version).keys and set(store.keys(version)) == {rows[0].shard_key}
         told = [value for batch in store.scan(["sha256"], "index > 0", version) for value in batch.column("sha256").to_pylist()]
