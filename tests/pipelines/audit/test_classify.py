@@ -83,3 +83,20 @@ def test_a_row_is_judged_by_what_has_not_seen_its_group(monkeypatch: pytest.Monk
     assert shared.shape == (80,) and shared[labels == 1].min() > 0.8 and shared[labels == 0].max() < 0.2
     own = classify.out_of_fold(np.eye(80), setup)
     assert classify.auc_interval(own, setup, 0.05)[0] == pytest.approx(0.5, abs=0.1)
+
+
+def test_both_classifiers_weigh_the_classes_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three reals for each fake, and nothing that tells: the scores lie around a half and not around a quarter."""
+    monkeypatch.setattr(classify, "TREES", 24)
+    labels = np.array([1] * 40 + [0] * 120)
+    setup = classify.design(labels, [str(number) for number in range(160)])
+    assert setup is not None
+    scores = classify.out_of_fold(np.random.default_rng(0).integers(0, 2, (160, 1)).astype(float), setup)
+    assert scores.mean() == pytest.approx(0.5, abs=0.04)
+
+
+def test_fakes_and_reals_are_drawn_again_apart() -> None:
+    """Two groups of fakes among many reals: each draw has two, so each has the AUC of 1 that all have."""
+    labels = np.array([1, 1] + [0] * 40)
+    value, resampled = classify._fold_auc(labels.astype(float), labels, np.arange(42), np.random.default_rng(0))
+    assert value == 1.0 and resampled.tolist() == [1.0] * classify.RESAMPLES
