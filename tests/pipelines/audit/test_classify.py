@@ -100,3 +100,6 @@ def test_fakes_and_reals_are_drawn_again_apart() -> None:
     labels = np.array([1, 1] + [0] * 40)
     value, resampled = classify._fold_auc(labels.astype(float), labels, np.arange(42), np.random.default_rng(0))
     assert value == 1.0 and resampled.tolist() == [1.0] * classify.RESAMPLES
+    mixed = np.array([1, 0] * 20)  # each group has a fake and its real
+    value, resampled = classify._fold_auc(mixed.astype(float), mixed, np.arange(40) // 2, np.random.default_rng(0))
+    assert value == 1.0 and resampled.tolist() == pytest.approx([1.0] * classify.RESAMPLES)

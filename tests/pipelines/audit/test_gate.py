@@ -67,6 +67,8 @@ def test_the_remedy_for_appearances_begins_with_what_differs_most() -> None:
     assert _with_medians(told(APPEARANCE), lower, LABELS).remedy.startswith("b is 0 in the reals and 1 in the fakes")
     higher: list[Family] = [{"a": float(number % 2), "b": float(number < 3)} for number in range(6)]
     assert _with_medians(told(APPEARANCE), higher, LABELS).remedy.startswith("b is 1 in the reals and 0 in the fakes")
+    little: list[Family] = [{"same": 5.0, "b": value, "c": value} for value in (1.0, 2.0, 3.0, 1.0, 2.0, 4.0)]
+    assert _with_medians(told(APPEARANCE), little, LABELS).remedy.startswith("b is 2 in the reals and 2 in the fakes")
     assert _with_medians(told(FORMAT), higher, LABELS) == told(FORMAT)
     assert _with_medians(silent(APPEARANCE), higher, LABELS) == silent(APPEARANCE)
 

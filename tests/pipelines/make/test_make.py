@@ -299,3 +299,12 @@ def test_what_another_subset_made_is_not_made_again_for_a_step_that_cannot_use_i
         assert picture.row.target_id == f"Sampled/people/{picture.row.index:06d}/0"
         again = steps.remake(picture.row)
         assert np.array_equal(again.pixels, picture.pixels) and again.row.id == picture.row.id and again.row.role == "final"
+
+
+def test_the_generators_of_a_shard_are_those_of_its_whole_chain(plan: Plan, store: Store) -> None:
+    steps = maker(plan, store)
+    chain = {("fake_sampler", "sampler"), ("fake_swapper", "swapper")}
+    assert [steps._generators(shard_of(plan, "Chained", step)) for step in (0, 1)] == [chain, chain]
+    assert steps._generators(shard_of(plan, "Sampled", 0)) == {("fake_sampler", "sampler")}
+    real = next(shard for shard in plan.shards if shard.role == "real")
+    assert steps._generators(real) == steps._generators(replace(real, role="delivered")) == set()
