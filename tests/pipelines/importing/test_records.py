@@ -130,9 +130,10 @@ def test_an_archive_beside_pictures_in_a_zip_is_counted_and_the_pictures_are_tak
 
 def test_progress_counts_kibibytes_of_the_package_or_images_of_the_limit(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (3, 40, 40, 3), np.uint8)
-    files = {f"{number}__png": _as_png(pixels) for number, pixels in enumerate(noise)}
+    files = {f"{number}__png": _as_png(pixels).ljust(5120, b"\0") for number, pixels in enumerate(noise)}
     source = folder(tmp_path / "in", **files)
     lengths = [len(data) for data in files.values()]
+    assert lengths == [5120] * 3  # five KiB to the byte
     told: list[tuple[int, int, str]] = []
     import_images(source, tmp_path / "out", *FACTS, on_progress=lambda *step: told.append(step))
     assert told == [
