@@ -15,7 +15,7 @@ from pipelines.make.jobs import plan_jobs
 from pipelines.make.models import Models
 from pipelines.make.past import read_history
 from pipelines.make.rows import Encodable, Picture, ShardPictures, real_row
-from pipelines.make.step import Steps
+from pipelines.make.step import BatchSize, Steps
 from pipelines.plan.plan import Plan
 from pipelines.plan.rules import against_picture
 from pipelines.plan.shards import INTERMEDIATE_CODEC, Role, Shard
@@ -69,8 +69,11 @@ class Maker:
             return set()
         return {(step.generator, step.checkpoint) for step in self._plan.part(shard).chain}
 
-    def remake(self, row: Row) -> Picture:
-        """One stored fake made again, alone, every step at the attempt that its chain records. A step that is rejected now ends it."""
+    def remake(self, row: Row, unrecorded: BatchSize = 0) -> Picture:
+        """One stored fake made again, every step at the attempt that its chain records. A step that is rejected now ends it.
+
+        A step whose row records how many images were made at once fills its batch up to so many, and another up to `unrecorded`.
+        """
         inputs: dict[int, Picture] = {}
         last, manifest = len(row.chain) - 1, self._plan.manifest
         batches = self._batches_of(row)
@@ -79,7 +82,7 @@ class Maker:
             ends = step == len(manifest.part(subset, row.real, row.part).chain) - 1  # of the subset that this one begins at, too
             role: Role = "final" if (ends and step < last) or (step == last and row.role == "final") else "intermediate"
             shard = Shard(role, subset, row.real, row.part, step, row.index, row.index + 1, row.shard_key)
-            with self._steps.in_batches_of(batches[step]):
+            with self._steps.in_batches_of(batches[step] or unrecorded):
                 inputs = self._run(shard, [row.index], link["attempt"], inputs)
             picture = inputs[row.index]
             if picture.pixels is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,6 +34,8 @@ from pipelines.plan.plan import Plan
 from pipelines.plan.rules import against_picture
 from pipelines.plan.shards import Shard
 
+BatchSize = int | Literal["usual"]  # images at once; 0: as many as there are
+
 
 class Steps:
     """Runs the steps of a plan's chains. Models and face networks stay loaded."""
@@ -43,7 +45,7 @@ class Steps:
         self._plan = plan
         self._models = models
         self._threads = threads or Threads()
-        self._as_many = 0
+        self._as_many: BatchSize = 0
         self.windows = Windows(plan)
 
     def run(self, shard: Shard, jobs: Sequence[Job]) -> list[Picture]:
@@ -61,8 +63,11 @@ class Steps:
         return list(self._threads.in_order(finished, given))
 
     @contextmanager
-    def in_batches_of(self, size: int) -> Iterator[None]:
-        """For the length of the block, generators fill their batches up to `size` images, so that rounding is that of such a batch."""
+    def in_batches_of(self, size: BatchSize) -> Iterator[None]:
+        """For the length of the block, generators fill their batches up to `size` images, so that rounding is that of such a batch.
+
+        "usual" is the size that a generator takes where nothing sets another.
+        """
         self._as_many = size
         try:
             yield
@@ -71,7 +76,7 @@ class Steps:
 
     def _generator(self, step: ChainStep) -> Generator:
         generator = self._models.get(step.generator, step.checkpoint)
-        generator.pad_to = self._as_many
+        generator.pad_to = type(generator).batch_size if self._as_many == "usual" else self._as_many
         return generator
 
     def compressed(self, pixels: np.ndarray, name: str) -> np.ndarray:

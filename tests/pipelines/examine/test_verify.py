@@ -34,6 +34,18 @@ def test_verify_tells_an_image_that_comes_out_different(store: Store, monkeypatc
     assert {outcome for name, outcome in checked.remade.items() if "Sampled" in name} == {"different"} and not checked.passed
 
 
+def test_an_image_that_rounds_in_another_way_alone_is_made_again_in_a_batch_of_the_usual_size(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = FakeSampler._sample
+    monkeypatch.setattr(
+        FakeSampler, "_sample", lambda self, seeds, settings: original(self, seeds, settings) + (len(seeds) != FakeSampler.batch_size)
+    )
+    checked = verify(store, sample=24, device="cpu")
+    sampled = [name for name in checked.remade if "Sampled" in name]
+    assert sampled and {checked.remade[name] for name in sampled} == {"bit-exact"}
+
+
 def test_verify_finds_damage(store: Store) -> None:
     file = Path(store.uri) / "data" / lance.dataset(store.uri).get_fragments()[0].metadata.files[0].path
     whole = file.read_bytes()
