@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from generators.errors import InputError
-from pipelines.store import Row, Store
+from pipelines.store import Row, Store, StoreDamaged
 from pipelines.store import schema as schemas
 from pipelines.store.digest import Digest
 from pipelines.store.holding import StoreBusy
@@ -217,6 +217,16 @@ def test_a_record_that_cannot_be_kept_does_not_undo_a_commit(
     assert version is not None and version.digest == digest_of(A)
     again = Store(store.root.location, store.name)
     assert again.digest() == digest_of(A) and set(again.keys()) == {A} and again.notes.read() == {}
+
+
+@pytest.mark.parametrize("harm", ["cut", "zeros", "gone"])
+def test_a_waiting_shard_whose_file_is_harmed_is_named(store: Store, harm: str) -> None:
+    write(store, A)
+    file = Path(store.data.location) / store.notes.read()[A].files[0][0]
+    data = file.read_bytes()
+    file.unlink() if harm == "gone" else file.write_bytes(data[:-50] if harm == "cut" else bytes(len(data)))
+    with pytest.raises(StoreDamaged, match=f"{file.name} of a shard that waits for a commit cannot be read"):
+        store.shard(A)
 
 
 def test_one_dataset_is_held_by_one_builder_and_another_is_free(store: Store) -> None:
