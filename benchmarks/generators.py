@@ -106,12 +106,14 @@ def measure(
     clones: Path | None = None,
     images: int | None = None,
     compiled: bool = False,
+    graphs: bool = False,
 ) -> dict[str, Any]:
     """One configuration at one batch size: the seconds of `rounds` turns of `images` images (one batch if None), and of as many of the
     authors' code if `clones` holds it."""
     generator = configuration.make(device, dtype)
+    generator.graphs, compiled = graphs, compiled or graphs
     if compiled:
-        compile_networks(generator)
+        compile_networks(generator, graphs=graphs)
     generator.batch_size = batch
     images = images or batch
     once = configuration.once(generator, images)
@@ -142,7 +144,7 @@ def measure(
         "memory_mib": memory,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
         "dtype": str(dtype).removeprefix("torch."),
-        "compiled": compiled,
+        "compiled": "CUDA graphs" if graphs else compiled,
         "torch": torch.__version__,
         "seconds": asdict(ours),
         "official_seconds": asdict(theirs) if other else None,
@@ -228,6 +230,7 @@ def _in_own_process(arguments: argparse.Namespace, name: str, batch: int) -> dic
     command += ["--official", str(arguments.official)] if arguments.official else []
     command += ["--images", str(arguments.images)] if arguments.images else []
     command += ["--compile"] if arguments.compile else []
+    command += ["--graphs"] if arguments.graphs else []
     waiting = {"OMP_WAIT_POLICY": "PASSIVE"}  # a thread that waits for another on a busy machine sleeps, and spends no CPU time
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=os.environ | waiting)
     if done.returncode:
@@ -244,6 +247,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
     parser.add_argument("--compile", action="store_true", help="networks through torch.compile")
+    parser.add_argument("--graphs", action="store_true", help="the same, as CUDA graphs")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
     parser.add_argument("--rounds", type=int, default=4, help="turns timed")
     parser.add_argument("--official", type=Path, help="folder with clones of the authors' repositories, to run in turns with ours")
@@ -263,6 +267,7 @@ def main() -> None:
     if arguments.one:
         (configuration,) = [configuration for configuration in CONFIGURATIONS if configuration.name == arguments.one]
         settings = {"rounds": arguments.rounds, "clones": arguments.official, "images": arguments.images, "compiled": arguments.compile}
+        settings["graphs"] = arguments.graphs
         print(json.dumps(measure(configuration, batches[0], torch.device(arguments.device), getattr(torch, arguments.dtype), **settings)))
         return
     exact = [configuration for configuration in CONFIGURATIONS if arguments.only == configuration.name]

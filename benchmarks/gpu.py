@@ -45,7 +45,7 @@ from pipelines.plan.plan import make_plan  # noqa: E402
 from pipelines.store import Store  # noqa: E402
 
 BATCHES = (1, 8, 32, 128)
-VARIANTS = {"float32": ["--dtype", "float32"], "half": [], "half, compiled": ["--compile"]}
+VARIANTS = {"float32": ["--dtype", "float32"], "half": [], "half, compiled": ["--compile"], "half, graphs": ["--graphs"]}
 # The configuration that is as large as each checkpoint of the paper's manifest.
 STANDS_FOR = {
     "progan-celebahq-1024": "progan 1024",
@@ -86,6 +86,13 @@ def method_row(name: str, batch: int, variant: str, device: str, rounds: int, ti
     result = json.loads(done.stdout.strip().splitlines()[-1])
     figures = {"rate": generators.speed(result), "network": 1 - generators.outside(result), "memory_mib": result["memory_mib"]}
     return row | figures | {"device": result["device"], "torch": result["torch"]}
+
+
+def variants_of(method: str) -> list[str]:
+    """The variants that a method has: CUDA graphs only where its networks do the same in every batch."""
+    from generators import registry
+
+    return [variant for variant in VARIANTS if variant != "half, graphs" or registry.get(method).repeats]
 
 
 def half_of(method: str) -> str:
@@ -249,7 +256,7 @@ def main() -> None:
     device, half = torch.device(chosen.device), torch.bfloat16
     configurations = [configuration for configuration in CONFIGURATIONS if chosen.only in configuration.name]
     for configuration in configurations:
-        for variant in VARIANTS:
+        for variant in variants_of(configuration.method):
             for batch in map(int, chosen.batches.split(",")):
                 keep(method_row(configuration.name, batch, variant, chosen.device, chosen.rounds, chosen.timeout))
     for configuration in configurations:

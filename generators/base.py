@@ -6,31 +6,29 @@ A new method is one file in `generators/methods/`, named as the method is, with 
 - `load`: builds the network from a checkpoint, once, and keeps it;
 - one or more of `_sample`, `_prompt`, `_swap`, `_edit`, `_inpaint`: a batch that fits in memory, seeds in, `uint8` RGB out.
 
-This file does the rest. It checks the parameters, cuts a request into batches, and halves a batch that does not fit in memory.
+This file and `generators.running` do the rest: they check the parameters, cut a request into batches, and halve a batch that does not
+fit in memory. Where the last act of a method is `fetch_uint8`, a GPU makes the next batch while the pixels of this one come to the host.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from functools import partial
-from typing import Any, ClassVar, Literal, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
-from generators import half
 from generators.batching import Growth
 from generators.checkpoints import Checkpoint
 from generators.errors import InputError
-from generators.images import check_images
-from generators.memory import OutOfMemory, is_out_of_memory, release_memory
 from generators.numbers import StrictNumbers, parsed
+from generators.requests import EditRequest, InpaintRequest, Output, PromptRequest, Request, Result, SampleRequest, StepKind, SwapRequest
+from generators.running import batches
 
 Family = Literal["GAN", "DM", "AR"]  # AR: autoregressive, token by token
-StepKind = Literal["sample", "prompt", "swap", "edit", "inpaint"]
 EditInput = Literal["square", "picture", "faces"]
 
 
@@ -60,121 +58,8 @@ class Options(StrictNumbers):
     batch_size: int | None = Field(None, ge=1, le=4096)  # images made at once
     exact: bool = Field(False, strict=True)  # every batch of the same shape and with the same kernels
     compile: bool = Field(False, strict=True)
+    cuda_graphs: bool = Field(False, strict=True)  # of networks that do the same in every batch
     revision: str | None = None  # of a Hub repository
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a generator is asked for: one image for each seed. Each kind of step has a request of its own below.
-
-    Every field holds one value for each seed. InputError if a field is longer or shorter than the seeds.
-    """
-
-    kind: ClassVar[StepKind]
-    seeds: Sequence[int]
-
-    def __post_init__(self) -> None:
-        for name, values in self._values().items():
-            if len(values) != len(self.seeds):
-                raise InputError(
-                    f"{self.kind}: seeds and {name} differ in number ({len(self.seeds)} and {len(values)})", f"Give as many {name} as seeds"
-                )
-
-    def part(self, rows: slice) -> Self:
-        """The request for these images alone."""
-        return replace(self, **{name: values[rows] for name, values in self._values().items()})
-
-    def rows(self, places: Sequence[int]) -> Self:
-        """The request for the images at these places alone."""
-        chosen: dict[str, Any] = {
-            name: values[list(places)] if isinstance(values, np.ndarray) else [values[place] for place in places]
-            for name, values in self._values().items()
-        }
-        return replace(self, **chosen)
-
-    def padded(self, count: int) -> Self:
-        """The request with its last image asked for again until there are `count`."""
-        have = len(self.seeds)
-        return self if count <= have else self.rows([*range(have), *[have - 1] * (count - have)])
-
-    def _values(self) -> dict[str, Any]:
-        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
-
-
-@dataclass(frozen=True)
-class SampleRequest(Request):
-    """Images from noise alone."""
-
-    kind = "sample"
-
-
-@dataclass(frozen=True)
-class PromptRequest(Request):
-    """One image for each text and seed."""
-
-    kind = "prompt"
-    prompts: Sequence[str]
-
-
-@dataclass(frozen=True)
-class SwapRequest(Request):
-    """The identities of `sources` on `targets`: both `uint8` `[N, H, W, 3]`, faces already aligned, at the generator's `crop`."""
-
-    kind = "swap"
-    sources: np.ndarray
-    targets: np.ndarray
-
-
-@dataclass(frozen=True)
-class EditRequest(Request):
-    """The images `targets` reworked: `uint8` `[N, H, W, 3]`."""
-
-    kind = "edit"
-    targets: np.ndarray
-
-
-@dataclass(frozen=True)
-class InpaintRequest(Request):
-    """The images `targets` reworked inside `masks`: `uint8` `[N, H, W, 3]`, and bool `[N, H, W]`, true where the image is to change."""
-
-    kind = "inpaint"
-    targets: np.ndarray
-    masks: np.ndarray
-
-
-@dataclass
-class Result:
-    """`images` is `uint8` RGB `[N, H, W, 3]`; `rejected` gives a reason for each image that must not be used (a safety checker's flag);
-    `columns` holds a value for each image that is worth keeping beside it (a candidate's rank, a similarity).
-
-    A `made_with` among them says how it was made, where that is not the plain way: `batch`, how many images were made at once, and the
-    `precision` of the network."""
-
-    images: np.ndarray
-    rejected: dict[int, str] = field(default_factory=dict)
-    columns: dict[str, list[Any]] = field(default_factory=dict)
-
-    def first(self, count: int) -> Result:
-        """The first `count` images alone."""
-        if count >= len(self.images):
-            return self
-        rejected = {place: reason for place, reason in self.rejected.items() if place < count}
-        return Result(self.images[:count], rejected, {name: values[:count] for name, values in self.columns.items()})
-
-    def put(self, places: Sequence[int], other: Result) -> None:
-        """Puts the images of `other` at `places`."""
-        images = np.array(self.images)
-        images[list(places)] = other.images
-        self.images = images
-        for number, place in enumerate(places):
-            self.rejected.pop(place, None)
-            if number in other.rejected:
-                self.rejected[place] = other.rejected[number]
-            for name, values in self.columns.items():
-                values[place] = other.columns[name][number]
-
-
-Output = np.ndarray | Result  # what a method gives for a batch: images alone, or a result where it rejects or measures some
 
 
 @dataclass(frozen=True)
@@ -196,6 +81,7 @@ class Generator(ABC):
     licence: ClassVar[str]  # of the official weights, as their authors state it
     output_version: ClassVar[int] = 1  # raise it when a change of code changes pixels: earlier shards then become stale
     networks: tuple[str, ...] = ("network",)  # the attributes that hold the slow networks: those that `torch.compile` is to speed up
+    repeats: ClassVar[bool] = False  # True: the networks do the same in every batch of one size, so that CUDA graphs can hold them
     needs_gradients: ClassVar[bool] = False  # True: the method differentiates while it makes an image (guidance by a loss)
     components: ClassVar[tuple[str, ...]] = ()  # further checkpoints that it needs beside its own, by role ("arcface")
     reconstruction: ClassVar[dict[str, Any] | None] = None  # parameters of the edit that only encodes and decodes; None: no autoencoder
@@ -207,6 +93,7 @@ class Generator(ABC):
     released_precision: ClassVar[str] = "float32"  # what the authors run it in on a GPU
     precision: str = "float32"  # set by `load_generator`
     exact: bool = False  # the same
+    graphs: bool = False  # the same: its networks are CUDA graphs, so that every batch is filled up
     growth: Growth | None = None  # how its batches grow on a GPU
     pad_to: int = 0  # a batch of fewer images is filled up to so many, which are not used: its shape decides rounding
 
@@ -281,33 +168,7 @@ class Generator(ABC):
         if request.kind not in self.kinds:
             because = f": {self.limit}" if self.limit else ""
             raise InputError(f"{self.name} cannot {request.kind}{because}", f"It can {' or '.join(self.kinds) or 'do nothing'}")
-        settings = self.parse_parameters(parameters)
-        start = 0
-        while start < len(request.seeds):
-            if self.growth is not None:
-                self.batch_size = self.growth.size
-                self.growth.begin()
-            part = request.part(slice(start, start + self.batch_size))
-            count, whole = len(part.seeds), part.padded(self.batch_size if self.exact else self.pad_to)
-            batch = self._within_memory(partial(self._run_batch, whole, settings))
-            if batch is None:
-                continue  # the batch size was halved: cut again
-            check_images(batch.images, len(whole.seeds), self.name)
-            if self.growth is not None:
-                self.growth.end(count)
-            self._note(batch, len(whole.seeds))
-            yield batch.first(count)
-            start += count
-
-    def _note(self, batch: Result, size: int) -> None:
-        """Writes how a batch was made, if not in the plain way: float32 in batches of the usual size."""
-        usual = type(self).batch_size
-        known = batch.columns.pop("made_with", [{}] * size)
-        plain: dict[str, Any] = {"batch": size} if self.batch_size != usual or self.exact or self.growth is not None or self.pad_to else {}
-        if self.precision != "float32":
-            plain = {"batch": size, "precision": self.precision}
-        if plain or any(known):
-            batch.columns["made_with"] = [plain | more for more in known]
+        yield from batches(self, request, self.parse_parameters(parameters))
 
     @classmethod
     def parse_parameters(cls, parameters: dict[str, Any]) -> Any:
@@ -323,25 +184,12 @@ class Generator(ABC):
         given: BaseModel = parsed(cls.Options, options, f"{cls.name}: options", "options")
         return given.model_dump(exclude_unset=True, exclude_none=True)
 
-    def _run_batch(self, request: Request, settings: Any) -> Result:
-        """One batch: the method for the request's kind is called, and its images become a result if they are none yet."""
-        if self.precision == "float32":
-            return self._make(request, settings)
-        with half.watching() as seen:
-            result = self._make(request, settings)
-        again = half.not_finite(seen, len(request.seeds))
-        if again:  # float16 ends at 65,504
-            result.columns["made_with"] = [{"precision": "float32"} if place in again else {} for place in range(len(request.seeds))]
-            with half.in_float32(self):
-                wide = self._make(request.rows(again), settings)
-            wide.columns["made_with"] = [{"precision": "float32"}] * len(again)
-            result.put(again, wide)
-        return result
-
-    def _make(self, request: Request, settings: Any) -> Result:
+    def make_batch(self, request: Request, settings: Any) -> Output:
+        """One batch, as the method for the request's kind gives it; a GPU may not have made it yet."""
+        if self.graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # what the graphs gave for the batch before is done with
         with torch.no_grad() if self.needs_gradients else torch.inference_mode():
-            output = self._output(request, list(request.seeds), settings)
-        return output if isinstance(output, Result) else Result(output)
+            return self._output(request, list(request.seeds), settings)
 
     def _output(self, request: Request, seeds: list[int], settings: Any) -> Output:
         match request:
@@ -356,29 +204,6 @@ class Generator(ABC):
             case InpaintRequest():
                 return self._inpaint(request.targets, request.masks, seeds, settings)
         raise TypeError(f"{type(request).__name__} is no request of a known kind")
-
-    def _within_memory(self, make: Callable[[], Result]) -> Result | None:
-        """`make()`, or None after halving `batch_size` because the device ran out of memory. A batch of one that fails is an error."""
-        try:
-            return make()
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            if self.exact:
-                raise OutOfMemory(
-                    f"{self.name} does not fit in the device's memory with batches of {self.batch_size}, which `exact` holds it to",
-                    "Give the checkpoint a smaller `batch_size` under `options`, or leave `exact` out",
-                ) from None
-            if self.batch_size == 1:
-                raise OutOfMemory(
-                    f"{self.name} does not fit in the device's memory even with a batch of one",
-                    "Use a device with more memory, a smaller checkpoint, or its option `precision: bfloat16`",
-                ) from None
-        self.batch_size //= 2
-        if self.growth is not None:
-            self.growth.halved(self.batch_size)
-        release_memory()
-        return None
 
     def _sample(self, seeds: list[int], settings: Any) -> Output:
         raise InputError(f"{self.name} has no sample step")

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from generators.base import Generator, StepKind
+from generators.base import Generator, Output, StepKind
 from generators.diffusers_files import to_device
 from generators.errors import InputError
-from generators.images import luminance, require_size, to_float, to_uint8
+from generators.images import fetch_uint8, luminance, require_size, to_float
 from generators.latent_noise import NAME, with_noise
 from generators.seeding import torch_rng
+from generators.transfer import send
 
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # x and t to the noise in x
 
@@ -107,7 +108,7 @@ class Denoiser(Generator):
     def draw(self, rngs: Sequence[torch.Generator]) -> torch.Tensor:
         """Standard normal float32 of the UNet's input shape, row i from `rngs[i]` alone."""
         shape = (self.unet.config.in_channels, self.height, self.width)
-        return torch.stack([torch.randn(shape, generator=rng) for rng in rngs]).to(self.device)
+        return send(torch.stack([torch.randn(shape, generator=rng) for rng in rngs]), self.device)
 
     def predict(self, x: torch.Tensor, t: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
         """The noise in `x` at timestep `t`. A class-conditional network is told the `classes` `[N]`."""
@@ -128,32 +129,33 @@ class Denoiser(Generator):
 
     def denoise(self, predict: Predict, x: torch.Tensor, scheduler: Any, timesteps: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
         """`x` at `timesteps[0]`, denoised to the end. `options` go to every step of the scheduler."""
-        for t in timesteps:
-            x = scheduler.step(predict(x, t), t, x, **options).prev_sample
+        told = send(timesteps, self.device)  # at once: the copy of one timestep would wait for the step before it
+        for t, on_device in zip(timesteps, told, strict=True):  # the scheduler's tables are the host's
+            x = scheduler.step(predict(x, on_device), t, x, **options).prev_sample
         return x
 
-    def make(self, seeds: list[int], settings: Any, predict: Predict) -> np.ndarray:
+    def make(self, seeds: list[int], settings: Any, predict: Predict) -> Output:
         """Images from noise, with `predict` in the place of the bare network where there is a text to follow."""
         rngs = [torch_rng(seed) for seed in seeds]
         scheduler = self.scheduler(settings)
         x = self.draw(rngs) * scheduler.init_noise_sigma
-        return to_uint8(self.decode(self.denoise(predict, x, scheduler, scheduler.timesteps, self.step_options(settings, rngs))))
+        return fetch_uint8(self.decode(self.denoise(predict, x, scheduler, scheduler.timesteps, self.step_options(settings, rngs))))
 
-    def rework(self, images: np.ndarray, seeds: list[int], settings: Any, predict: Predict) -> np.ndarray:
+    def rework(self, images: np.ndarray, seeds: list[int], settings: Any, predict: Predict) -> Output:
         """SDEdit (Meng et al. 2022, Algorithm 1): noise to `strength` of the schedule, then denoise. At 0 it only encodes and decodes,
         with noise on the latents where `latent_noise` asks for it."""
         require_size(images, self.resolution, self.name)
         rngs = [torch_rng(seed) for seed in seeds]
         start = self.encode(to_float(images, device=self.device), rngs)
         if settings.strength == 0:
-            return to_uint8(self.decode(with_noise(start, getattr(settings, NAME, 0.0), seeds)))
+            return fetch_uint8(self.decode(with_noise(start, getattr(settings, NAME, 0.0), seeds)))
         scheduler = self.scheduler(settings)
         timesteps = self.timesteps_from(scheduler, max(1, int(self.step_count(settings) * settings.strength)))
         x = scheduler.add_noise(start, self.draw(rngs), timesteps[:1].expand(len(seeds)))
-        return to_uint8(self.decode(self.denoise(predict, x, scheduler, timesteps, self.step_options(settings, rngs))))
+        return fetch_uint8(self.decode(self.denoise(predict, x, scheduler, timesteps, self.step_options(settings, rngs))))
 
-    def _sample(self, seeds: list[int], settings: Any) -> np.ndarray:
+    def _sample(self, seeds: list[int], settings: Any) -> Output:
         return self.make(seeds, settings, self.predictor(seeds, settings))
 
-    def _edit(self, images: np.ndarray, seeds: list[int], settings: Any) -> np.ndarray:
+    def _edit(self, images: np.ndarray, seeds: list[int], settings: Any) -> Output:
         return self.rework(images, seeds, settings, self.predictor(seeds, settings))

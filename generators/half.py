@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
-_watched: ContextVar[list[np.ndarray] | None] = ContextVar("watched", default=None)
+from generators.transfer import Fetched, fetch
+
+_watched: ContextVar[list[Fetched] | None] = ContextVar("watched", default=None)
 
 
 @contextmanager
-def watching() -> Iterator[list[np.ndarray]]:
-    """For the length of the block, what `note` is told: bool arrays, true for each image that has a value that is not finite."""
-    seen: list[np.ndarray] = []
-    token = _watched.set(seen)
+def watching(wanted: bool = True) -> Iterator[list[Fetched]]:
+    """For the length of the block, what `note` is told: bool arrays, true for each image that has a value that is not finite. Nothing if
+    nobody wants it."""
+    seen: list[Fetched] = []
+    token = _watched.set(seen if wanted else None)
     try:
         yield seen
     finally:
@@ -28,7 +31,7 @@ def note(pixels: torch.Tensor) -> None:
     """Notes which of the images `[N, ...]` are not finite, if anybody watches."""
     seen = _watched.get()
     if seen is not None:
-        seen.append((~torch.isfinite(pixels)).flatten(1).any(1).cpu().numpy())
+        seen.append(fetch((~torch.isfinite(pixels)).flatten(1).any(1)))
 
 
 def not_finite(seen: list[np.ndarray], images: int) -> list[int]:

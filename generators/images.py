@@ -9,6 +9,7 @@ import torch
 
 from generators import half
 from generators.errors import CheckpointError, InputError
+from generators.transfer import Fetched, constant, crosses, fetch, send
 
 Rounding = Literal["nearest", "floor", "half_up"]
 
@@ -24,19 +25,30 @@ def to_uint8(pixels: torch.Tensor, low: float = -1.0, high: float = 1.0, roundin
     "floor" is `floor(255 u)` (taming-transformers), "half_up" is `floor(127.5 x + 128)` (NVIDIA; for the range [-1, 1]).
     Not-a-number becomes black here, once it was noted for who watches (`half`); `pipelines` rejects such an image before it is written.
     """
+    return _rounded(pixels, low, high, rounding).cpu().numpy()
+
+
+def fetch_uint8(pixels: torch.Tensor, low: float = -1.0, high: float = 1.0, rounding: Rounding = "nearest") -> np.ndarray | Fetched:
+    """`to_uint8` for a method that is done with its batch: a GPU sends the pixels while it makes the next one."""
+    rounded = _rounded(pixels, low, high, rounding)
+    return fetch(rounded) if crosses(rounded.device) else rounded.cpu().numpy()
+
+
+def _rounded(pixels: torch.Tensor, low: float, high: float, rounding: Rounding) -> torch.Tensor:
+    """`uint8` `[N, H, W, 3]`, still on the device."""
     scaled = (pixels.float() - low) * (255.0 / (high - low))
     if rounding == "nearest":
         scaled = scaled.round()
     elif rounding == "half_up":
         scaled = scaled + 0.5
     half.note(scaled)
-    out = scaled.nan_to_num(0.0).clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    return np.repeat(out, 3, axis=-1) if out.shape[-1] == 1 else out
+    out = scaled.nan_to_num(0.0).clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    return (out.expand(-1, -1, -1, 3) if out.shape[-1] == 1 else out).contiguous()
 
 
 def to_float(images: np.ndarray, low: float = -1.0, high: float = 1.0, device: str | torch.device = "cpu") -> torch.Tensor:
     """`uint8` `[N, H, W, 3]` to float32 `[N, 3, H, W]` with black at `low` and white at `high`."""
-    pixels = torch.from_numpy(np.array(images, order="C")).to(device)  # a copy, because torch takes no view that runs backwards
+    pixels = send(torch.from_numpy(np.array(images, order="C")), device)  # a copy, because torch takes no view that runs backwards
     pixels = pixels.permute(0, 3, 1, 2).float()
     return pixels * ((high - low) / 255.0) + low
 
@@ -66,7 +78,7 @@ def require_size(images: np.ndarray, size: int, name: str) -> None:
 
 def luminance(images: torch.Tensor) -> torch.Tensor:
     """`[N, 1, H, W]` of RGB float `[N, 3, H, W]`."""
-    return torch.tensordot(images, torch.tensor(LUMA, device=images.device), dims=([1], [0])).unsqueeze(1)
+    return torch.tensordot(images, constant(LUMA, images.device, torch.float32), dims=([1], [0])).unsqueeze(1)
 
 
 def imagenet_normalise(pixels: torch.Tensor) -> torch.Tensor:
@@ -80,4 +92,4 @@ def imagenet_restore(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def _rgb(values: tuple[float, float, float], like: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(values, device=like.device, dtype=like.dtype)[:, None, None]
+    return constant(values, like.device, like.dtype)[:, None, None]

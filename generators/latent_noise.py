@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 
 from generators.seeding import randn
+from generators.transfer import send
 
 NAME = "latent_noise"
 MOST = 4.0  # standard deviations; nothing of an image is left by then
@@ -25,7 +26,7 @@ def with_noise(latents: torch.Tensor, amount: float, seeds: Sequence[int]) -> to
     if amount == 0:
         return latents
     spread = latents.float().flatten(1).std(1).view(-1, *[1] * (latents.dim() - 1))
-    noise = randn(seeds, latents.shape[1:], "latent noise").to(latents.device)
+    noise = send(randn(seeds, latents.shape[1:], "latent noise"), latents.device)
     return (latents.float() + amount * spread * noise).to(latents.dtype)
 
 

@@ -8,6 +8,8 @@
   same on every card of one kind, whatever was made before it.
 - `compile`: true for `torch.compile`. Worth it on a GPU and for thousands of images, since the first batch waits for the compiler
   (minutes); on a CPU it needs a C++ compiler. It changes pixels by rounding only.
+- `cuda_graphs`: true lets `torch.compile` make CUDA graphs too, of a GAN: its hundreds of small kernels are then begun by one call. Graphs
+  have one shape, so batches are of one size, `batch_size` or the generator's usual one, and are filled up.
 """
 
 from __future__ import annotations
@@ -51,6 +53,9 @@ def load_generator(
         raise InputError(f"{checkpoint.path.name}: {error.message}", error.fix) from None
     checkpoint = replace(checkpoint, options=options)
     precision, exact = precision_on(device, options.get("precision", "float32"), method), options.get("exact", False)
+    graphs = options.get("cuda_graphs", False) and not exact
+    if graphs:
+        require_graphs(method, device, checkpoint.path.name)
     if torch.device(device).type == "cuda":
         state_numerics(exact)
     try:
@@ -59,15 +64,24 @@ def load_generator(
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(f"{name} with {checkpoint.path.name} does not fit in the memory of {device}", "Use a device with more") from None
-    generator.precision, generator.exact = precision, exact
+    generator.precision, generator.exact, generator.graphs = precision, exact, graphs
     wanted = options.get("batch_size") if exact else batch_size or options.get("batch_size")
     generator.batch_size = wanted or generator.batch_size
-    if torch.device(device).type == "cuda" and not wanted and not exact and remembered is not None:
+    if torch.device(device).type == "cuda" and not wanted and not exact and not graphs and remembered is not None:
         key = f"{name} {title}, {generator.resolution} px, {precision}, {torch.cuda.get_device_name(device)}"
         generator.growth = Growth(CudaMeter(torch.device(device)), remembered, key, generator.batch_size)
-    if options.get("compile") and not exact:
-        compile_networks(generator)
+    if graphs or (options.get("compile") and not exact):
+        compile_networks(generator, graphs=graphs)
     return generator
+
+
+def require_graphs(method: type[Generator], device: str | torch.device, source: str) -> None:
+    """InputError if CUDA graphs cannot hold the networks of a method, or `device` has none."""
+    if not method.repeats:
+        able = ", ".join(name for name in registry.names() if registry.get(name).repeats)
+        raise InputError(f"{source}: cuda_graphs is an option of networks that do the same in every batch ({able})", "Set `compile`")
+    if torch.device(device).type != "cuda":
+        raise InputError(f"{source}: cuda_graphs needs an NVIDIA GPU, and this is {device}", "Leave it out, or build on one")
 
 
 def precision_on(device: str | torch.device, asked: str, method: type[Generator]) -> str:
@@ -77,14 +91,16 @@ def precision_on(device: str | torch.device, asked: str, method: type[Generator]
     return "float32" if torch.device(device).type == "cpu" else method.released_precision
 
 
-def compile_networks(generator: Generator, backend: str = "inductor") -> None:
-    """Lets `torch.compile` translate the generator's `networks`, each when it is first called.
+def compile_networks(generator: Generator, backend: str = "inductor", graphs: bool = False) -> None:
+    """Lets `torch.compile` translate the generator's `networks`, each when it is first called; into CUDA graphs if so asked.
 
     Where a network of diffusers names the block that it repeats, that block is translated once and used for all: a transformer of 57 blocks
     then waits for the compiler a few times less long.
     """
     for network in find_networks(generator):
-        if repeated_blocks(network):
+        if graphs:
+            network.compile(backend=backend, mode="reduce-overhead", dynamic=False)
+        elif repeated_blocks(network):
             network.compile_repeated_blocks(backend=backend)
         else:
             network.compile(backend=backend)

@@ -14,6 +14,7 @@ from generators.denoiser import Denoiser, Predict
 from generators.errors import CheckpointError
 from generators.networks.diffusion.pixel_unet import PixelUNetOptions, load_pixel_unet
 from generators.seeding import draw_classes
+from generators.transfer import send
 
 
 class PixelDenoiserParameters(base.Parameters):
@@ -38,7 +39,7 @@ class PixelDenoiser(Denoiser):
 
     def predictor(self, seeds: list[int], settings: Any) -> Predict:
         classes = draw_classes(seeds, self.unet.config.num_class_embeds or 0, settings.class_index)
-        return self.predict if classes is None else partial(self.predict, classes=classes.to(self.device))
+        return self.predict if classes is None else partial(self.predict, classes=send(classes, self.device))
 
 
 def require_pictures(config: Any, source: str) -> None:

@@ -36,7 +36,7 @@ def crop_mask_window(
 ) -> tuple[Window, np.ndarray]:
     """`crop_mask` where it is not zero: a window of the image, and the mask in it."""
     window = window_of(matrix, size, shape, margin=erode + blur)
-    white = unwarp_window(np.full((size, size), 255.0), matrix, window)
+    white = unwarp_window(np.full((size, size), 255.0), matrix, window, shape)
     white[white > threshold] = 255
     if erode < LARGE_ERODE:
         white = cv2.erode(white, np.ones((erode, erode), np.uint8))

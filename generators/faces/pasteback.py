@@ -51,10 +51,10 @@ def paste_window(
     window, mask = crop_mask_window(matrix, len(swapped), image.shape, threshold=threshold, erode=erode, blur=blur)
     weight, below = mask[..., None], window.of(image)
     if target is not None:
-        change = unwarp_window(_unit_range(swapped) - _unit_range(target), matrix, window)
+        change = unwarp_window(_unit_range(swapped) - _unit_range(target), matrix, window, image.shape)
         inside = np.clip(np.rint(below + weight * change * 255.0), 0, 255)
     else:
-        layer = unwarp_window(_unit_range(swapped), matrix, window).astype(np.float64) * 255
+        layer = unwarp_window(_unit_range(swapped), matrix, window, image.shape).astype(np.float64) * 255
         inside = np.clip(weight * layer + (1 - weight) * below, 0, 255)
     picture = np.array(image)
     window.of(picture)[:] = inside.astype(np.uint8)

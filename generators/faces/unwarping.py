@@ -14,6 +14,7 @@ import numpy as np
 from generators.faces.align import invert, transform_points
 
 FRACTION_BITS, COORDINATE_BITS = 5, 10  # of OpenCV's fixed-point warp, which it uses for float64
+LANES = 16  # columns of a picture that OpenCV warps at once; those that are left over at its end it warps one by one, rounding otherwise
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,10 @@ class Window:
     def shape(self) -> tuple[int, int]:
         return self.bottom - self.top, self.right - self.left
 
-    def of(self, picture: np.ndarray) -> np.ndarray:
-        """The window of `[H, W, ...]`, as a view."""
-        return picture[self.top : self.bottom, self.left : self.right]
+    def of(self, picture: np.ndarray, around: Window | None = None) -> np.ndarray:
+        """The window of `[H, W, ...]`, as a view; of the part that the window `around` is, where only that is given."""
+        top, left = (around.top, around.left) if around else (0, 0)
+        return picture[self.top - top : self.bottom - top, self.left - left : self.right - left]
 
     def within(self, shape: tuple[int, ...], inside: np.ndarray) -> np.ndarray:
         """`inside` `[h, w]`, which fills the window, in an array of zeros of the picture's `shape`."""
@@ -43,31 +45,51 @@ class Window:
 def window_of(matrix: np.ndarray, size: int, shape: tuple[int, ...], margin: int = 0) -> Window:
     """The smallest window of a picture of `shape` (height, width first) that holds a `size` px crop and `margin` px around it; `matrix`
     `[2, 3]` leads into the crop. It has at least one pixel, also where the crop lies outside."""
-    corners = transform_points(np.array([[-1, -1], [size, -1], [size, size], [-1, size]], np.float64), invert(matrix))
+    return window_around(invert(matrix), size, shape, margin)
+
+
+def window_around(outward: np.ndarray, size: int, shape: tuple[int, ...], margin: int = 0) -> Window:
+    """`window_of` by the transform `[2, 3]` that leads out of the crop, into the picture."""
+    corners = transform_points(np.array([[-1, -1], [size, -1], [size, size], [-1, size]], np.float64), outward)
     low, high = np.floor(corners.min(0)) - margin, np.ceil(corners.max(0)) + margin + 1
     left, top = (int(np.clip(value, 0, side - 1)) for value, side in zip(low, (shape[1], shape[0]), strict=True))
     right, bottom = (int(np.clip(value, 1, side)) for value, side in zip(high, (shape[1], shape[0]), strict=True))
     return Window(top, left, max(bottom, top + 1), max(right, left + 1))
 
 
-def unwarp_window(crop: np.ndarray, matrix: np.ndarray, window: Window) -> np.ndarray:
-    """What `align.unwarp` gives in `window`, bilinear and black around the crop. `crop` is float32 or `uint8` `[S, S]` or `[S, S, 3]`, or
-    float64 `[S, S]`."""
-    # OpenCV is given the transform from crop to picture and inverts it again, in float64.
-    back = _inverted(invert(matrix))
+def unwarp_window(crop: np.ndarray, matrix: np.ndarray, window: Window, shape: tuple[int, ...]) -> np.ndarray:
+    """What `align.unwarp` gives in the `window` of a picture of `shape`, bilinear and black around the crop. `crop` is float32 or `uint8`
+    `[S, S]` or `[S, S, 3]`, or float64 `[S, S]`."""
+    return warp_window(crop, invert(matrix), window, shape)
+
+
+def warp_window(crop: np.ndarray, outward: np.ndarray, window: Window, shape: tuple[int, ...]) -> np.ndarray:
+    """What `cv2.warpAffine(crop, outward)` gives there: `unwarp_window` by the transform that leads out of the crop."""
+    back = _inverted(outward)  # as OpenCV does, in float64
     columns, rows = np.arange(window.left, window.right, dtype=np.float64), np.arange(window.top, window.bottom, dtype=np.float64)
-    maps = _fixed_point(back, columns, rows) if crop.dtype == np.float64 else _single(back, columns, rows)
+    maps = _fixed_point(back, columns, rows) if crop.dtype == np.float64 else _single(back, columns, rows, shape[1])
     return cv2.remap(np.ascontiguousarray(crop), *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0.0)
 
 
-def _single(matrix: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates in float32: the row's part rounded first, then the column's added with one rounding (a fused multiply-add)."""
+def _single(matrix: np.ndarray, columns: np.ndarray, rows: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates in float32: the row's part rounded first, then the column's added with one rounding (a fused multiply-add). In the last
+    columns of a picture of that width, the shift comes after both."""
     matrix = matrix.astype(np.float32)
+    last = columns >= width - width % LANES
     across, down = (
-        (columns[None] * float(line[0]) + (rows.astype(np.float32) * line[1] + line[2]).astype(np.float64)[:, None]).astype(np.float32)
-        for line in matrix
+        np.concatenate([_shifted_first(line, columns[~last], rows), _shifted_last(line, columns[last], rows)], 1) for line in matrix
     )
     return across, down
+
+
+def _shifted_first(line: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    start = (rows.astype(np.float32) * line[1] + line[2]).astype(np.float64)
+    return (columns[None] * float(line[0]) + start[:, None]).astype(np.float32)
+
+
+def _shifted_last(line: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    down = (rows.astype(np.float32) * line[1]).astype(np.float64)
+    return (columns[None] * float(line[0]) + down[:, None]).astype(np.float32) + line[2]
 
 
 def _fixed_point(matrix: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,9 +11,10 @@ import torch
 from pydantic import Field
 
 from generators import base
+from generators.base import Output
 from generators.checkpoints import Checkpoint, read_weights
 from generators.faces.restoring import CODEFORMER
-from generators.images import to_uint8
+from generators.images import fetch_uint8
 from generators.networks.restoration import codeformer
 from generators.registry import register
 from generators.restorer import FaceRestorer, RestorationParameters, released_state
@@ -41,5 +42,5 @@ class CodeFormer(FaceRestorer):
         network = codeformer.CodeFormer.from_state(released_state(read_weights(checkpoint.path)), checkpoint.path.name, n_head)
         return cls(network, checkpoint, device, dtype)
 
-    def _edit(self, images: np.ndarray, seeds: list[int], settings: Parameters) -> np.ndarray:
-        return to_uint8(self.network(self._network_input(images), settings.fidelity_weight, settings.adain))
+    def _edit(self, images: np.ndarray, seeds: list[int], settings: Parameters) -> Output:
+        return fetch_uint8(self.network(self._network_input(images), settings.fidelity_weight, settings.adain))

@@ -23,13 +23,13 @@ class DDIM(PixelDenoiser):
         official: bool = False  # no clipping and a last alpha of 1, as ermongroup/ddim
 
     def scheduler(self, settings: Parameters) -> Any:
-        from diffusers import DDIMScheduler
+        from generators.networks.diffusion.host_noise import HostNoiseDDIM
 
         chosen = {"clip_sample": settings.clip_sample, "set_alpha_to_one": settings.set_alpha_to_one}
         if settings.official:
             chosen = {"clip_sample": bool(settings.clip_sample), "set_alpha_to_one": settings.set_alpha_to_one is not False}
         steps = self.step_count(settings)
-        scheduler = self.build_scheduler(DDIMScheduler, chosen)
+        scheduler = self.build_scheduler(HostNoiseDDIM, chosen)
         scheduler.set_timesteps(steps)
         if settings.official:
             scheduler.timesteps = original_timesteps(scheduler.config.num_train_timesteps, steps)

@@ -36,14 +36,14 @@ class DDPM(PixelDenoiser):
         return self.network_output(x, t, classes)
 
     def scheduler(self, settings: Parameters) -> Any:
-        from diffusers import DDPMScheduler
+        from generators.networks.diffusion.host_noise import HostNoiseDDPM
 
         variance_type = "learned_range" if self.learned_variance else settings.variance_type
         chosen = {"variance_type": variance_type, "clip_sample": settings.clip_sample}
         if settings.official:
             chosen = {"variance_type": variance_type or "fixed_large", "clip_sample": settings.clip_sample is not False}
         steps = self.step_count(settings)
-        scheduler = self.build_scheduler(DDPMScheduler, chosen)
+        scheduler = self.build_scheduler(HostNoiseDDPM, chosen)
         scheduler.set_timesteps(steps)
         if settings.official:
             scheduler.timesteps = original_timesteps(scheduler.config.num_train_timesteps, steps)

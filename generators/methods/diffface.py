@@ -38,6 +38,7 @@ from generators.networks.faces.gaze import load_gaze
 from generators.networks.state import load_exactly
 from generators.registry import register
 from generators.seeding import torch_rng
+from generators.transfer import send
 
 Guide = Callable[[torch.Tensor, int], Iterable[torch.Tensor]]  # x in the place of x_0 and the step to losses, which are added up
 Draw = Callable[[], torch.Tensor]  # standard normal noise for all rows
@@ -142,7 +143,7 @@ class DiffFace(Generator):
 
     def predict(self, x: torch.Tensor, timestep: float, embedded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The noise in `x` and where its variance lies between the smallest and the largest, both float32 of the shape of `x`."""
-        out = self.unet(x.to(self.dtype), torch.tensor(float(timestep), device=x.device), class_labels=embedded).sample
+        out = self.unet(x.to(self.dtype), torch.full((), float(timestep), device=x.device), class_labels=embedded).sample
         return out.float().chunk(2, dim=1)
 
     def walk(
@@ -202,7 +203,7 @@ class DiffFace(Generator):
         weights = Weights(settings.identity, settings.parsing, settings.gaze, settings.preservation)
 
         def draw() -> torch.Tensor:
-            return torch.stack([torch.randn(scene.targets.shape[1:], generator=rng) for rng in rngs]).to(self.device)
+            return send(torch.stack([torch.randn(scene.targets.shape[1:], generator=rng) for rng in rngs]), self.device)
 
         def guide(images: torch.Tensor, k: int) -> Iterator[torch.Tensor]:
             with_gaze = k * GAZE_OF // settings.steps in GAZE_STEPS

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 
 from generators import base
+from generators.base import Output
 from generators.checkpoints import Checkpoint, read_weights
-from generators.images import to_uint8
+from generators.images import fetch_uint8
 from generators.networks.restoration import gfpgan
 from generators.registry import register
 from generators.restorer import FaceRestorer, RestorationParameters, released_state
 from generators.seeding import randn
+from generators.transfer import send
 
 
 @register("gfpgan")
@@ -37,9 +39,9 @@ class GFPGAN(FaceRestorer):
         network = gfpgan.GFPGAN.from_state(released_state(read_weights(checkpoint.path)), checkpoint.path.name, latent)
         return cls(network, checkpoint, device, dtype)
 
-    def _edit(self, images: np.ndarray, seeds: list[int], settings: Parameters) -> np.ndarray:
-        return to_uint8(self.network(self._network_input(images), self._noise(seeds) if settings.noise_mode == "random" else None))
+    def _edit(self, images: np.ndarray, seeds: list[int], settings: Parameters) -> Output:
+        return fetch_uint8(self.network(self._network_input(images), self._noise(seeds) if settings.noise_mode == "random" else None))
 
     def _noise(self, seeds: list[int]) -> list[torch.Tensor]:
         shapes = self.network.stylegan_decoder.noise_shapes()
-        return [randn(seeds, shape, f"noise{index}").to(self.device, self.dtype) for index, shape in enumerate(shapes)]
+        return [send(randn(seeds, shape, f"noise{index}"), self.device).to(self.dtype) for index, shape in enumerate(shapes)]

@@ -14,17 +14,18 @@ import torch
 from pydantic import Field
 
 from generators import base
-from generators.base import Generator
+from generators.base import Generator, Output
 from generators.checkpoints import Checkpoint
 from generators.checkpoints.names import read_weights
 from generators.diffusers_files import to_device
 from generators.errors import CheckpointError
-from generators.images import require_size, to_float, to_uint8
+from generators.images import fetch_uint8, require_size, to_float
 from generators.networks.diffusion import openai_names
 from generators.networks.diffusion.pixel_unet import original_state
 from generators.networks.diffusion.respaced import BETAS, Respaced, cosine_betas
 from generators.registry import register
 from generators.seeding import draw_classes, torch_rng
+from generators.transfer import send
 
 SCHEDULES = {"linear": BETAS, "cosine": cosine_betas()}
 
@@ -77,11 +78,11 @@ class GuidedDiffusion(Generator):
     def resolution(self) -> int:
         return int(self.unet.config.sample_size)
 
-    def _sample(self, seeds: list[int], settings: Parameters) -> np.ndarray:
+    def _sample(self, seeds: list[int], settings: Parameters) -> Output:
         rngs, process = [torch_rng(seed) for seed in seeds], Respaced(settings.steps, self.betas)
         return self._denoised(self._noise(rngs), len(process.timesteps), process, seeds, rngs, settings)
 
-    def _edit(self, images: np.ndarray, seeds: list[int], settings: Parameters) -> np.ndarray:
+    def _edit(self, images: np.ndarray, seeds: list[int], settings: Parameters) -> Output:
         """SDEdit (Meng et al. 2022): noise to `strength` of the schedule, then denoise."""
         require_size(images, self.resolution, self.name)
         rngs, process = [torch_rng(seed) for seed in seeds], Respaced(settings.steps, self.betas)
@@ -91,10 +92,10 @@ class GuidedDiffusion(Generator):
 
     def _denoised(
         self, x: torch.Tensor, count: int, process: Respaced, seeds: list[int], rngs: list[torch.Generator], settings: Parameters
-    ) -> np.ndarray:
+    ) -> Output:
         """`x` through the last `count` steps. Noise of step k comes from each image's own generator."""
         classes = draw_classes(seeds, int(self.unet.config.num_class_embeds or 0), settings.class_index)
-        labels = None if classes is None else classes.to(self.device)
+        labels = None if classes is None else send(classes, self.device)
         for k in reversed(range(count)):
             t = torch.full((len(x),), process.timesteps[k], device=self.device)
             eps, interpolation = self.unet(x.to(self.dtype), t, class_labels=labels).sample.float().chunk(2, 1)
@@ -105,8 +106,8 @@ class GuidedDiffusion(Generator):
                 continue
             mean, log_variance = process.posterior(x, start, interpolation, k)
             x = mean + (0.5 * log_variance).exp() * self._noise(rngs) if k else mean
-        return to_uint8(x, rounding="half_up")
+        return fetch_uint8(x, rounding="half_up")
 
     def _noise(self, rngs: list[torch.Generator]) -> torch.Tensor:
         shape = (self.unet.config.in_channels, self.resolution, self.resolution)
-        return torch.stack([torch.randn(shape, generator=rng) for rng in rngs]).to(self.device)
+        return send(torch.stack([torch.randn(shape, generator=rng) for rng in rngs]), self.device)

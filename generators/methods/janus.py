@@ -9,16 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import Field
 
 from foreign.json_files import read_json
 from generators import base
-from generators.base import Generator
+from generators.base import Generator, Output
 from generators.checkpoints import Checkpoint
 from generators.errors import CheckpointError, InputError
-from generators.images import to_uint8
+from generators.images import fetch_uint8
 from generators.networks.vq.gpt import keep_likely
 from generators.quiet import libraries_quiet
 from generators.registry import register
@@ -83,7 +82,7 @@ class Janus(Generator):
         """How many tokens a picture has."""
         return int(self.model.model.vision_model.config.num_image_tokens)
 
-    def _prompt(self, prompts: list[str], seeds: list[int], settings: Parameters) -> np.ndarray:
+    def _prompt(self, prompts: list[str], seeds: list[int], settings: Parameters) -> Output:
         rngs = [torch_rng(seed) for seed in seeds]
         ids, mask = self._tokenised(prompts)
         embeds, past, drawn = self.model.get_input_embeddings()(ids), None, []
@@ -98,7 +97,7 @@ class Janus(Generator):
             embeds = self.model.prepare_embeddings_for_image_generation(torch.cat([chosen, chosen])[:, None])
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         pixels = self.model.decode_image_tokens(torch.stack(drawn, 1)).permute(0, 3, 1, 2)
-        return to_uint8(pixels)
+        return fetch_uint8(pixels)
 
     def _tokenised(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids `[2N, L]`, padded at the left, and their mask: first the prompts, then the same without a word (for guidance)."""

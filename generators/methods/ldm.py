@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from foreign.json_files import read_json
 from generators import base
-from generators.base import StepKind
+from generators.base import Output, StepKind
 from generators.checkpoints import Checkpoint, read_weights
 from generators.denoiser import Denoiser
 from generators.diffusers_files import build_part, diffusers_folder, load_part, to_device
@@ -27,6 +27,7 @@ from generators.networks.diffusion.ldm_original import read_parts
 from generators.networks.diffusion.schedules import require_known, schedule_of_folder
 from generators.quiet import libraries_quiet
 from generators.registry import register
+from generators.transfer import send
 
 VOCABULARY = "https://huggingface.co/google-bert/bert-base-uncased"
 
@@ -113,9 +114,9 @@ class LDM(Denoiser):
         return super().resolution * 2 ** (len(self.first_stage.config.block_out_channels) - 1)
 
     def scheduler(self, settings: Parameters) -> Any:
-        from diffusers import DDIMScheduler
+        from generators.networks.diffusion.host_noise import HostNoiseDDIM
 
-        scheduler = DDIMScheduler.from_config(self.schedule)
+        scheduler = HostNoiseDDIM.from_config(self.schedule)
         scheduler.set_timesteps(self.step_count(settings))
         return scheduler
 
@@ -138,7 +139,7 @@ class LDM(Denoiser):
         """The text encoder's `[N, tokens, width]` for each text."""
         length = self.text_encoder.config.max_position_embeddings
         tokens = self.tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids
-        return self.text_encoder(tokens.to(self.device), return_dict=True).last_hidden_state
+        return self.text_encoder(send(tokens, self.device), return_dict=True).last_hidden_state
 
     def follow(self, texts: list[str], settings: Parameters) -> Any:
         """A prediction that follows `texts` by classifier-free guidance, the guided and the unguided half in one call of the network."""
@@ -156,10 +157,10 @@ class LDM(Denoiser):
     def predict_with(self, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         return self.unet(x.to(self.dtype), t, encoder_hidden_states=context).sample.float()
 
-    def _prompt(self, prompts: list[str], seeds: list[int], settings: Parameters) -> np.ndarray:
+    def _prompt(self, prompts: list[str], seeds: list[int], settings: Parameters) -> Output:
         return self.make(seeds, settings, self.follow(prompts, settings))
 
-    def _edit(self, images: np.ndarray, seeds: list[int], settings: Parameters) -> np.ndarray:
+    def _edit(self, images: np.ndarray, seeds: list[int], settings: Parameters) -> Output:
         predict = self.predict if self.text_encoder is None else self.follow([settings.prompt] * len(seeds), settings)
         return self.rework(images, seeds, settings, predict)
 

@@ -97,7 +97,7 @@ def pseudo_numerical(predict: Predict, x: torch.Tensor, times: Sequence[int], al
         return (b / a).sqrt() * x - (b - a) / (a.sqrt() * ((a * (1 - b)).sqrt() + ((1 - a) * b).sqrt())) * noise
 
     def noise_at(x: torch.Tensor, time: float) -> torch.Tensor:
-        return predict(x, torch.tensor(time, device=x.device))
+        return predict(x, torch.full((), time, device=x.device))  # `tensor` would copy, and wait for the step before
 
     past: list[torch.Tensor] = []
     for now, then in pairwise(times):

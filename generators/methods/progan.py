@@ -7,13 +7,14 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
-from generators.base import Generator, Options, Parameters
+from generators.base import Generator, Options, Output, Parameters
 from generators.checkpoints import Checkpoint, read_weights
-from generators.images import require_colours, to_uint8
+from generators.images import fetch_uint8, require_colours
 from generators.networks.gan.progan import ProGAN as Network
 from generators.networks.gan.progan_layouts import build
 from generators.registry import register
 from generators.seeding import draw_classes, legacy_randn
+from generators.transfer import send
 
 
 class ProGANParameters(Parameters):
@@ -43,6 +44,7 @@ class ProGAN(Generator):
     title = "ProGAN"
     family = "GAN"
     kinds = ("sample",)
+    repeats = True
     licence = "CC-BY-NC-4.0"
     Parameters = ProGANParameters
     Options = ProGANOptions
@@ -65,8 +67,9 @@ class ProGAN(Generator):
     def resolution(self) -> int:
         return self.network.resolution
 
-    def _sample(self, seeds: list[int], settings: ProGANParameters) -> np.ndarray:
-        z = torch.from_numpy(np.stack([legacy_randn(seed, (self.network.z_dim,)) for seed in seeds])).to(self.device, self.dtype)
+    def _sample(self, seeds: list[int], settings: ProGANParameters) -> Output:
+        z = torch.from_numpy(np.stack([legacy_randn(seed, (self.network.z_dim,)) for seed in seeds]))
+        z = send(z.to(self.dtype), self.device)
         classes = draw_classes(seeds, self.network.label_size, settings.class_index)
-        labels = None if classes is None else F.one_hot(classes, self.network.label_size).to(z)
-        return to_uint8(self.network(z, labels), rounding="half_up")
+        labels = None if classes is None else send(F.one_hot(classes, self.network.label_size), self.device).to(z)
+        return fetch_uint8(self.network(z, labels), rounding="half_up")

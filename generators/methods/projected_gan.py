@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from generators.base import Generator, Options, Parameters
+from generators.base import Generator, Options, Output, Parameters
 from generators.checkpoints import Checkpoint, Contents, read_weights
 from generators.errors import CheckpointError, InputError
-from generators.images import require_colours, to_uint8
+from generators.images import fetch_uint8, require_colours
 from generators.methods.stylegan2 import StyleGAN2
 from generators.networks.gan.fastgan import FastGAN, from_official
 from generators.registry import register
 from generators.seeding import draw_classes, legacy_randn, torch_rng
+from generators.transfer import send
 
 
 class ProjectedGANParameters(Parameters):
@@ -33,6 +34,7 @@ class ProjectedGAN(Generator):
     title = "ProjectedGAN"
     family = "GAN"
     kinds = ("sample",)
+    repeats = True
     licence = "MIT"
     Parameters = ProjectedGANParameters
     Options = ProjectedGANOptions
@@ -64,7 +66,7 @@ class ProjectedGAN(Generator):
     def resolution(self) -> int:
         return self.network.resolution
 
-    def _sample(self, seeds: list[int], settings: ProjectedGANParameters) -> np.ndarray:
+    def _sample(self, seeds: list[int], settings: ProjectedGANParameters) -> Output:
         if isinstance(self.network, StyleGAN2):
             stylegan2 = {"truncation_psi": settings.truncation_psi, "class_index": settings.class_index}
             return self.network._sample(seeds, StyleGAN2.Parameters(noise_mode="const" if settings.noise else "none", **stylegan2))
@@ -74,12 +76,12 @@ class ProjectedGAN(Generator):
         streams = [torch_rng(seed, "noise") for seed in seeds]
 
         def noise(size: int) -> torch.Tensor:
-            return torch.stack([torch.randn(1, size, size, generator=stream) for stream in streams]).to(self.device)
+            return send(torch.stack([torch.randn(1, size, size, generator=stream) for stream in streams]), self.device)
 
         classes = draw_classes(seeds, self.network.classes, settings.class_index)
-        classes = None if classes is None else classes.to(self.device)
-        images = self.network(z.to(self.device, self.dtype), classes, noise if settings.noise else None)
-        return to_uint8(images, rounding="half_up")
+        classes = None if classes is None else send(classes, self.device)
+        images = self.network(send(z.to(self.dtype), self.device), classes, noise if settings.noise else None)
+        return fetch_uint8(images, rounding="half_up")
 
 
 def _stored(contents: Contents, prefix: str) -> dict[str, Any]:

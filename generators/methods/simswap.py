@@ -21,10 +21,10 @@ import torch
 from pydantic import Field
 
 from generators import base
-from generators.base import Crop, Generator
+from generators.base import Crop, Generator, Output
 from generators.checkpoints import Checkpoint, Contents, read_weights
 from generators.errors import CheckpointError
-from generators.images import imagenet_normalise, imagenet_restore, to_float, to_uint8
+from generators.images import fetch_uint8, imagenet_normalise, imagenet_restore, to_float
 from generators.networks.faces.arcface import ArcFace, identity_vectors, load_arcface
 from generators.networks.faces.simswap import FORMS, Form, SimSwapGenerator
 from generators.registry import register
@@ -94,8 +94,8 @@ class SimSwap(Generator):
             return imagenet_restore(self.network(imagenet_normalise(pixels), identities))
         return self.network(pixels, identities)
 
-    def _swap(self, sources: np.ndarray, targets: np.ndarray, seeds: list[int], settings: Any) -> np.ndarray:
-        return to_uint8(self.swap_pixels(targets, self.identities(sources)), 0.0, 1.0, "nearest")
+    def _swap(self, sources: np.ndarray, targets: np.ndarray, seeds: list[int], settings: Any) -> Output:
+        return fetch_uint8(self.swap_pixels(targets, self.identities(sources)), 0.0, 1.0, "nearest")
 
 
 def _form(state: Mapping[str, torch.Tensor], stated: str | None, source: str) -> Form:

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from generators.base import Generator, Parameters
+from generators.base import Generator, Output, Parameters
 from generators.checkpoints import Checkpoint, read_weights
-from generators.images import require_colours, to_uint8
+from generators.images import fetch_uint8, require_colours
 from generators.networks.gan import stylegan2, stylegan2_layouts
 from generators.registry import register
 from generators.seeding import draw_classes, legacy_randn, torch_rng
+from generators.transfer import send
 
 
 class StyleGAN2Parameters(Parameters):
@@ -28,6 +29,7 @@ class StyleGAN2(Generator):
     title = "StyleGAN2"
     family = "GAN"
     kinds = ("sample",)
+    repeats = True
     released_precision = "float16"
     licence = "Nvidia Source Code License (non-commercial)"
     Parameters = StyleGAN2Parameters
@@ -49,11 +51,11 @@ class StyleGAN2(Generator):
     def resolution(self) -> int:
         return self.network.img_resolution
 
-    def _sample(self, seeds: list[int], settings: StyleGAN2Parameters) -> np.ndarray:
+    def _sample(self, seeds: list[int], settings: StyleGAN2Parameters) -> Output:
         z = torch.from_numpy(np.stack([legacy_randn(seed, (self.network.z_dim,)) for seed in seeds])).float()
         generators = [torch_rng(seed, "noise") for seed in seeds] if settings.noise_mode == "random" else None
         images = self.network(
-            z.to(self.device),
+            send(z, self.device),
             self._labels(seeds, settings),
             truncation_psi=settings.truncation_psi,
             truncation_cutoff=settings.truncation_cutoff,
@@ -61,9 +63,9 @@ class StyleGAN2(Generator):
             generators=generators,
             dtype=self.dtype,
         )
-        return to_uint8(images, rounding="half_up")
+        return fetch_uint8(images, rounding="half_up")
 
     def _labels(self, seeds: list[int], settings: StyleGAN2Parameters) -> torch.Tensor | None:
         """One-hot classes `[N, c_dim]`, or None for a network without classes."""
         classes = draw_classes(seeds, self.network.c_dim, settings.class_index)
-        return None if classes is None else torch.nn.functional.one_hot(classes, self.network.c_dim).float().to(self.device)
+        return None if classes is None else send(torch.nn.functional.one_hot(classes, self.network.c_dim).float(), self.device)

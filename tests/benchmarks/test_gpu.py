@@ -69,8 +69,10 @@ def test_a_variant_asks_for_the_precision_of_the_methods_authors(monkeypatch: py
 
     monkeypatch.setattr(gpu.subprocess, "run", run)
     rows = [gpu.method_row("stylegan2 256 config-f", 8, variant, "cuda:0", 2, 10) for variant in gpu.VARIANTS]
-    assert [command[command.index("--dtype") + 1] for command in commands] == ["float32", "float16", "float16"]
-    assert ["--compile" in command for command in commands] == [False, False, True]
+    assert [command[command.index("--dtype") + 1] for command in commands] == ["float32", *["float16"] * 3]
+    assert ["--compile" in command for command in commands] == [False, False, True, False]
+    assert ["--graphs" in command for command in commands] == [False, False, False, True]
+    assert gpu.variants_of("stylegan2") == list(gpu.VARIANTS) and "half, graphs" not in gpu.variants_of("ddim")
     assert rows[0]["rate"] == 4.0 and rows[0]["network"] == pytest.approx(0.9)
     assert gpu.fastest(rows) == {"stylegan2 256 config-f": 4.0}
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from generators import registry
-from generators.base import Generator
+from generators.base import Generator, SampleRequest
 from generators.checkpoints import Checkpoint
 from generators.errors import InputError
 from generators.loading import compile_networks, find_networks, load_generator
@@ -38,7 +38,7 @@ def made(generator: Generator, count: int = 3) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["projected_gan", "simswap"])
+@pytest.mark.parametrize("name", ["projected_gan", "simswap", "stylegan2"])
 def test_compiled_networks_make_the_same_pictures(tmp_path: Path, name: str) -> None:
     """Through dynamo, which is what meets a network's Python; the compiler behind it is another test's."""
     generator = load_generator(name, checkpoint(tmp_path, name))
@@ -64,6 +64,32 @@ def test_the_option_compiles(tmp_path: Path) -> None:
     ] * 2
     compiled = load_generator("simswap", checkpoint(tmp_path, "simswap", compile=True))
     assert all(network._compiled_call_impl for network in find_networks(compiled))
+
+
+def test_cuda_graphs_are_of_networks_that_repeat_and_of_a_gpu(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"stylegan2.safetensors: cuda_graphs needs an NVIDIA GPU, and this is cpu"):
+        load_generator("stylegan2", checkpoint(tmp_path, "stylegan2", cuda_graphs=True))
+    with pytest.raises(InputError, match=r"in every batch \(diff_stylegan2, progan, projected_gan, stylegan2\)"):
+        load_generator("ddim", checkpoint(tmp_path, "ddim", cuda_graphs=True))
+    exact = load_generator("stylegan2", checkpoint(tmp_path, "stylegan2", cuda_graphs=True, exact=True))
+    assert not exact.graphs and find_networks(exact)[0]._compiled_call_impl is None
+
+
+def test_cuda_graphs_have_batches_of_one_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the check of the device left out: what `torch.compile` is asked for, and what the network is then given."""
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr("generators.loading.require_graphs", lambda *_: None)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: asked.append(options))
+    generator = load_generator("stylegan2", checkpoint(tmp_path, "stylegan2", cuda_graphs=True, batch_size=4), remembered={})
+    assert asked == [{"backend": "inductor", "mode": "reduce-overhead", "dynamic": False}]
+    assert generator.graphs and generator.growth is None
+    marks: list[bool] = []
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: marks.append(True))
+    plain, sizes = generator.network.forward, []
+    monkeypatch.setattr(generator.network, "forward", lambda z, *rest, **named: sizes.append(len(z)) or plain(z, *rest, **named))
+    result = generator.run(SampleRequest(range(6)))
+    assert sizes == [4, 4] and marks == [True, True]
+    assert len(result.images) == 6 and result.columns["made_with"] == [{"batch": 4}] * 6
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

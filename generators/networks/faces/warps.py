@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from generators.transfer import constant, send
+
 DEGREES, SHIFT, DISTORTION, PROBABILITY = 15.0, 0.1, 0.7, 0.7
 DRAWS = 12  # numbers that one warp takes: whether and how for the affine (3), whether and how for the perspective (9)
 
@@ -24,9 +26,11 @@ def draw_warps(rngs: Sequence[torch.Generator], copies: int) -> torch.Tensor:
 def warp(images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
     """Square images `[M, C, S, S]` warped as `numbers` `[M, DRAWS]` say."""
     size = images.shape[-1]
-    numbers = numbers.to(images)
+    numbers = send(numbers, images.device).to(images.dtype)
     affine = torch.where(
-        (numbers[:, 0] < PROBABILITY)[:, None, None], affine_matrix(numbers[:, 1], numbers[:, 2], size), torch.eye(3).to(images)
+        (numbers[:, 0] < PROBABILITY)[:, None, None],
+        affine_matrix(numbers[:, 1], numbers[:, 2], size),
+        torch.eye(3, device=images.device, dtype=images.dtype),
     )
     moved = _sample(images, affine, "border")
     warped = _sample(moved, perspective_matrix(numbers[:, 4:].unflatten(1, (4, 2)), size), "zeros")
@@ -50,15 +54,15 @@ def perspective_matrix(inward: torch.Tensor, size: int) -> torch.Tensor:
     `inward`: `[M, 4, 2]` in [0, 1], for the corners clockwise from the upper left.
     """
     end = float(size - 1)
-    corners = torch.tensor([[0.0, 0.0], [end, 0.0], [end, end], [0.0, end]]).to(inward)
-    signs = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]]).to(inward)
+    corners = constant(((0.0, 0.0), (end, 0.0), (end, end), (0.0, end)), inward.device, inward.dtype)
+    signs = constant(((1.0, 1.0), (-1.0, 1.0), (-1.0, -1.0), (1.0, -1.0)), inward.device, inward.dtype)
     moved = corners + DISTORTION * size / 2 * inward * signs
     x, y = corners.expand_as(moved).unbind(-1)
     u, v = moved.unbind(-1)
     zero, ones = torch.zeros_like(x), torch.ones_like(x)
     across = torch.stack([x, y, ones, zero, zero, zero, -u * x, -u * y], -1)
     down = torch.stack([zero, zero, zero, x, y, ones, -v * x, -v * y], -1)
-    solved = torch.linalg.solve(torch.cat([across, down], 1), torch.cat([u, v], 1))
+    solved = torch.linalg.solve_ex(torch.cat([across, down], 1), torch.cat([u, v], 1)).result  # `solve` waits for its check
     return torch.cat([solved, torch.ones_like(solved[:, :1])], 1).unflatten(1, (3, 3))
 
 
@@ -66,7 +70,7 @@ def _sample(images: torch.Tensor, matrix: torch.Tensor, padding: str) -> torch.T
     """`images` with each pixel moved by `matrix`, bilinear between the middles of the pixels."""
     size = images.shape[-1]
     line = torch.arange(size, device=images.device, dtype=images.dtype)
-    points = torch.stack([*torch.meshgrid(line, line, indexing="xy"), torch.ones(size, size).to(images)], -1)
-    origins = points.flatten(0, 1) @ torch.linalg.inv(matrix).transpose(1, 2)
+    points = torch.stack([*torch.meshgrid(line, line, indexing="xy"), torch.ones(size, size, device=images.device, dtype=images.dtype)], -1)
+    origins = points.flatten(0, 1) @ torch.linalg.inv_ex(matrix).inverse.transpose(1, 2)
     grid = ((2 * origins[..., :2] / origins[..., 2:] + 1) / size - 1).unflatten(1, (size, size))
     return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)

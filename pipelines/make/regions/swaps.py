@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from pipelines.images import fit
 from pipelines.make import rejections
 from pipelines.make.measures import face_distances
 from pipelines.make.output import Output
-from pipelines.make.regions.known_faces import KnownFaces
+from pipelines.make.regions.known_faces import KnownFaces, KnownIdentities, SeenFace
 from pipelines.make.regions.places import face_as_data, share_covered
 from pipelines.make.threads import Begun, Threads
 from pipelines.manifest.schema import CASCADE, Faces
@@ -56,12 +57,19 @@ class Pair:
 
 @dataclass(frozen=True)
 class _Aligned:
-    """A picture and its crop. `face` and `matrix` are None where the whole picture is the face."""
+    """A picture and its crop. `face` and `matrix` are None where the whole picture is the face. A picture that other swaps use too has
+    its sha256."""
 
     picture: np.ndarray
     crop: np.ndarray
     matrix: np.ndarray | None = None
     face: Face | None = None
+    sha256: str | None = None
+
+    @property
+    def name(self) -> tuple[str, int] | None:
+        """Of the face as any identity network sees it: of a picture that is the face, at the swapper's size."""
+        return None if self.sha256 is None else (self.sha256, len(self.crop) if self.face is None else 0)
 
     def as_seen_by(self, network: IdentityNetwork, picture: np.ndarray | None = None) -> np.ndarray:
         """The face as an identity network wants it, here or at the same place of another `picture`."""
@@ -73,13 +81,13 @@ class _Aligned:
 
 @dataclass(frozen=True)
 class _AlignedPair:
-    """`seen` are source and target as the identity network wants them, if there is one. The source's picture is not kept."""
+    """`seen` are source and target for the identity network, if there is one. The source's picture is not kept."""
 
     seed: int
     source_crop: np.ndarray
     source_face: Face | None
     target: _Aligned
-    seen: tuple[np.ndarray, ...] = ()
+    seen: tuple[SeenFace, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,12 +101,12 @@ class _Swapped:
 
 @dataclass(frozen=True)
 class _PutBack:
-    """A swapped picture. `crop` is the crop as it was put back, and `seen` the swapped face as the identity network wants it."""
+    """A swapped picture. `crop` is the crop as it was put back, and `seen` the swapped face for the identity network."""
 
     pair: _AlignedPair
     output: Output
     crop: np.ndarray
-    seen: tuple[np.ndarray, ...] = ()
+    seen: tuple[SeenFace, ...] = ()
 
 
 class _OwnIdentity:
@@ -120,6 +128,7 @@ class FaceSwaps:
         self._settings = settings
         self._threads = threads or Threads(0)
         self._known = KnownFaces(lambda: self._detector)
+        self._identities: WeakKeyDictionary[Any, KnownIdentities] = WeakKeyDictionary()  # of each network
         self._largest = 0  # bytes of the largest target so far
         self._detector = load_detector(None if settings.detector == CASCADE else catalogue.path(settings.detector), device)
         self._detector.padding = settings.padding
@@ -152,11 +161,12 @@ class FaceSwaps:
         """
         crop = generator.crop or Crop(ALIGNED, generator.resolution)
         network = self._identity or (_OwnIdentity(generator, crop) if self._settings.min_similarity is not None else None)
-        aligned = self._threads.in_order(partial(self._aligned_pair, crop=crop, network=network), pairs, self._ahead)
+        known = self._identities.setdefault(self._identity or generator, KnownIdentities())
+        aligned = self._threads.in_order(partial(self._aligned_pair, crop=crop, network=network, known=known), pairs, self._ahead)
         chunks = iter(lambda: list(islice(aligned, CHUNK)), [])
         swapped = (self._swap_aligned(generator, chunk, parameters, crop) for chunk in chunks)
         put_back = self._threads.behind((self._begin_putting_back(chunk, crop, network) for chunk in swapped), self._lag)
-        judged = self._threads.behind((self._begin_judging(chunk, network) for chunk in put_back), self._lag)
+        judged = self._threads.behind((self._begin_judging(chunk, network, known) for chunk in put_back), self._lag)
         for outputs in judged:
             yield from outputs
 
@@ -168,7 +178,7 @@ class FaceSwaps:
         """Whether the network goes on (1) or waits (0) while what it gave is finished."""
         return int(self._largest * CHUNK <= HELD_BYTES)
 
-    def _aligned_pair(self, pair: Pair, crop: Crop, network: IdentityNetwork | None) -> _AlignedPair | str:
+    def _aligned_pair(self, pair: Pair, crop: Crop, network: IdentityNetwork | None, known: KnownIdentities) -> _AlignedPair | str:
         """Both pictures aligned, or the reason against one of them. The target first: without it no source would help."""
         target = self._align(pair.target(), pair.target_sha256, "target", crop)
         if isinstance(target, str):
@@ -177,20 +187,20 @@ class FaceSwaps:
         source = self._align(pair.source(), pair.source_sha256, "source", crop)
         if isinstance(source, str):
             return source
-        seen = (source.as_seen_by(network), target.as_seen_by(network)) if network else ()
+        seen = tuple(known.seen(side.name, partial(side.as_seen_by, network)) for side in (source, target)) if network else ()
         return _AlignedPair(pair.seed, source.crop, source.face, target, seen)
 
     def _align(self, picture: np.ndarray, sha256: str | None, role: str, crop: Crop) -> _Aligned | str:
         """The picture's only face, or the reason against it."""
         if crop.template == ALIGNED:
             whole = fit(picture, crop.size)
-            return _Aligned(whole, whole)
+            return _Aligned(whole, whole, sha256=sha256)
         faces = sorted(self._known.of(picture, sha256), key=lambda face: -face.area)
         if not faces:
             return rejections.NO_FACE[role]
         if len(faces) > 1 and faces[1].area >= BYSTANDER * faces[0].area:
             return rejections.SEVERAL_FACES[role]
-        return _Aligned(picture, *align(picture, faces[0].landmarks, crop.template, crop.size), faces[0])
+        return _Aligned(picture, *align(picture, faces[0].landmarks, crop.template, crop.size), faces[0], sha256)
 
     def _swap_aligned(
         self, generator: Generator, chunk: Sequence[_AlignedPair | str], parameters: Mapping[str, Any], crop: Crop
@@ -248,7 +258,7 @@ class FaceSwaps:
                 "mask_share": round(covered * measures.get("face_share", 1.0), 4),
             }
             output = Output(picture, None, measures | places, changed)
-        return _PutBack(pair, output, pixels, (target.as_seen_by(network, output.picture),) if network else ())
+        return _PutBack(pair, output, pixels, (SeenFace(target.as_seen_by(network, output.picture)),) if network else ())
 
     def _pasted(self, target: _Aligned, pixels: np.ndarray, mask: np.ndarray | None, crop: Crop) -> tuple[np.ndarray, np.ndarray]:
         """The picture with the crop in it, and where it may differ (bool `[H, W]`): where the soft `mask` of the crop let it through."""
@@ -261,13 +271,13 @@ class FaceSwaps:
         # Pasting cuts values down to whole ones, so that the least weight can change a pixel.
         changed = weight > 0
         if mask is not None:
-            changed &= unwarp_window(mask.astype(np.float32), target.matrix, window) > 0
+            changed &= unwarp_window(mask.astype(np.float32), target.matrix, window, picture.shape) > 0
         return picture, window.within(picture.shape, changed)
 
-    def _begin_judging(self, chunk: Sequence[_PutBack | Output], network: IdentityNetwork | None) -> Begun[Output]:
+    def _begin_judging(self, chunk: Sequence[_PutBack | Output], network: IdentityNetwork | None, known: KnownIdentities) -> Begun[Output]:
         """Compares the identities of a chunk, together, and begins to measure each swap."""
         made = [item for item in chunk if isinstance(item, _PutBack)]
-        cosines = iter(_similarities(made, network) if network and made else [None] * len(made))
+        cosines = iter(_similarities(made, network, known) if network and made else [None] * len(made))
         judging = [(item, next(cosines)) if isinstance(item, _PutBack) else (item, None) for item in chunk]
 
         def judge(item: tuple[_PutBack | Output, dict[str, Any] | None]) -> Output:
@@ -298,10 +308,10 @@ class FaceSwaps:
         return face_distances(transform_points(largest.landmarks, invert(target.matrix)), target.face.landmarks)
 
 
-def _similarities(swaps: Sequence[_PutBack], network: IdentityNetwork) -> list[dict[str, Any]]:
+def _similarities(swaps: Sequence[_PutBack], network: IdentityNetwork, known: KnownIdentities) -> list[dict[str, Any]]:
     """The cosines of each swap, not rounded."""
     faces = [face for swap in swaps for face in (*swap.pair.seen, *swap.seen)]
-    vectors = network.embed(np.stack(faces)).reshape(len(swaps), 3, -1)
+    vectors = known.vectors(faces, network).reshape(len(swaps), 3, -1)
     return [
         {"before": similarity(source, target), "source": similarity(face, source), "target": similarity(face, target)}
         for source, target, face in vectors
