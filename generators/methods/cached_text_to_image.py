@@ -31,6 +31,7 @@ FEWEST_BLOCKS = 2  # the first, and one to leave out
 class CachedTextToImage(TextToImage):
     title = "Text to image, step cache"
     kinds = ("prompt",)
+    reconstruction = None  # it makes no edits
     batch_size = 1
 
     class Parameters(TextToImage.Parameters):
