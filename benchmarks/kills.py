@@ -17,6 +17,7 @@ import math
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -264,6 +265,8 @@ def main() -> None:
     def is_open(tally: Tally) -> bool:
         return tally.kills.total() < share
 
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell without job control lets what it runs in the background ignore SIGINT
+        signal.signal(number, signal.default_int_handler)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kills-") as folder, file_server(BODY, 0.002) as server:
         site = Site(Path(folder), server, random.Random(options.seed))

@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,11 @@ STATES = ("SCHEDULED", "PENDING", "RUNNING", "FAILED")
 LONGEST = 300.0  # seconds to wait for anything
 # The event alone: registering takes a real file of weights.
 ANNOUNCE = """
+from datetime import UTC, datetime
 from types import SimpleNamespace
+import prefect.events
 from flows.events import announce
+print(datetime.now(UTC).isoformat())
 assert announce(SimpleNamespace(generator="stylegan2", name="new", sha256="0" * 64))
 """
 
@@ -64,8 +67,8 @@ def main() -> None:
 
 def one_turn(api: str, runs_before: int) -> tuple[float, ...]:
     """Seconds from the event until the run was scheduled, taken up, begun and loaded, with those between the second and the third."""
-    sent = datetime.now(UTC)
-    subprocess.run([sys.executable, "-c", ANNOUNCE], check=True, cwd=ROOT)
+    said = subprocess.run([sys.executable, "-c", ANNOUNCE], check=True, cwd=ROOT, capture_output=True, text=True).stdout
+    sent = datetime.fromisoformat(said.split()[0])
 
     def ended() -> list[dict[str, Any]]:
         listed = httpx.post(f"{api}/flow_runs/filter", json={}).json()
