@@ -126,10 +126,10 @@ def shard_row(
     plan, store = make_plan(load_manifest(file)), Store(folder / "store", "ceiling")
     with Build(plan, store, str(device)) as build:
         producer = Producer(plan, store, str(device))
-        producer._maker._steps._models._loaded[configuration.method, "side"] = generator
         for shard in [shard for shard in build.missing if shard.role == "real"]:
             producer.produce(shard)
         build.missing = [shard for shard in build.missing if shard.role != "real"]
+        producer._maker._steps._models._loaded[configuration.method, "side"] = generator  # real shards let go of what they do not need
         configuration.once(generator, min(images, generator.batch_size))()  # warm
         watch = generators.Stopwatch(device)
         for name in configuration.network:
