@@ -253,7 +253,7 @@ def progress(tallies: dict[str, Tally]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100, help="as many of each act")
+    parser.add_argument("--kills", type=int, default=100, help="in all, as many of each act")
     parser.add_argument("--minutes", type=float, default=600.0, help="stop after so long")
     parser.add_argument("--acts", default=",".join(ACTS), help=f"of {', '.join(ACTS)}, and refresh, which needs PREFECT_API_URL")
     parser.add_argument("--seed", type=int, default=0)

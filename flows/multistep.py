@@ -13,13 +13,12 @@ from prefect.artifacts import create_markdown_artifact
 from flows import artifacts, detector_tasks, report
 from flows.building import build_version
 from flows.current import CURRENT_FILE, Current, write_current
-from flows.data import delivered_tests, deliveries_to_build, detector_settings, plan_of, splits_of_store
+from flows.data import delivered_tests, deliveries_to_build, plan_of, splits_of_store
 from flows.outputs import Outputs
 from flows.progress import step_progress
 from flows.remote import Source
 from ntf_model import runs
 from pipelines.build.build import BuildReport
-from pipelines.build.devices import parse_devices
 from pipelines.errors import CheckFailed
 from pipelines.plan.plan import Plan
 from pipelines.store import Store
@@ -78,9 +77,7 @@ def _with_deliveries(source: Source, plan: Plan, asked: Iterable[str] | None) ->
 
 def _train(plan: Plan, dataset: Store, run: Path, device: str) -> None:
     splits = splits_of_store(dataset, deliveries=plan.manifest.detector.deliveries)
-    chosen = None if device == "auto" else parse_devices(device)[0]
-    with step_progress("train") as show:
-        detector_tasks.train_ntf("ntf", splits, run, detector_settings(plan.manifest), resume=True, device=chosen, on_progress=show)
+    detector_tasks.train_as_stated(plan.manifest, splits, run, device)
 
 
 def _evaluate(run: Path, dataset: Store) -> None:

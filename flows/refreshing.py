@@ -14,14 +14,12 @@ from prefect.states import Completed, State
 
 from flows import drift
 from flows.current import CURRENT_FILE, Current, read_current, write_current
-from flows.data import delivered_tests, deliveries_to_build, detector_settings, plan_of, splits_of_store
+from flows.data import delivered_tests, deliveries_to_build, plan_of, splits_of_store
 from flows.logs import EscapedLogger
 from flows.outputs import Outputs
-from flows.progress import step_progress
 from flows.remote import Source
 from ntf_model import runs
 from pipelines.build.build import status
-from pipelines.build.devices import parse_devices
 from pipelines.catalogue.catalogue import Catalogue
 from pipelines.catalogue.hub import new_revisions
 from pipelines.catalogue.registering import take_incoming
@@ -119,9 +117,7 @@ def _evaluate(
         return measured, Current(current.run, versions[1])
     run = outputs.folder / f"ntf-{dataset.version().digest[:12]}"
     outputs.take(run.name)
-    with step_progress("train") as show:
-        chosen = None if device == "auto" else parse_devices(device)[0]
-        detector_tasks.train_ntf("ntf", splits, run, detector_settings(plan.manifest), resume=True, device=chosen, on_progress=show)
+    detector_tasks.train_as_stated(plan.manifest, splits, run, device)
     outputs.keep(run.name)  # what was trained is not trained again, whatever comes
     new = detector_tasks.evaluate_ntf(run, splits, delivered=delivered).evaluation
     known = finished if old else datetime.now(UTC)

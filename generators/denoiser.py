@@ -14,7 +14,7 @@ from generators.diffusers_files import to_device
 from generators.errors import InputError
 from generators.images import fetch_uint8, luminance, require_size, to_float
 from generators.latent_noise import NAME, with_noise
-from generators.seeding import torch_rng
+from generators.seeding import randn_rows, torch_rng
 from generators.transfer import send
 
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # x and t to the noise in x
@@ -108,7 +108,7 @@ class Denoiser(Generator):
     def draw(self, rngs: Sequence[torch.Generator]) -> torch.Tensor:
         """Standard normal float32 of the UNet's input shape, row i from `rngs[i]` alone."""
         shape = (self.unet.config.in_channels, self.height, self.width)
-        return send(torch.stack([torch.randn(shape, generator=rng) for rng in rngs]), self.device)
+        return send(randn_rows(rngs, shape), self.device)
 
     def predict(self, x: torch.Tensor, t: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
         """The noise in `x` at timestep `t`. A class-conditional network is told the `classes` `[N]`."""

@@ -56,7 +56,12 @@ def torch_rng(seed: int, stream: str = "") -> torch.Generator:
 
 def randn(seeds: Sequence[int], shape: Sequence[int], stream: str = "") -> torch.Tensor:
     """Standard normal float32 `[N, *shape]` on the CPU, row i from `seeds[i]` alone."""
-    return torch.stack([torch.randn(*shape, generator=torch_rng(seed, stream)) for seed in seeds])
+    return randn_rows([torch_rng(seed, stream) for seed in seeds], shape)
+
+
+def randn_rows(rngs: Sequence[torch.Generator], shape: Sequence[int]) -> torch.Tensor:
+    """Standard normal float32 `[N, *shape]` on the CPU, row i the next of `rngs[i]`."""
+    return torch.stack([torch.randn(*shape, generator=rng) for rng in rngs])
 
 
 def legacy_randn(seed: int, shape: Sequence[int]) -> np.ndarray:

@@ -37,7 +37,7 @@ from generators.networks.faces.bisenet import BiSeNet
 from generators.networks.faces.gaze import load_gaze
 from generators.networks.state import load_exactly
 from generators.registry import register
-from generators.seeding import torch_rng
+from generators.seeding import randn_rows, torch_rng
 from generators.transfer import send
 
 Guide = Callable[[torch.Tensor, int], Iterable[torch.Tensor]]  # x in the place of x_0 and the step to losses, which are added up
@@ -203,7 +203,7 @@ class DiffFace(Generator):
         weights = Weights(settings.identity, settings.parsing, settings.gaze, settings.preservation)
 
         def draw() -> torch.Tensor:
-            return send(torch.stack([torch.randn(scene.targets.shape[1:], generator=rng) for rng in rngs]), self.device)
+            return send(randn_rows(rngs, scene.targets.shape[1:]), self.device)
 
         def guide(images: torch.Tensor, k: int) -> Iterator[torch.Tensor]:
             with_gaze = k * GAZE_OF // settings.steps in GAZE_STEPS

@@ -24,7 +24,7 @@ from generators.networks.diffusion import openai_names
 from generators.networks.diffusion.pixel_unet import original_state
 from generators.networks.diffusion.respaced import BETAS, Respaced, cosine_betas
 from generators.registry import register
-from generators.seeding import draw_classes, torch_rng
+from generators.seeding import draw_classes, randn_rows, torch_rng
 from generators.transfer import send
 
 SCHEDULES = {"linear": BETAS, "cosine": cosine_betas()}
@@ -110,4 +110,4 @@ class GuidedDiffusion(Generator):
 
     def _noise(self, rngs: list[torch.Generator]) -> torch.Tensor:
         shape = (self.unet.config.in_channels, self.resolution, self.resolution)
-        return send(torch.stack([torch.randn(shape, generator=rng) for rng in rngs]), self.device)
+        return send(randn_rows(rngs, shape), self.device)

@@ -15,7 +15,7 @@ from generators.images import fetch_uint8, require_colours
 from generators.methods.stylegan2 import StyleGAN2
 from generators.networks.gan.fastgan import FastGAN, from_official
 from generators.registry import register
-from generators.seeding import draw_classes, legacy_randn, torch_rng
+from generators.seeding import draw_classes, legacy_randn, randn_rows, torch_rng
 from generators.transfer import send
 
 
@@ -76,7 +76,7 @@ class ProjectedGAN(Generator):
         streams = [torch_rng(seed, "noise") for seed in seeds]
 
         def noise(size: int) -> torch.Tensor:
-            return send(torch.stack([torch.randn(1, size, size, generator=stream) for stream in streams]), self.device)
+            return send(randn_rows(streams, (1, size, size)), self.device)
 
         classes = draw_classes(seeds, self.network.classes, settings.class_index)
         classes = None if classes is None else send(classes, self.device)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from generators.networks.resample import make_filter, smooth, upsample2
+from generators.seeding import randn_rows
 from generators.transfer import send
 
 Architecture = Literal["skip", "orig", "resnet"]
@@ -172,7 +173,7 @@ class StyledConv(nn.Module):
         shape = (self.resolution, self.resolution)
         if generators is None:
             return torch.randn(len(x), *shape, device=x.device)
-        return send(torch.stack([torch.randn(shape, generator=rng) for rng in generators]), x.device)
+        return send(randn_rows(generators, shape), x.device)
 
 
 class ToRGB(nn.Module):

@@ -23,17 +23,10 @@ from pipelines.manifest.sizes import Crop
 from pipelines.plan.plan import Plan
 from pipelines.plan.shards import INTERMEDIATE_CODEC, Shard
 from pipelines.store import Row, Store
-from tests.pipelines.store.fakes import edited, fake_dataset, fake_generators, planned, write
+from tests.pipelines.store.fakes import edited, planned, write
 
 SAMPLED = {"real": "people", "chain": [{"sample": "fake_sampler", "checkpoint": "sampler"}]}
 Judge = Callable[[np.ndarray, "np.ndarray | None"], "str | None"]
-
-
-@pytest.fixture
-def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plan]:
-    monkeypatch.setenv("NTF_CACHE", str(tmp_path / "cache"))
-    with fake_generators():
-        yield planned(fake_dataset(tmp_path / "data"))
 
 
 @pytest.fixture

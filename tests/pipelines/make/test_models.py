@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,9 @@ from pipelines.make.models import Models
 from pipelines.plan.plan import Plan
 from pipelines.plan.shards import Shard
 from pipelines.store import Store
-from tests.pipelines.store.fakes import Fake, fake_dataset, fake_generators, planned
+from tests.pipelines.store.fakes import Fake
 
 SAMPLER, SWAPPER = ("fake_sampler", "sampler"), ("fake_swapper", "swapper")
-
-
-@pytest.fixture
-def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plan]:
-    monkeypatch.setenv("NTF_CACHE", str(tmp_path / "cache"))
-    with fake_generators():
-        yield planned(fake_dataset(tmp_path / "data"))
 
 
 @pytest.fixture

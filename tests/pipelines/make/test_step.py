@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from types import MappingProxyType
@@ -20,14 +19,7 @@ from pipelines.make.step import Steps
 from pipelines.plan.plan import Plan
 from pipelines.plan.shards import Shard
 from pipelines.store import Store
-from tests.pipelines.store.fakes import FakeSampler, fake_dataset, fake_generators, planned
-
-
-@pytest.fixture
-def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plan]:
-    monkeypatch.setenv("NTF_CACHE", str(tmp_path / "cache"))
-    with fake_generators():
-        yield planned(fake_dataset(tmp_path / "data"))
+from tests.pipelines.store.fakes import FakeSampler
 
 
 def shard_of(plan: Plan, subset: str, step: int) -> Shard:
