@@ -110,7 +110,7 @@ def main() -> None:
         result = Rehearsal.load(work, arguments.scale, arguments.threads)
     else:
         result = rehearse(work, arguments.scale, arguments.threads, arguments.limit, stages)
-    print(markdown(result))
+    print(markdown(result, work))
     problems = result.problems()
     print("\n".join(f"PROBLEM: {problem}" for problem in problems) or "no problem")
     sys.exit(1 if problems else 0)

@@ -98,13 +98,13 @@ class Rehearsal:
         return problems
 
 
-def markdown(result: Rehearsal) -> str:
-    """The tables: checkpoints, steps, commands."""
+def markdown(result: Rehearsal, work: Path) -> str:
+    """The tables: checkpoints, steps, commands. Checkpoints lie in the folder `work`."""
     lines = [f"Scale {result.scale}, {result.threads} threads, {platform.machine()}.", ""]
     lines += ["| checkpoint | form | GiB | fetch --from | inspect | GiB of memory |", "|---|---|---|---|---|---|"]
     for name, stand_in in STAND_INS.items():
         fetch, inspect = result.fetched.get(name), result.inspected.get(name)
-        size = _size_of(name, result)
+        size = _size_of(name, result, work)
         cells = [name, stand_in.form, f"{size / GIB:.2f}" if size else "", f"{fetch.seconds:.1f} s" if fetch else ""]
         cells += [f"{inspect.seconds:.1f} s", f"{inspect.peak / GIB:.2f}"] if inspect else ["", ""]
         lines.append(f"| {' | '.join(cells)} |")
@@ -128,9 +128,9 @@ def _command_line(title: str, run: Run) -> str:
     return f"| {title} | {run.seconds:.1f} | {run.cpu:.1f} | {run.hashing:.2f} | {run.peak / GIB:.2f} | {run.load:.1f} |"
 
 
-def _size_of(name: str, result: Rehearsal) -> int:
+def _size_of(name: str, result: Rehearsal, work: Path) -> int:
     """The bytes of a checkpoint as it lies in the checkpoint folder; 0 if it is not there."""
-    path = result.places(Path()).get(name)
+    path = result.places(work).get(name)
     if path is None or not path.exists():
         return 0
     return path.stat().st_size if path.is_file() else sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

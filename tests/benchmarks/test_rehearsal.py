@@ -68,7 +68,11 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     problems = again.problems()
     for words in (f"{next(iter(STAND_INS))} was not recognised", "odd.pkl", "sample x: no image", "error: no space"):
         assert any(words in problem for problem in problems), words
-    table = markdown(again)
+    lying = tmp_path / "checkpoints" / fetched[1]["name"]
+    lying.parent.mkdir()
+    lying.write_bytes(bytes(2**25))
+    table = markdown(again, tmp_path)
+    assert f"| {fetched[1]['name']} | {STAND_INS[fetched[1]['name']].form} | 0.03 |" in table
     assert "| sample x | no image | 1.0 s |  | 1.00 |" in table
     assert "stylegan2-ffhq-1024" in table
 
