@@ -17,7 +17,7 @@ import numpy as np
 
 from generators.errors import InputError
 from pipelines.delivery.rows import MARK
-from pipelines.images import decode
+from pipelines.images import decode, decode_stored
 from pipelines.manifest.splits import SPLITS, Split
 from pipelines.store import Store
 from pipelines.store.schema import quoted
@@ -204,9 +204,7 @@ class StoreDataset:
 
     def _item(self, index: int, data: bytes) -> StoredItem:
         name = str(self._table.ids[index])
-        image = decode(data, name)
-        image = image if image.flags.writeable else image.copy()  # torch warns of arrays that it may not write to
-        return StoredItem(image, int(self._table.labels[index]), str(self._table.subsets[index]), name)
+        return StoredItem(decode_stored(data, name), int(self._table.labels[index]), str(self._table.subsets[index]), name)
 
     def _dataset(self) -> lance.LanceDataset:
         if not hasattr(self._local, "dataset"):

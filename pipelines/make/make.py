@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from generators.errors import InputError
 from pipelines.delivery.rows import Delivering, delivering
-from pipelines.images import decode, encode
+from pipelines.images import decode_stored, encode
 from pipelines.make import rejections
 from pipelines.make.framing import Unfit
 from pipelines.make.jobs import plan_jobs
@@ -88,7 +88,7 @@ class Maker:
             if picture.pixels is None:
                 break
             if role == "final" and step < last:  # what follows begins at the stored image
-                inputs = {row.index: replace(picture, pixels=decode(encode(picture.pixels, manifest.codec), picture.row.id))}
+                inputs = {row.index: replace(picture, pixels=decode_stored(encode(picture.pixels, manifest.codec), picture.row.id))}
         return inputs[row.index]
 
     def _batches_of(self, row: Row) -> list[int]:
@@ -164,7 +164,11 @@ class Maker:
     def _inputs(self, shard: Shard) -> dict[int, Picture]:
         """The images of the step before, by index. An index that the step could not make is not there."""
         rows = self._store.shard(shard.inputs[0]) if shard.inputs else []
-        return {row.index: Picture(row, decode(row.image, row.id)) for row in rows if row.image is not None and row.step == shard.step - 1}
+        return {
+            row.index: Picture(row, decode_stored(row.image, row.id))
+            for row in rows
+            if row.image is not None and row.step == shard.step - 1
+        }
 
     def _attempt(
         self, shard: Shard, indices: Sequence[int], attempt: int, inputs: Mapping[int, Picture], new_inputs: set[int]

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from generators.errors import InputError
-from pipelines.images import decode, encode, fit, perceptual_hash
+from pipelines import images
+from pipelines.images import decode, decode_stored, encode, encode_uncompressed, fit, perceptual_hash
 from pipelines.manifest.schema import Codec
 
 RNG = np.random.default_rng(0)
@@ -19,6 +20,10 @@ RNG = np.random.default_rng(0)
 
 def picture(height: int = 40, width: int = 60) -> np.ndarray:
     return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 @pytest.mark.parametrize("codec", [Codec(format="png"), Codec(format="webp")])
@@ -53,9 +58,6 @@ def test_exif_orientation_is_obeyed_and_dropped() -> None:
 
 
 def test_a_decompression_bomb_is_refused_by_its_header() -> None:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\x00" * 100)) + chunk(b"IEND", b"")
     with pytest.raises(InputError, match=r"bomb\.png"):
@@ -87,3 +89,58 @@ def test_near_duplicates_have_near_hashes() -> None:
     distance = (int(perceptual_hash(image), 16) ^ int(perceptual_hash(close), 16)).bit_count()
     other = (int(perceptual_hash(image), 16) ^ int(perceptual_hash(picture(64, 64)), 16)).bit_count()
     assert distance <= 6 < other
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (40, 60), (131, 67)])
+def test_a_stored_png_is_decoded_without_the_decoder_of_strangers_and_to_the_same_pixels(
+    sides: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = picture(*sides)
+    stored = [encode(image, Codec()), encode_uncompressed(image)]
+    by_the_rules = [decode(data, "x") for data in stored]
+    monkeypatch.setattr(images, "decode", lambda data, name: pytest.fail("asked the decoder of strangers"))
+    for data, expected in zip(stored, by_the_rules, strict=True):
+        pixels = decode_stored(data, "x")
+        assert np.array_equal(pixels, expected)
+        assert np.array_equal(pixels, image)
+        assert pixels.flags.writeable
+        assert pixels.flags.c_contiguous
+
+
+def test_what_is_no_plain_png_is_decoded_as_a_strangers_picture() -> None:
+    image = picture()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned, grey, paletted, see_through = (io.BytesIO() for _ in range(4))
+    Image.fromarray(image).save(turned, "PNG", exif=exif)
+    Image.fromarray(image[..., 0]).save(grey, "PNG")
+    Image.fromarray(image).quantize(16).save(paletted, "PNG")
+    Image.fromarray(np.dstack([image, image[..., :1]])).save(see_through, "PNG")
+    for stream in (turned, grey, paletted, see_through):
+        pixels = decode_stored(stream.getvalue(), "x")
+        assert np.array_equal(pixels, decode(stream.getvalue(), "x"))
+        assert pixels.flags.writeable
+    for codec in (Codec(format="jpeg", quality=90), Codec(format="webp")):
+        data = encode(image, codec)
+        assert np.array_equal(decode_stored(data, "x"), decode(data, "x"))
+
+
+def test_damage_in_a_stored_png_is_told_as_in_any_other(capfd: pytest.CaptureFixture[str]) -> None:
+    whole = encode(picture(), Codec())
+    rotten, header = bytearray(whole), whole[16:29]
+    rotten[1000] ^= 255
+    cut = zlib.compress(b"\0" * 40 * 181)[:-20]
+    wrong_filter = zlib.compress(b"\x09" * 40 * 181)
+    damaged = [
+        bytes(rotten),
+        whole[:2000],
+        *(whole[:8] + chunk(b"IHDR", header) + chunk(b"IDAT", d) + whole[-12:] for d in (cut, wrong_filter)),
+    ]
+    for data in damaged:
+        with pytest.raises(InputError, match="the picture is not an image that can be read"):
+            decode_stored(data, "the picture")
+    for data in damaged[:2]:  # these never reach libpng, which would print what it thinks of them
+        capfd.readouterr()
+        with pytest.raises(InputError):
+            decode_stored(data, "x")
+        assert capfd.readouterr().err == ""
