@@ -14,11 +14,12 @@ import filelock
 from generators.checkpoints import sha256_of_listing
 from generators.errors import InputError
 from pipelines.catalogue import by_hand, hub_files
+from pipelines.catalogue.addresses import require_safe
 from pipelines.catalogue.archives import extract_member
 from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry
 from pipelines.catalogue.identity import remember
 from pipelines.catalogue.lock import Locked, add_to_lock
-from pipelines.catalogue.transfer import Watch, download, partial_of, remote_size, require_safe, require_space
+from pipelines.catalogue.transfer import Watch, download, partial_of, remote_size, require_space
 
 ARCHIVES = ".archives"  # in the checkpoint folder: zip archives, until what is wanted of them is taken out
 JOBS = 4

@@ -14,7 +14,8 @@ from typing import Any
 from generators.checkpoints import sha256_of
 from generators.checkpoints.folders import INDEX, read_object, select_files
 from generators.errors import CheckpointError
-from pipelines.catalogue.transfer import RETRIES, WAITS, TransferError, Watch, partial_of
+from pipelines.catalogue.addresses import TransferError
+from pipelines.catalogue.transfer import RETRIES, WAITS, Watch, partial_of
 
 TIMEOUT = 30.0  # seconds for a listing
 TOKEN_ADVICE = "Accept its terms on its page, then log in with `hf auth login` or set HF_TOKEN"

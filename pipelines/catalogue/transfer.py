@@ -6,7 +6,6 @@ What has arrived lies in `NAME.partial`, and `NAME.partial.json` says of which v
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import os
 import shutil
 import threading
@@ -16,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 import httpx
 
@@ -24,6 +22,8 @@ from foreign.json_files import read_json
 from generators.checkpoints.files import describe_other
 from generators.errors import InputError
 from generators.files import write_json
+from pipelines.catalogue.addresses import TransferError, joined, require_safe
+from pipelines.catalogue.answers import goes_on, length_of, place_of, retry_after, validator_of
 from pipelines.catalogue.pace import HeaderWatch, SlowServer, at_pace
 
 BLOCK = 2**20  # bytes that are read, hashed and written together
@@ -41,10 +41,6 @@ REASONS = {
     410: "is not there any more (410)",
     429: "has had too many requests (429)",
 }
-
-
-class TransferError(InputError):
-    """A file that could not be fetched: one line that names the address, and what to do."""
 
 
 class _PassingError(Exception):
@@ -74,17 +70,25 @@ def download(url: str, target: Path, sha256: str | None = None, watch: Watch | N
     except bytes that are wrong.
     """
     watch = watch or Watch()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial, note = partial_of(target), target.with_name(f"{target.name}.partial.json")
-    failures = 0
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return _persistently(url, target, sha256, watch, waits)
+    except OSError as error:  # of the network only what `_attempt` takes for it
+        raise TransferError(f"cannot write {target}: {error.strerror or error}", "Check the folder, its permissions and the disk") from None
+
+
+def _persistently(url: str, target: Path, sha256: str | None, watch: Watch, waits: tuple[float, ...]) -> str:
+    """`download` into a folder that is there. OSError is one of the disk."""
+    partial, note = partial_of(target), note_of(target)
+    failures, most = 0, _size_of(partial)
     while True:
-        before = partial.stat().st_size if partial.exists() else 0
         try:
             digest = _attempt(url, partial, note, watch)
             break
         except _PassingError as fault:
-            grown = partial.exists() and partial.stat().st_size > before
-            failures = 1 if grown and not fault.stalled else failures + 1
+            have = _size_of(partial)  # a part that was thrown away and comes again is no sign that the file will ever be whole
+            failures = 1 if have > most and not fault.stalled else failures + 1
+            most = max(most, have)
             if failures > RETRIES or fault.wait > LONGEST_WAIT:
                 raise TransferError(f"{url}: {fault}", "Run the same command again later: it goes on where it was") from None
             if watch.stop.wait(max(fault.wait, waits[min(failures, len(waits)) - 1])):
@@ -107,12 +111,16 @@ def partial_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.partial")
 
 
+def note_of(target: Path) -> Path:
+    """Where it is written of which version of a file that part is."""
+    return target.with_name(f"{target.name}.partial.json")
+
+
 def remote_size(url: str) -> int | None:
     """The bytes of the file at `url`, or None if the server does not say. A server that refuses is met again when the file is fetched."""
     try:
         with _client() as client, _opened(client, "HEAD", url, {}) as response:
-            length = response.headers.get("Content-Length", "")
-            return int(length) if response.status_code == 200 and length.isdigit() else None
+            return length_of(response) if response.status_code == 200 else None
     except (httpx.HTTPError, SlowServer, TransferError, _PassingError):
         return None
 
@@ -130,19 +138,19 @@ def require_space(folder: Path, needed: int) -> None:
 
 def _attempt(url: str, partial: Path, note: Path, watch: Watch) -> str:
     """One try: what is missing of `partial` is fetched. Returns the sha256 of the whole."""
-    have, headers = _resumable(url, partial, note)
+    have, headers, known = _resumable(url, partial, note)
     try:
         with _client() as client, _opened(client, "GET", url, headers) as response:
-            if response.status_code == 416:
-                _forget(partial, note)
-                raise _PassingError("the part that is here is of another version of the file")
-            start, total = _place(response, have)
+            if response.status_code == 416 or (response.status_code == 206 and not goes_on(response, have, known)):
+                _forget(partial, note)  # so that the next try asks for the whole
+                raise _PassingError("the server sends another part than the one that was asked for, or one of another version of the file")
+            start, total = place_of(response, have)
             blocks, coding = at_pace(response.iter_raw()), response.headers.get("Content-Encoding", "identity").lower()
             if coding != "identity":  # a server that compresses although it was asked not to: what comes is no part to go on with
                 blocks, start, total = _decoded(url, blocks, coding), 0, None
             if start == 0:
                 partial.unlink(missing_ok=True)
-                validator = _validator(response) if coding == "identity" else None
+                validator = validator_of(response) if coding == "identity" else None
                 write_json(note, {"url": url, "validator": validator, "total": total})
             watch.expect(total or 0)
             return _stream(url, blocks, partial, start, total, watch)
@@ -152,28 +160,17 @@ def _attempt(url: str, partial: Path, note: Path, watch: Watch) -> str:
         raise _PassingError(f"the connection failed ({str(error) or type(error).__name__})") from None
 
 
-def _resumable(url: str, partial: Path, note: Path) -> tuple[int, dict[str, str]]:
-    """How many bytes are here, and the headers that ask for the rest of that very version; none if it cannot be told."""
+def _resumable(url: str, partial: Path, note: Path) -> tuple[int, dict[str, str], dict[str, Any]]:
+    """How many bytes are here, the headers that ask for the rest of that very version, and what is known of it; nothing if it cannot be
+    told."""
     try:
         known = read_json(note)
         have = partial.stat().st_size
         if known["url"] != url or not known["validator"] or not 0 < have <= (known["total"] or have):
-            return 0, {}
+            return 0, {}, {}
     except (OSError, ValueError, KeyError, TypeError):
-        return 0, {}
-    return have, {"Range": f"bytes={have}-", "If-Range": str(known["validator"])}
-
-
-def _place(response: httpx.Response, have: int) -> tuple[int, int | None]:
-    """Where the body begins in the file, and the length of the file if it is known."""
-    length = response.headers.get("Content-Length", "")
-    if response.status_code == 206:
-        unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
-        begin, _, total = rest.partition("/")
-        if unit == "bytes" and begin.partition("-")[0] == str(have):
-            return have, int(total) if total.isdigit() else None
-        raise _PassingError("the server sends another part than the one that was asked for")
-    return 0, int(length) if length.isdigit() else None
+        return 0, {}, {}
+    return have, {"Range": f"bytes={have}-", "If-Range": str(known["validator"])}, known
 
 
 def _decoded(url: str, blocks: Iterator[bytes], coding: str) -> Iterator[bytes]:
@@ -235,7 +232,7 @@ def _require_weights(url: str, partial: Path) -> None:
     what = (describe_other(start) or ("", ""))[0]
     if start and "web page" not in what and "Git LFS" not in what:
         return
-    partial.unlink()
+    _forget(partial, partial.with_name(f"{partial.name}.json"))
     if not start:
         raise TransferError(f"{url} is empty", "Open its page in a browser")
     if "Git LFS" in what:
@@ -250,32 +247,17 @@ def _opened(client: httpx.Client, method: str, url: str, headers: Mapping[str, s
     for _ in range(REDIRECTS):
         require_safe(address)
         with client.stream(method, address, headers=headers, extensions={"trace": HeaderWatch()}) as response:
-            if response.is_redirect:
-                address = urljoin(address, response.headers.get("Location", ""))
+            if response.has_redirect_location:
+                address = joined(address, response.headers["Location"])
                 continue
             status = response.status_code
             if status in PASSING:
-                raise _PassingError(f"the server {REASONS.get(status, f'answers {status}')}", _retry_after(response))
-            if status >= 400 and status != 416:
+                raise _PassingError(f"the server {REASONS.get(status, f'answers {status}')}", retry_after(response))
+            if not 200 <= status < 300 and not (status == 416 and "Range" in headers):
                 raise TransferError(f"{url} {REASONS.get(status, f'cannot be had ({status})')}", _advice(status))
             yield response
             return
     raise TransferError(f"{url} leads from one address to the next, more than {REDIRECTS} times", "Open it in a browser")
-
-
-def require_safe(url: str) -> None:
-    """Raises TransferError for an address that is neither https nor on this machine."""
-    parts = urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or "")):
-        return
-    raise TransferError(f"{url} is no https address", "What others can change on the way is not fetched: use https")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _client() -> httpx.Client:
@@ -284,21 +266,14 @@ def _client() -> httpx.Client:
     return httpx.Client(timeout=TIMEOUT, headers=headers)
 
 
-def _validator(response: httpx.Response) -> str | None:
-    """What tells this version of the file from the next: a strong ETag, or the time of its last change."""
-    tag: Any = response.headers.get("ETag")
-    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
-
-
-def _retry_after(response: httpx.Response) -> float:
-    value = response.headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else 0.0
-
-
 def _advice(status: int) -> str:
     if status in (401, 403):
         return "Open it in a browser: it may want a login or a form. Then use `ntf fetch --from`"
     return "Look on the page of its authors where it is now. `ntf fetch --from` takes a file that you have"
+
+
+def _size_of(partial: Path) -> int:
+    return partial.stat().st_size if partial.exists() else 0
 
 
 def _forget(partial: Path, note: Path) -> None:

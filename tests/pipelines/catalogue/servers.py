@@ -22,6 +22,8 @@ class Served:
     cuts: list[int] = field(default_factory=list)  # after so many bytes the connection is closed, one entry for each GET
     headers: dict[str, str] = field(default_factory=dict)
     ranges: bool = True
+    if_range: bool = True  # False: a part is sent whatever version it is asked of
+    shift: int = 0  # bytes that a part begins too early
     etag: str | None = '"1"'
     length: bool = True
     pause: float = 0.0  # seconds between two blocks
@@ -103,8 +105,8 @@ class _Handler(BaseHTTPRequestHandler):
         start, status = 0, 200
         asked = self.headers.get("Range")
         fresh = self.headers.get("If-Range") in (None, served.etag, served.headers.get("Last-Modified"))
-        if asked and served.ranges and fresh:
-            start, status = int(asked.removeprefix("bytes=").partition("-")[0]), 206
+        if asked and served.ranges and (fresh or not served.if_range):
+            start, status = int(asked.removeprefix("bytes=").partition("-")[0]) - served.shift, 206
             if start >= len(served.body):
                 self._plain(416, b"", {"Content-Range": f"bytes */{len(served.body)}"})
                 return

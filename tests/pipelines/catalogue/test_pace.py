@@ -12,8 +12,9 @@ import huggingface_hub
 import pytest
 
 from pipelines.catalogue import fetching, hub_files, pace, transfer
+from pipelines.catalogue.addresses import TransferError
 from pipelines.catalogue.hub_pace import hold_to_pace
-from pipelines.catalogue.transfer import TransferError, download, partial_of, remote_size
+from pipelines.catalogue.transfer import download, partial_of, remote_size
 from tests.pipelines.catalogue.servers import Served, Server, serving
 from tests.pipelines.catalogue.test_fetching import catalogue
 

@@ -13,7 +13,8 @@ import pytest
 
 from generators.errors import InputError
 from pipelines.catalogue import transfer
-from pipelines.catalogue.transfer import TransferError, Watch, download, remote_size
+from pipelines.catalogue.addresses import TransferError
+from pipelines.catalogue.transfer import Watch, download, remote_size
 from tests.pipelines.catalogue.servers import Served, Server, serving
 
 BODY = bytes(range(256)) * 12_000  # 3 MB: three blocks
@@ -63,8 +64,17 @@ def test_the_next_run_goes_on_too(server: Server, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"etag": '"2"'}, {"ranges": False}, {"etag": None}, {"body": BODY[:1000], "etag": '"2"'}, {"etag": 'W/"1"'}],
-    ids=["another version", "no ranges", "no version", "shorter", "weak version"],
+    [
+        {"etag": '"2"'},
+        {"ranges": False},
+        {"etag": None},
+        {"body": BODY[:1000], "etag": '"2"'},
+        {"etag": 'W/"1"'},
+        {"etag": '"2"', "if_range": False},
+        {"body": BODY + BODY, "if_range": False},
+        {"shift": 7},
+    ],
+    ids=["another version", "no ranges", "no version", "shorter", "weak version", "If-Range not heeded", "longer", "another part"],
 )
 def test_a_part_of_another_version_is_not_gone_on_with(server: Server, tmp_path: Path, change: dict[str, object]) -> None:
     server.files["/w.pkl"] = Served(BODY[::-1], cuts=[1_500_000] * 20)
@@ -72,6 +82,26 @@ def test_a_part_of_another_version_is_not_gone_on_with(server: Server, tmp_path:
         download(server.url("/w.pkl"), tmp_path / "w.pkl", waits=AT_ONCE)
     served = server.files["/w.pkl"] = Served(**{"body": BODY, **change})  # type: ignore[arg-type]
     assert download(server.url("/w.pkl"), tmp_path / "w.pkl", waits=AT_ONCE) == hashlib.sha256(served.body).hexdigest()
+
+
+def test_a_change_that_only_its_time_tells(server: Server, tmp_path: Path) -> None:
+    """A server without ETag, whose file is replaced between two tries, and which sends a part of the new one unasked."""
+    old, new = ({"Last-Modified": f"Wed, 21 Oct {year} 07:28:00 GMT"} for year in (2015, 2025))
+    server.files["/w.pkl"] = Served(BODY[::-1], cuts=[1_500_000] * 20, etag=None, headers=old)
+    with pytest.raises(TransferError):
+        download(server.url("/w.pkl"), tmp_path / "w.pkl", waits=AT_ONCE)
+    assert (tmp_path / "w.pkl.partial").stat().st_size > 0
+    server.files["/w.pkl"] = Served(BODY, etag=None, headers=new, if_range=False)
+    assert download(server.url("/w.pkl"), tmp_path / "w.pkl", waits=AT_ONCE) == SHA256
+    assert [asked is None for asked in server.gets("/w.pkl")[-2:]] == [False, True]
+
+
+def test_a_server_that_cuts_and_cannot_go_on_is_given_up(server: Server, tmp_path: Path) -> None:
+    """Each second try throws away what the first one brought: bytes that come again and again are no progress."""
+    server.files["/w.pkl"] = Served(BODY, cuts=[100_000] * 99, shift=7)
+    with pytest.raises(TransferError, match="goes on where it was"):
+        download(server.url("/w.pkl"), tmp_path / "w.pkl", waits=AT_ONCE)
+    assert len(server.gets("/w.pkl")) < 12
 
 
 def test_without_a_length_the_end_is_the_end(server: Server, tmp_path: Path) -> None:
@@ -109,7 +139,7 @@ def test_a_compression_that_nobody_here_knows(server: Server, tmp_path: Path) ->
 
 
 def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
-    server.files["/w.pkl"] = Served(BODY, statuses=[503, 429, 500])
+    server.files["/w.pkl"] = Served(BODY, statuses=[503, 429, 500], headers={"Retry-After": "\xb2"})  # a digit, and no number
     assert download(server.url("/w.pkl"), tmp_path / "w.pkl", waits=AT_ONCE) == SHA256
 
 
@@ -122,7 +152,13 @@ def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
         (Served(statuses=[418] * 9), r"cannot be had \(418\)"),
         (Served(statuses=[429] * 99), r"too many requests \(429\)"),
         (Served(statuses=[429], headers={"Retry-After": "86400"}), r"too many requests \(429\)"),
+        (Served(statuses=[429], headers={"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}), r"too many requests \(429\)"),
         (Served(statuses=[500] * 99), "answers 500"),
+        (Served(statuses=[416]), r"cannot be had \(416\)"),
+        (Served(statuses=[304]), r"cannot be had \(304\)"),
+        (Served(statuses=[302]), r"cannot be had \(302\)"),
+        (Served(statuses=[302], headers={"Location": "http://[127.0.0.1"}), "which is no address"),
+        (Served(statuses=[302] * 9, headers={"Location": "https://example.org:x/w"}), "Invalid port"),
         (Served(b"<!DOCTYPE html><title>Sign in</title>"), "sends a web page"),
         (Served(b"\xef\xbb\xbf\n<HTML>" + bytes(9000)), "sends a web page"),
         (Served(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "a note of Git LFS"),
@@ -138,7 +174,7 @@ def test_what_cannot_be_had_is_one_line_and_no_file(server: Server, tmp_path: Pa
         download(server.url("/w.pkl"), tmp_path / "w.pkl", waits=AT_ONCE)
     assert "\n" not in str(caught.value)
     assert caught.value.fix
-    assert not (tmp_path / "w.pkl").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_other_bytes_than_the_wanted_ones_are_thrown_away(server: Server, tmp_path: Path) -> None:
@@ -162,6 +198,25 @@ def test_nobody_there(tmp_path: Path) -> None:
 def test_only_https_and_this_machine(tmp_path: Path, url: str) -> None:
     with pytest.raises(TransferError, match="no https address"):
         download(url, tmp_path / "w.pkl")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://[::1", "https://x.org:abc/w", "https://x.org:99999/w", "https://\0/w", "https://.org/w", f"https://{'a' * 300}/w"]
+)
+def test_what_is_no_address(tmp_path: Path, url: str) -> None:
+    with pytest.raises(TransferError, match="is no address"):
+        download(url, tmp_path / "w.pkl")
+    with pytest.raises(TransferError, match="no https address"):
+        download("https:///w.pkl", tmp_path / "w.pkl")
+    assert remote_size(url) is None
+
+
+@pytest.mark.parametrize("name", ["file/w.pkl", f"{'a' * 250}"], ids=["a file in the way", "a long name"])
+def test_a_place_that_cannot_be_written(server: Server, tmp_path: Path, name: str) -> None:
+    server.files["/w.pkl"] = Served(BODY)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TransferError, match=r"cannot write .*: .*Check the folder"):
+        download(server.url("/w.pkl"), tmp_path / name)
 
 
 def test_a_stop_ends_it_between_two_blocks_and_keeps_what_came(server: Server, tmp_path: Path) -> None:
