@@ -49,6 +49,7 @@ from ntf_model.runs import (
     rehearsal_of,
     trained_subsets,
 )
+from ntf_model.training.resume import is_first_process
 from pipelines.errors import CheckFailed
 
 
@@ -172,9 +173,9 @@ def compare_detectors(
     """Trains (or takes over from `output`) the detectors `names`, all by default, judges them on the test split, and writes the tables.
 
     `settings` are a `preset` ("demo" if it is not given) and a `seed` for all of them, and an `encoder` for those that stand on one; what
-    else is in it is for NTF alone. Pictures are
-    decoded once for all detectors. With `limit` there are that many pictures in each split, and one epoch. On `delivered`, the test
-    pictures after each delivery, by name, all are judged too.
+    else is in it is for NTF alone. Pictures are decoded once for all detectors. With `limit` there are that many pictures in each split,
+    and one epoch. On `delivered`, the test pictures after each delivery, by name, all are judged too. Under `accelerate launch` every
+    process trains, and the first one alone judges; the others return no files.
     """
     chosen = {"preset": "demo", **(settings or {})}
     common: dict[str, Any] = {key: chosen[key] for key in ("preset", "seed") if key in chosen}
@@ -188,6 +189,8 @@ def compare_detectors(
     splits = DetectionSplits(*map(keep_decoded, splits))
     known = [name for split in splits for name in split.picture_ids()] if scores else None
     detectors = train_all(splits, configs, output, resume=True, device=device, on_progress=on_progress)
+    if not is_first_process():
+        return []
     costs = {name: read_cost(output / name) for name in detectors}
     comparison = compare(
         detectors,
@@ -224,9 +227,12 @@ def ablate_ntf(
     variants: Mapping[str, Variant] = VARIANTS,
     on_progress: Progress = silent,
 ) -> list[Path]:
-    """The ablation's table as Markdown, CSV, LaTeX, HTML and JSON in `output`, beside its runs."""
+    """The ablation's table as Markdown, CSV, LaTeX, HTML and JSON in `output`, beside its runs. Under `accelerate launch` the first process
+    writes them, and the others return no files."""
     config = configuration("ntf", settings)
     ablation = ablate(splits, output, config, variants=variants, train_on=train_on, seeds=seeds, on_progress=on_progress)
+    if not is_first_process():
+        return []
     write_json(output / ABLATION_FILE, ablation.model_dump())
     return write_table(ablation_table(ablation), output / ABLATION)
 

@@ -282,7 +282,9 @@ def parse_settings(model: type[Settings], values: dict[str, Any], owner: str) ->
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the configuration"
-        raise InputError(f"{owner}: {key}: {first['msg']}", f"Its settings are: {', '.join(model.model_fields)}") from None
+        of_ours = first["type"] == "value_error"  # it says itself what would be right
+        fix = "" if of_ours else f"Its settings are: {', '.join(model.model_fields)}"
+        raise InputError(f"{owner}: {key}: {first['msg'].removeprefix('Value error, ')}", fix) from None
 
 
 def best_device(device: str | torch.device | None = None) -> torch.device:

@@ -82,16 +82,14 @@ def train(
 ) -> None:
     """Trains a detector on a dataset of the store, or on a folder of images. Delivered images are learnt from too if they are named."""
     from flows.judging import train_detector
-    from ntf_model.training.resume import is_first_process
 
-    if not is_first_process():
-        console.only_errors()
+    is_first = _speak_once()
     splits = _splits(data, store, version, where, labels, groups, delivery or ())
     chosen = {**({"preset": preset} if preset else {}), **_encoder(encoder), **settings_of(settings or [])}
     output = output or Path("runs") / detector
     with step_progress("train") as show:
         trained = train_detector(detector, splits, output, chosen, resume=resume, device=device, on_progress=show)
-    if trained.note and is_first_process():
+    if trained.note and is_first:
         console.err.print(f"{trained.title}: {trained.note}", markup=False, soft_wrap=True)
     if as_json:
         console.print_json({"run": output, "detector": detector, "note": trained.note or None})
@@ -193,6 +191,7 @@ def compare(
     from flows.judging import compare_detectors
     from pipelines.store import Store
 
+    is_first = _speak_once()
     subject, settings, taught = subject_of(data, store)
     splits = _splits(subject, store, version, where, labels, groups, taught)
     settings = {**settings, **({"preset": preset} if preset else {}), **_encoder(encoder)}
@@ -211,6 +210,8 @@ def compare(
             device=device,
             on_progress=show,
         )
+    if not is_first:
+        return
     if as_json:
         _print_results(files)
         return
@@ -251,6 +252,7 @@ def ablate(
     from ntf_model.ntf.ablation import chosen_variants
     from ntf_model.runs import ABLATION_FILE
 
+    is_first = _speak_once()
     if breadth and not breadth.replace(",", "").isdigit():
         raise InputError(f"--breadth {breadth} is not a list of numbers", "Write numbers with commas between them, such as 1,6,18")
     splits = _splits(data, store, version, None, labels, groups)
@@ -259,6 +261,8 @@ def ablate(
     rows = chosen_variants(splits, _names(variants), sources, counts)
     with step_progress("ablate") as show:
         files = ablate_ntf(splits, output, chosen, _names(train_on), range(seeds), rows, show)
+    if not is_first:
+        return
     if as_json:
         _print_results(files, output / ABLATION_FILE)
         return
@@ -315,6 +319,17 @@ def explain(
         return
     for file in files:
         console.out.print(str(file), soft_wrap=True)
+
+
+def _speak_once() -> bool:
+    """Whether this process is the first, or the only one. Under `accelerate launch` every process runs the whole command, and only the
+    first one says what it does and what came out."""
+    from ntf_model.training.resume import is_first_process
+
+    is_first = is_first_process()
+    if not is_first:
+        console.only_errors()
+    return is_first
 
 
 def _splits(

@@ -31,7 +31,7 @@ from ntf_model.recipes.network import NetworkDetector
 from ntf_model.registry import get_detector
 from ntf_model.runs import COST_FILE, METRICS_FILE, RUN_FILE
 from ntf_model.training.meter import Meter
-from ntf_model.training.resume import check_record, read_record
+from ntf_model.training.resume import check_record, is_first_process, read_record
 
 REFERENCE = "ntf"  # whom the others are compared with
 
@@ -124,7 +124,8 @@ def train_all(
             continue
         with Meter() as meter:
             get_detector(name).fit(splits, config, folder, resume=resume, device=device, on_progress=on_progress)
-        write_json(folder / COST_FILE, {"training_seconds": meter.seconds, "training_memory": meter.peak_memory})
+        if is_first_process():
+            write_json(folder / COST_FILE, {"training_seconds": meter.seconds, "training_memory": meter.peak_memory})
     return InTurn({name: output / name for name in configs}, device)
 
 

@@ -29,6 +29,7 @@ from ntf_model.ntf.config import NTFConfig, merge
 from ntf_model.ntf.ntf import NTFDetector
 from ntf_model.registry import get_detector, load_detector
 from ntf_model.runs import EVALUATION_FILE, RUN_FILE, STAGE1_FOLDER, read_config
+from ntf_model.training.resume import is_first_process
 
 SHOWN = ("ap", "auroc", "acc_fixed", "tpr_at_fpr_5")
 BASE, LINE_TO_BEAT = "ntf", "cross-entropy"
@@ -172,7 +173,8 @@ def ablate(
             if detector is None:
                 detector = kind.train(part, settings, run)
             evaluation = evaluate(detector, splits.test, part.validation, bootstrap=0)
-            evaluation.save(folder / EVALUATION_FILE)
+            if is_first_process():
+                evaluation.save(folder / EVALUATION_FILE)
         if (folder / STAGE1_FOLDER).is_dir():
             stage1.setdefault(key, folder / STAGE1_FOLDER)
         evaluations[name].append(evaluation)

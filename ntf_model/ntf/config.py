@@ -50,7 +50,7 @@ class Stage2Config(StageConfig):
     `contrastive` "none" with `from_stage1` false is the ordinary classifier: cross-entropy alone, on a fresh encoder. `trace` says what
     z_hom is: "batch" the mean over the batch's reals of what the frozen teacher made of each, "images" each of these by itself,
     "prototype" their mean over the whole training split, "memory" the centres of several groups of them, of which each anchor meets the
-    nearest. `start_as_probe` begins with the classifier as a logistic regression on the embeddings that the encoder gives before it
+    nearest. `start_as_probe` begins with the classifier as a logistic regression on what it reads before anything
     learns. `patch` crops the view of the contrastive branch to that many pixels (32 in the paper). `student` "fresh" takes the trace from
     the teacher, but not its encoder's weights. `freeze_encoder` is the literal reading: the encoder stays as stage 1 left it, and the
     classifier reads the projection z.

@@ -62,13 +62,26 @@ def predict_data(network: DetectionNetwork, data: DetectionData, config: NTFConf
 
 
 def start_as_probe(network: DetectionNetwork, splits: DetectionSplits, config: NTFConfig, device: torch.device) -> None:
-    """Sets the classifier to what the frozen probe of the same encoder is (`ntf_model.encoders.probing`), in place.
+    """Sets the classifier to what the frozen probe of the same encoder is (`ntf_model.encoders.probing`), in place; with
+    `stage2.freeze_encoder`, to the same on the projection that it reads then.
 
     Fine-tuning that starts there does not bend the encoder's features while the classifier is still random (Kumar et al. 2022, LP-FT).
     Raises InputError if a class is missing in training.
     """
-    train, validation = (predict_data(network, data, config, device).embedding.astype(np.float64) for data in splits[:2])
+    train, validation = (classifier_inputs(network, data, config, device) for data in splits[:2])
     fit_probe(train, splits.train.labels, validation, splits.validation.labels).copy_to(network.classifier)
+
+
+@torch.inference_mode()
+def classifier_inputs(network: DetectionNetwork, data: DetectionData, config: NTFConfig, device: torch.device) -> np.ndarray:
+    """What the classifier reads of every picture, the mean over its crops: float64 `[N, C]`."""
+    network.eval()
+    parts = []
+    for items in batches_of(data, max(1, BATCH // config.test_crops)):
+        pixels = crop_tensor([item.image for item in items], network.encoder.crop, config.test_crops)
+        read = network.read(network.embed(to_tensor(pixels, network.encoder.mean, network.encoder.std, device)))
+        parts.append(_over_crops(read, config.test_crops).double().cpu().numpy())
+    return np.concatenate(parts)
 
 
 @torch.inference_mode()

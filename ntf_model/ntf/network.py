@@ -75,6 +75,10 @@ class DetectionNetwork(nn.Module):
         features = self.aux(embedding)
         return features, self.classifier(features if self.frozen else embedding).squeeze(1)
 
+    def read(self, embedding: torch.Tensor) -> torch.Tensor:
+        """What the classifier reads of an embedding `[N, dim]`: this itself, or with `frozen` its projection."""
+        return self.aux(embedding) if self.frozen else embedding
+
     def train(self, mode: bool = True) -> DetectionNetwork:
         """A frozen encoder stays in eval mode: its BatchNorm statistics are frozen too."""
         super().train(mode)

@@ -154,6 +154,15 @@ def test_two_processes_that_stopped_go_on_with_lora(folders: Path, tmp_path: Pat
     assert any(not torch.equal(whole[name], at_stop[name.replace("network.", "model.", 1)]) for name in matrices)
 
 
+def launched(folder: Path, *command: str) -> tuple[Any, str]:
+    """`ntf` in two processes under `accelerate launch`: the JSON document on its standard output, and its standard error."""
+    started = [sys.executable, *ACCELERATE, "--dynamo_backend", "no", "--main_process_port", "0", "-m", "flows.cli", *command]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(started, capture_output=True, text=True, check=False, env=environment, cwd=folder, timeout=420)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout), done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_accelerate_launch_of_ntf_train_speaks_and_writes_once(folders: Path, tmp_path: Path) -> None:
@@ -171,16 +180,8 @@ def test_accelerate_launch_of_ntf_train_speaks_and_writes_once(folders: Path, tm
         "stage2.start_as_probe": "true",
     }
     changes = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
-    command = [sys.executable, *ACCELERATE, "--dynamo_backend", "no", "--main_process_port", "0", "-m", "flows.cli", "train", str(folders)]
-    command += ["--preset", "demo", "--output", str(tmp_path / "run"), "--device", "cpu", "--json", *changes]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1"}
-
-    def launch(*options: str) -> tuple[dict[str, Any], str]:
-        done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, env=environment, cwd=tmp_path, timeout=420)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return json.loads(done.stdout), done.stderr
-
-    said, notes = launch()
+    command = ["train", str(folders), "--preset", "demo", "--output", str(tmp_path / "run"), "--device", "cpu", "--json", *changes]
+    said, notes = launched(tmp_path, *command)
     assert said == {"run": str(tmp_path / "run"), "detector": "ntf", "note": None}
     repeated = [line for line in notes.splitlines() if line.startswith("note: ")]
     assert len(repeated) == len(set(repeated))
@@ -195,6 +196,37 @@ def test_accelerate_launch_of_ntf_train_speaks_and_writes_once(folders: Path, tm
 
     weights = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
     (tmp_path / "run" / "calibration.json").unlink()
-    assert launch("--resume")[0] == said
+    assert launched(tmp_path, *command, "--resume")[0] == said
     assert json.loads((tmp_path / "run" / "calibration.json").read_text()) == calibration
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == weights
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("command", "options", "results"),
+    [
+        ("compare", ["--detectors", "ntf,probe", "--limit", "8"], "comparison.json"),
+        (
+            "ablate",
+            ["--variants", "ntf,cross-entropy", "--seeds", "1", "--set", "stage1.epochs=1", "--set", "stage2.epochs=1"],
+            "ablation.json",
+        ),
+    ],
+)
+def test_what_trains_several_detectors_speaks_and_writes_once(
+    folders: Path, tmp_path: Path, command: str, options: list[str], results: str
+) -> None:
+    """One JSON document on standard output, each note once, each line of progress once; and a second call takes the runs over."""
+    output = tmp_path / "out"
+    options = [command, str(folders), "--preset", "demo", "--encoder", "efficientnet-lite0", "--output", str(output), "--json", *options]
+    said, notes = launched(tmp_path, *options)
+    assert said["results"] == json.loads((output / results).read_text())
+    lines = [line for line in notes.splitlines() if line.startswith(("note: ", f"{command}: "))]
+    assert lines
+    assert len(lines) == len(set(lines))
+    assert not list(output.rglob(".partial-*"))
+    written = {file: file.stat().st_mtime_ns for file in output.rglob("model.safetensors")}
+    assert written
+    assert launched(tmp_path, *options)[0]["files"] == said["files"]
+    assert {file: file.stat().st_mtime_ns for file in output.rglob("model.safetensors")} == written
