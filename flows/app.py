@@ -70,8 +70,8 @@ def build(detector: Detector, source: str) -> Any:
                         examined = await run.io_bound(examine, detector, data, event.file.name)
                     except InputError as error:
                         ui.label(f"not read: {error.message}").classes("text-negative error")
-                        return
-                    show(examined)
+                    else:
+                        show(examined)
                 upload.reset()
 
             def refuse() -> None:
@@ -97,7 +97,7 @@ def show(examined: Examined) -> None:
         ui.badge(examined.verdict, color=COLOURS[examined.verdict], text_color=letters).classes("text-2xl p-3 verdict")
         for label, value in rows(examined):
             with ui.row().classes("w-full no-wrap"):
-                ui.label(label).classes("w-48 text-gray-600")
+                ui.label(label).classes("w-44 shrink-0 text-gray-600 what")
                 ui.label(value).classes("value")
         with ui.row():
             pictures = [(examined.picture, "the picture", "the picture")] + (

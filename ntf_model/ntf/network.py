@@ -11,6 +11,7 @@ from ntf_model.data.data import DetectionData
 from ntf_model.encoders.build import encoder_of
 from ntf_model.encoders.crop import fit_to_pictures
 from ntf_model.encoders.encoder import Encoder
+from ntf_model.errors import InputError
 from ntf_model.ntf.config import NTFConfig
 
 
@@ -88,5 +89,22 @@ class DetectionNetwork(nn.Module):
 
 
 def new_encoder(config: NTFConfig, data: DetectionData) -> Encoder:
-    """The configuration's encoder before training, with a crop that suits the pictures of `data`."""
-    return fit_to_pictures(encoder_of(config), data, config.image_size, config.upscale)
+    """The configuration's encoder before training, with a crop that suits the pictures of `data`. Raises InputError if it cannot be had, or
+    cannot take the patches of stage 2."""
+    encoder = fit_to_pictures(encoder_of(config), data, config.image_size, config.upscale)
+    if config.stage2.patch:
+        _check_patch(encoder, config.stage2.patch)
+    return encoder
+
+
+@torch.no_grad()
+def _check_patch(encoder: Encoder, size: int) -> None:
+    """Raises InputError if the encoder cannot take so small a picture: better before stage 1 than after it."""
+    was_training = encoder.training
+    try:
+        encoder.eval()(torch.zeros(1, 3, size, size))
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise InputError(f"the encoder {encoder.name!r} takes no patches of {size} px ({reason})", "Give a larger stage2.patch") from None
+    finally:
+        encoder.train(was_training)

@@ -128,7 +128,13 @@ def test_a_picture_is_dropped_in(address: str, tmp_path: Path) -> None:
         names = page.run("performance.getEntriesByType('resource').map(entry => entry.name)")
         assert names
         assert all(name.startswith((address, "data:", "blob:")) for name in names), names
+        for width in (1000, 400):
+            page.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+            lefts = page.run("[...document.querySelectorAll('.result .value')].map(value => value.getBoundingClientRect().left)")
+            assert len(set(lefts)) == 1, f"values stand below one another at {width} px"
+            assert page.run("document.documentElement.scrollWidth") <= width
         page.screenshot(tmp_path / "page.png")
         drop(page, b"no picture at all", "broken.png")
         assert "not read" in page.wait_for("document.querySelector('.error')?.innerText")
         assert page.run("document.querySelector('.result')") is None
+        page.wait_for("!document.querySelector('.q-uploader__file')")  # nothing that looks as if it had been read stays in the list

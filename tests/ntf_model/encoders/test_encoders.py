@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import CLIPVisionConfig, CLIPVisionModel, ResNetConfig, ResNetModel, ViTConfig, ViTModel
+from transformers import CLIPVisionConfig, CLIPVisionModel, ConvNextConfig, ConvNextModel, ResNetConfig, ResNetModel, ViTConfig, ViTModel
 
 from ntf_model.data.data import DetectionSplits
 from ntf_model.encoders.build import build_encoder, encoder_config, encoder_of, last_feature_map
 from ntf_model.encoders.crop import fit_to_pictures
 from ntf_model.errors import InputError
 from ntf_model.ntf.config import NTFConfig, merge
+from ntf_model.ntf.network import new_encoder
 from ntf_model.ntf.ntf import NTFDetector
 from ntf_model.own_code import VARIABLE
 from ntf_model.registry import load_detector
@@ -46,6 +47,15 @@ def test_a_folder_of_transformers_is_an_encoder(tmp_path: Path, make, dim: int) 
     again = build_encoder("anything", None, encoder_config(encoder)).eval()
     again.load_state_dict(encoder.state_dict())
     assert again(pixels).equal(out)
+
+
+def test_patches_that_an_encoder_cannot_take_are_refused_before_training(splits: DetectionSplits, tiny: NTFConfig, tmp_path: Path) -> None:
+    ConvNextModel(ConvNextConfig(hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1])).save_pretrained(tmp_path / "model")
+    config = merge(tiny, {"encoder": str(tmp_path / "model"), "image_size": 32, "stage2": {"patch": 8}})
+    with pytest.raises(InputError, match=r"takes no patches of 8 px.*Give a larger stage2\.patch"):
+        NTFDetector.fit(splits, config, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run" / "stage1").exists()
+    assert new_encoder(merge(config, {"stage2": {"patch": 16}}), splits.train).training
 
 
 def test_resnet50_needs_no_weights_and_has_maps() -> None:

@@ -10,7 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from ntf_model.data.data import DetectionSplits
+from ntf_model.encoders.probing import fit_probe
+from ntf_model.errors import InputError
 from ntf_model.ntf.config import NTFConfig, merge
+from ntf_model.ntf.inference import classifier_inputs
 from ntf_model.ntf.losses import extended_supcon
 from ntf_model.ntf.memory import prototypes
 from ntf_model.ntf.ntf import NTFDetector, load_teacher
@@ -82,3 +85,40 @@ def test_stage_1_leaves_a_frozen_encoder_as_it_was(splits: DetectionSplits, tiny
     first, second = (teacher.encoder.state_dict() for teacher in teachers)
     assert all(torch.equal(value, second[key]) for key, value in first.items())
     assert not torch.equal(teachers[0].hom[0].weight, teachers[1].hom[0].weight)
+
+
+FROZEN = {"freeze_encoder": True, "start_as_probe": True, "trace": "memory", "prototypes": 3}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"test_crops": 3},
+        {"encoder": "efficientnet-lite0", "encoder_layer": 2, "pooling": "mean_std", "adaptation": "lora", "lora": {"rank": 2}},
+        {"encoder": "efficientnet-lite0", "encoder_layer": 2, "adaptation": "frozen", "frozen_statistics": True, "upscale": 2},
+    ],
+    ids=["crops", "lora", "frozen"],
+)
+def test_a_classifier_of_a_frozen_encoder_starts_as_the_probe_of_what_it_reads(
+    splits: DetectionSplits, tiny: NTFConfig, tmp_path, changes: dict
+) -> None:
+    """At a rate that moves nothing: a logistic regression on the projection, whose better epochs would start from there."""
+    stage2 = {**FROZEN, "lr": 1e-30, "epochs": 1, "contrastive": "reals"}
+    detector = NTFDetector.fit(splits, merge(tiny, {**changes, "stage1": {"epochs": 1}, "stage2": stage2}), tmp_path, device="cpu")
+    assert json.loads((tmp_path / "metrics.json").read_text())["best"]["epoch"] == 0  # an equal epoch is not better
+    train, validation = (classifier_inputs(detector.network, data, detector.config, detector.device) for data in splits[:2])
+    assert train.shape == (len(splits.train), detector.config.projection_dim)
+    probe = fit_probe(train, splits.train.labels, validation, splits.validation.labels)
+    logits = np.log(detector.score([splits.validation.dataset[row].image for row in range(len(splits.validation))]))
+    logits -= np.log1p(-np.exp(logits))
+    assert logits == pytest.approx(validation @ probe.weight + probe.bias, abs=1e-3)
+    assert NTFDetector.from_pretrained(tmp_path, device="cpu").threshold == detector.threshold
+
+
+def test_settings_that_exclude_each_other_are_refused_in_one_line(tiny: NTFConfig) -> None:
+    for changes, named in (({"patch": 8}, "`patch`"), ({"student": "fresh"}, "`student`"), ({"from_stage1": False}, "contrastive")):
+        with pytest.raises(InputError, match=named) as refused:
+            merge(tiny, {"stage2": {**FROZEN, **changes}})
+        assert str(refused.value).startswith("ntf: stage2: ")
+        assert "Value error" not in str(refused.value)
+        assert "\n" not in str(refused.value)
