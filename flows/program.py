@@ -36,7 +36,7 @@ from flows.commands import (
 )
 from flows.console import Detail, complain, err
 from flows.journal import Journal
-from foreign.errors import InputError
+from foreign.errors import OF_THE_DISK, InputError
 from foreign.text import without_source
 from pipelines.errors import CheckFailed
 
@@ -152,6 +152,13 @@ def _run() -> int:
     except InputError as error:
         _show_place()
         complain(error.message, error.fix)
+        return 2
+    except OSError as error:
+        if error.errno not in OF_THE_DISK:
+            raise
+        _show_place()
+        place = f"cannot use {error.filename}" if error.filename else "cannot write"
+        complain(f"{place}: {error.strerror}", "Check the path, its permissions and the disk")
         return 2
     except CheckFailed as error:
         err.print(f"[bold red]failed:[/bold red] {console.plain(str(error))}", soft_wrap=True)

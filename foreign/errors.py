@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+
 from foreign.text import escape_controls, without_source
 
+# Of OSError.errno: faults of a path or a disk. No new try mends them, and a person can.
+OF_THE_DISK = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    | {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
+)
 LONGEST = 2_000  # characters of a message; a name or a cell of a stranger may have millions
 
 

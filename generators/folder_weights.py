@@ -52,7 +52,7 @@ def read_state(folder: Path, owner: str, variant: str | None = None) -> dict[str
         listed = read_object(folder / weights.index).get("weight_map")
         parts = {str(name) for name in listed.values()} if isinstance(listed, dict) else set()
         if absent := sorted(parts - set(weights.files)):
-            raise CheckpointError(f"{folder} lacks {absent[0]}, a part of its weights", "Fetch the checkpoint again")
+            raise CheckpointError(f"{folder} lacks {absent[0]}, a part of its weights", "Remove the folder, and fetch the checkpoint again")
     state: dict[str, torch.Tensor] = {}
     for name in weights.files:
         state.update(read_weights(folder / name).tensors)

@@ -89,7 +89,7 @@ def folder_files(folder: Path, variant: str | None = None) -> list[str]:
     names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
     chosen = select_files(names, read_index(folder) if INDEX in names else None, variant)
     if not chosen:
-        raise CheckpointError(f"the folder {folder} holds nothing that is read", "Fetch the checkpoint again")
+        raise CheckpointError(f"the folder {folder} holds nothing that is read", "Remove it, and fetch the checkpoint again")
     return chosen
 
 
@@ -105,9 +105,9 @@ def read_object(file: Path) -> dict[str, Any]:
             raise ValueError(f"longer than {MAX_JSON:,} bytes")
         value = read_json(file)
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file} cannot be read ({error})", "Fetch the checkpoint again") from None
+        raise CheckpointError(f"{file} cannot be read ({error})", "Remove its folder, and fetch the checkpoint again") from None
     if not isinstance(value, dict):
-        raise CheckpointError(f"{file} holds no JSON object", "Fetch the checkpoint again")
+        raise CheckpointError(f"{file} holds no JSON object", "Remove its folder, and fetch the checkpoint again")
     return value
 
 

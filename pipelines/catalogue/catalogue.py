@@ -151,7 +151,7 @@ class Catalogue:
         unknown = [component for component in names if component not in self.entries]
         if unknown:
             raise InputError(f"checkpoint {name} names the component {unknown[0]!r}, which is not listed", "Add it under `checkpoints`")
-        return [part for part in names if not self.path(part).exists()]
+        return [part for part in names if not is_here(self.path(part))]
 
     def sha256(self, name: str) -> str:
         """The sha256 of the file, or of the files of a folder that are read. A catalogue asks for it once, so making images never does.
@@ -192,6 +192,15 @@ class Catalogue:
         entry = self.entries[name]
         parts = {role: self.identity(part) for role, part in sorted(entry.components.items())}
         return {"sha256": self.sha256(name), "options": entry.options, "components": parts}
+
+
+def is_here(path: Path) -> bool:
+    """Whether something is at `path`. An empty folder, as an unpacking that failed leaves one, is nothing, and neither is a path that no
+    file can have."""
+    try:
+        return os.path.exists(path) and not (os.path.isdir(path) and not any(os.scandir(path)))
+    except OSError:  # a folder that may not be looked into
+        return True
 
 
 @cache

@@ -88,12 +88,14 @@ def fetch(
 
     Free space is asked first (InputError). What fails does not keep the rest from coming. Another fetch into the same folder is refused.
     """
-    catalogue.folder.mkdir(parents=True, exist_ok=True)
     report = FetchReport()
     lock = filelock.FileLock(catalogue.folder / ".fetch.lock", timeout=0)
     try:
+        catalogue.folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except filelock.Timeout:
+    except OSError as error:
+        if not isinstance(error, filelock.Timeout):
+            raise _unwritable(catalogue.folder, error) from None
         raise InputError(f"another `ntf fetch` writes to {catalogue.folder}", "Wait until it has ended") from None
     try:
         needed, listed = _look(names, catalogue, report)
@@ -112,6 +114,9 @@ def fetch(
                         report.fetched += task.result()
                     except InputError as error:
                         report.failed |= dict.fromkeys(tasks[task], str(error))
+                    except OSError as error:
+                        place = catalogue.path(tasks[task][0])
+                        report.failed |= dict.fromkeys(tasks[task], str(_unwritable(place, error)))
             except BaseException:
                 for watch in watches:
                     watch.stop.set()
@@ -160,6 +165,8 @@ def _look(names: Sequence[str], catalogue: Catalogue, report: FetchReport) -> tu
                 needed += max(0, (size or 0) - _bytes_in(partial_of(_landing(entry, catalogue.path(group[0]), catalogue))))
         except InputError as error:
             report.failed |= dict.fromkeys(group, str(error))
+        except OSError as error:
+            report.failed |= dict.fromkeys(group, str(_unwritable(catalogue.path(group[0]), error)))
     return max(needed, 0), listed
 
 
@@ -245,6 +252,10 @@ def _note(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     locked = Locked(sha256=sha256, source=source, licence=entry.licence, fetched=now, revision=revision, files=files or {})
     add_to_lock(catalogue.folder, str(entry.file), locked)
+
+
+def _unwritable(place: Path, error: OSError) -> InputError:
+    return InputError(f"cannot write {place}: {error.strerror or error}", "Check the folder, its permissions and the disk")
 
 
 def _bytes_in(place: Path) -> int:

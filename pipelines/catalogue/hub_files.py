@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from foreign.errors import OF_THE_DISK
 from generators.checkpoints import sha256_of
 from generators.checkpoints.folders import INDEX, read_object, select_files
 from generators.errors import CheckpointError
@@ -156,10 +157,18 @@ def _patiently(ask: Callable[[], Any], repository: str, waits: tuple[float, ...]
         except CheckpointError:
             raise
         except (httpx2.HTTPError, OSError) as error:
+            _require_no_disk_fault(error, repository)
             last = str(error).split("\n", 1)[0] or type(error).__name__
         if wait is not None:
             time.sleep(wait)
     raise TransferError(f"{repository} cannot be fetched: {' '.join(last.split())[:200]}", _LATER) from None
+
+
+def _require_no_disk_fault(error: Exception, repository: str) -> None:
+    """Raises TransferError for a fault of a path or a disk, which the next try would only meet again."""
+    if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+        place = f" to {error.filename}" if error.filename else ""
+        raise TransferError(f"{repository} cannot be written{place}: {error.strerror}", "Check the folder, its permissions and the disk")
 
 
 def _tidy(folder: Path, kept: set[str]) -> None:

@@ -48,8 +48,9 @@ def read_lock(folder: Path) -> dict[str, Locked]:
         except ValidationError as error:
             first = error.errors()[0]
             line = yaml_lines.line_of(lines, (file, *first["loc"]))
+            key = "".join(f".{part}" for part in first["loc"])
             raise InputError(
-                f"{path}, line {line}: {file}: {first['msg']}", "Take the lines of that file out, and fetch it again"
+                f"{path}, line {line}: {file}{key}: {first['msg']}", "Take the lines of that file out, and fetch it again"
             ) from None
     return entries
 
