@@ -3,7 +3,8 @@ the training fixes of "Training Generative Adversarial Networks with Limited Dat
 
 Tensors carry the names of NVIDIA's PyTorch releases. One convolution serves a whole batch: the styles scale its input and the demodulation
 its output, which is the same as scaling the weights for each image (equations 1 to 3). Activations are laid out channels-last, which the
-convolutions are fastest with, on a CPU as on a GPU.
+convolutions are fastest with, on a CPU as on a GPU. Without gradients, what comes between two convolutions is computed in place: the first
+touch of fresh memory costs a CPU more than the arithmetic.
 """
 
 from __future__ import annotations
@@ -144,14 +145,14 @@ class StyledConv(nn.Module):
             weight = weight / weight.abs().amax((1, 2, 3), keepdim=True) / math.sqrt(weight[0].numel())
             styles = styles / styles.abs().amax(1, keepdim=True)
         demodulation = (styles.square() @ weight.square().sum((2, 3)).T + 1e-8).rsqrt()
-        x = self._convolve(x * styles.to(x.dtype)[:, :, None, None], weight.to(x.dtype))
+        x = self._convolve(_scaled(x, styles.to(x.dtype)[:, :, None, None]), weight.to(x.dtype))
         # The gain after the activation is positive, so it may be taken before it, folded into what is small.
         total_gain = gain * self.act_gain
         offset = (self.bias * total_gain)[None, None, None]
         noise = self._noise(x, noise_mode, generators)
         if noise is not None:
             offset = noise[..., None] * (self.noise_strength * total_gain) + offset  # [1 or N, R, R, C]: channels last, as x is
-        x = torch.addcmul(offset.to(x.dtype).permute(0, 3, 1, 2), x, (demodulation * total_gain).to(x.dtype)[:, :, None, None])
+        x = _scaled(x, (demodulation * total_gain).to(x.dtype)[:, :, None, None], offset.to(x.dtype).permute(0, 3, 1, 2))
         x = F.leaky_relu(x, self.negative_slope, inplace=True)
         if self.conv_clamp is None:
             return x
@@ -174,6 +175,14 @@ class StyledConv(nn.Module):
         if generators is None:
             return torch.randn(len(x), *shape, device=x.device)
         return send(randn_rows(generators, shape), x.device)
+
+
+def _scaled(x: torch.Tensor, factors: torch.Tensor, offset: torch.Tensor | None = None) -> torch.Tensor:
+    """`x * factors + offset`, in the memory of `x` unless one of them needs a gradient."""
+    kept = any(tensor.requires_grad for tensor in (x, factors, offset) if tensor is not None)
+    if offset is None:
+        return x * factors if kept else x.mul_(factors)
+    return torch.addcmul(offset, x, factors) if kept else torch.addcmul(offset, x, factors, out=x)
 
 
 class ToRGB(nn.Module):
@@ -243,10 +252,12 @@ class Block(nn.Module):
     def forward(
         self, x: torch.Tensor | None, img: torch.Tensor | None, ws: Sequence[torch.Tensor], dtype: torch.dtype, **noise: Any
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """`ws`: one style for each convolution, then one for the colours. Computes in `dtype`; the colours are summed in float32."""
+        """`ws`: one style for each convolution, then one for the colours. Computes in `dtype`; the colours are summed in float32.
+        Without gradients, `x` is overwritten."""
         styles = iter(ws)
         if self.is_first:
-            x = self.const.to(dtype).expand(len(ws[0]), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+            # A copy even of one image, because the first convolution scales it in place.
+            x = self.const.to(dtype).expand(len(ws[0]), -1, -1, -1).clone(memory_format=torch.channels_last)
             x = self.conv1(x, next(styles), **noise)
         elif self.is_residual:
             assert x is not None
