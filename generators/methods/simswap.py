@@ -24,6 +24,7 @@ from generators import base
 from generators.base import Crop, Generator, Output
 from generators.checkpoints import Checkpoint, Contents, read_weights
 from generators.errors import CheckpointError
+from generators.faces.kept_vectors import KeptVectors
 from generators.images import fetch_uint8, imagenet_normalise, imagenet_restore, to_float
 from generators.networks.faces.arcface import ArcFace, identity_vectors, load_arcface
 from generators.networks.faces.simswap import FORMS, Form, SimSwapGenerator
@@ -51,6 +52,7 @@ class SimSwap(Generator):
         self.crop = crop
         self.device = device
         self.dtype = dtype
+        self._sources = KeptVectors()
 
     class Options(base.Options):
         """See the head of this file."""
@@ -95,7 +97,8 @@ class SimSwap(Generator):
         return self.network(pixels, identities)
 
     def _swap(self, sources: np.ndarray, targets: np.ndarray, seeds: list[int], settings: Any) -> Output:
-        return fetch_uint8(self.swap_pixels(targets, self.identities(sources)), 0.0, 1.0, "nearest")
+        identities = self._sources.of(sources, self.identities, self.dtype)
+        return fetch_uint8(self.swap_pixels(targets, identities), 0.0, 1.0, "nearest")
 
 
 def _form(state: Mapping[str, torch.Tensor], stated: str | None, source: str) -> Form:

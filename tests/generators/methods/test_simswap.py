@@ -77,6 +77,25 @@ def test_same_image_for_any_batch_and_order(demo: Checkpoint, faces: tuple[np.nd
     assert np.abs(swapper.swap(sources[order], targets[order], order) - whole[order]).max() <= 1
 
 
+def test_a_source_is_embedded_once_for_batches_of_a_size_and_the_swaps_are_the_same_to_the_bit(
+    demo: Checkpoint, faces: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources, targets = faces
+    draws = np.random.default_rng(2).permuted(np.tile(np.arange(8), (6, 1)), axis=1).reshape(-1)  # six batches of the same people
+    plain, keeping = (registry.get("simswap").load(demo) for _ in range(2))
+    plain.batch_size = keeping.batch_size = 8
+    monkeypatch.setattr(plain._sources, "of", lambda images, embed, precision: embed(images))
+    seen: list[int] = []
+    embed = keeping.identities
+    monkeypatch.setattr(keeping, "identities", lambda images: seen.append(len(images)) or embed(images))
+    for _ in range(2):
+        given = sources[draws], np.resize(targets, (48, 32, 32, 3)), range(48)
+        assert np.array_equal(plain.swap(*given), keeping.swap(*given))
+    assert seen == [8]
+    keeping.swap(sources[:3], targets[:3], range(3))
+    assert seen == [8, 3], "a batch of another size may round in another way"
+
+
 def test_another_source_gives_another_image(demo: Checkpoint, faces: tuple[np.ndarray, np.ndarray]) -> None:
     sources, targets = faces
     swapper = registry.get("simswap").load(demo)
