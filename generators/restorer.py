@@ -72,11 +72,20 @@ class Restorer(Generator):
         matrices = [face_matrix(points, self.resolution) for points in landmarks]
         return [cut_face(picture, matrix, self.resolution) for matrix in matrices], matrices
 
+    def parsed(self, faces: np.ndarray, settings: RestorationParameters) -> list[np.ndarray] | None:
+        """The label map of each of the restored `faces` `[K, S, S, 3]`; None where what is pasted is the whole square."""
+        return list(self.parser.labels(faces)) if settings.mask == "parsing" and len(faces) else None
+
     def paste(
-        self, picture: np.ndarray, faces: np.ndarray, matrices: Sequence[np.ndarray], settings: RestorationParameters
+        self,
+        picture: np.ndarray,
+        faces: np.ndarray,
+        matrices: Sequence[np.ndarray],
+        labels: Sequence[np.ndarray] | None,
+        settings: RestorationParameters,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The picture with the restored `faces` `[K, S, S, 3]` in it, and the mask float32 `[H, W]` of what they cover."""
-        labels = list(self.parser.labels(faces)) if settings.mask == "parsing" and len(faces) else None
+        """The picture with the restored `faces` `[K, S, S, 3]` in it, and the mask float32 `[H, W]` of what they cover. `labels` are what
+        `parsed` gave. No network is run, so that any thread may paste."""
         return paste_faces(picture, list(faces), matrices, upscale=settings.upscale, labels=labels, style=self.paste_style)
 
 

@@ -19,9 +19,10 @@ from pipelines.images import fit
 from pipelines.make import rejections
 from pipelines.make.output import Output, judged, taken
 from pipelines.make.regions.places import face_as_data
-from pipelines.make.threads import Threads
+from pipelines.make.threads import Begun, Threads
 
-CHUNK = 16  # pictures with faces that are held in memory at once
+CHUNK = 16  # pictures whose faces are restored together
+HELD_BYTES = 512 << 20  # of pictures that wait until restored faces are pasted into them; larger ones are finished chunk by chunk
 
 Open = Callable[[], np.ndarray]
 
@@ -45,9 +46,7 @@ def edit(
             yield from judged(generator.run(EditRequest([seed], picture()[None]), **parameters))
     else:
         assert isinstance(generator, Restorer), f"{generator.name} edits faces and cannot paste them back"
-        ready = threads.in_order(partial(_prepare, generator, detector()), pictures, CHUNK)
-        for start in range(0, len(pictures), CHUNK):
-            yield from _restored_faces(generator, list(islice(ready, CHUNK)), seeds[start : start + CHUNK], parameters)
+        yield from _faces(generator, pictures, seeds, parameters, detector(), threads)
 
 
 def _squares(
@@ -82,37 +81,70 @@ def _prepare(generator: Restorer, detector: Detector, picture: Open) -> _Prepare
     return _Prepared(whole, faces, *generator.cut(whole, [face.landmarks for face in faces]))
 
 
+@dataclass(frozen=True)
+class _Restored:
+    """A picture whose `faces` `[K, S, S, 3]` are restored and not pasted yet, with what a parser says of them where one is asked."""
+
+    prepared: _Prepared
+    faces: np.ndarray
+    labels: list[np.ndarray] | None
+
+
+def _faces(
+    generator: Restorer, pictures: Sequence[Open], seeds: Sequence[int], parameters: Mapping[str, Any], detector: Detector, threads: Threads
+) -> Iterator[Output]:
+    """The faces in pictures restored and pasted back: those of the next pictures are looked for while the network works, and those of the
+    last ones pasted."""
+    settings, largest = generator.parse_parameters(dict(parameters)), 0
+    ready = threads.in_order(partial(_prepare, generator, detector), pictures, CHUNK)
+
+    def chunks() -> Iterator[Begun[Output]]:
+        nonlocal largest
+        for start in range(0, len(pictures), CHUNK):
+            prepared = list(islice(ready, CHUNK))
+            largest = max([largest, *(item.picture.nbytes * settings.upscale**2 for item in prepared)])
+            restored = _restored_faces(generator, prepared, seeds[start : start + CHUNK], parameters)
+            yield threads.begin(partial(_pasted, generator, settings), restored)
+
+    for outputs in threads.behind(chunks(), lambda: int(largest * CHUNK <= HELD_BYTES)):
+        yield from outputs
+
+
 def _restored_faces(
     generator: Restorer, prepared: Sequence[_Prepared], seeds: Sequence[int], parameters: Mapping[str, Any]
-) -> Iterator[Output]:
-    """All faces of each picture restored in one request, and pasted back one after the other.
-
-    A picture without a face that is large enough is rejected. Measures: `restored_faces`, as `places.face_as_data` writes them, in pixels
-    of the result, and `mask_share`, the part of the picture that the pasted faces cover.
-    """
+) -> list[_Restored | Output]:
+    """All faces of the pictures restored in one request. A picture without a face that is large enough is rejected."""
     settings = generator.parse_parameters(dict(parameters))
     crops = [crop for item in prepared for crop in item.crops]
     face_seeds = [_face_seed(seed, place) for seed, item in zip(seeds, prepared, strict=True) for place in range(len(item.crops))]
     result = generator.run(EditRequest(face_seeds, np.stack(crops)), **parameters) if crops else None
     start = 0
+    outputs: list[_Restored | Output] = []
     for item in prepared:
-        picture, own = item.picture, item.crops
-        if result is None or not own:
-            yield Output(None, rejections.NO_FACE["target"])
+        if result is None or not item.crops:
+            outputs.append(Output(None, rejections.NO_FACE["target"]))
             continue
-        restored = result.images[start : start + len(own)]
-        reasons = [result.rejected.get(start + place) or rejections.reason_against(face) for place, face in enumerate(restored)]
-        start += len(own)
-        if any(reasons):
-            yield Output(None, next(reason for reason in reasons if reason))
-            continue
-        pasted, mask = generator.paste(picture, restored, item.matrices, settings)
-        scale = pasted.shape[0] / picture.shape[0]
-        measures = {
-            "restored_faces": [face_as_data(_enlarged(face, scale)) for face in item.faces],
-            "mask_share": round(float(mask.mean()), 4),
-        }
-        yield Output(pasted, None, measures, mask > 0 if mask.ndim == 2 else None)
+        faces = result.images[start : start + len(item.crops)]
+        reasons = [result.rejected.get(start + place) or rejections.reason_against(face) for place, face in enumerate(faces)]
+        start += len(item.crops)
+        reason = next(filter(None, reasons), None)
+        outputs.append(Output(None, reason) if reason else _Restored(item, faces, generator.parsed(faces, settings)))
+    return outputs
+
+
+def _pasted(generator: Restorer, settings: Any, restored: _Restored | Output) -> Output:
+    """The picture with its restored faces, one pasted after the other. Measures: `restored_faces`, as `places.face_as_data` writes them, in
+    pixels of the result, and `mask_share`, the part of the picture that the pasted faces cover."""
+    if isinstance(restored, Output):
+        return restored
+    item = restored.prepared
+    picture, mask = generator.paste(item.picture, restored.faces, item.matrices, restored.labels, settings)
+    scale = picture.shape[0] / item.picture.shape[0]
+    measures = {
+        "restored_faces": [face_as_data(_enlarged(face, scale)) for face in item.faces],
+        "mask_share": round(float(mask.mean()), 4),
+    }
+    return Output(picture, None, measures, mask > 0 if mask.ndim == 2 else None)
 
 
 def _face_seed(seed: int, place: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from generators.methods.gfpgan import GFPGAN
 from generators.methods.real_esrgan import RealESRGAN
 from pipelines.build.build import run_build
 from pipelines.make import rejections
-from pipelines.make.regions import swaps
+from pipelines.make.regions import edits, swaps
 from pipelines.make.regions.edits import edit
+from pipelines.make.threads import Threads
 from pipelines.manifest.load import load_manifest
 from pipelines.plan.plan import make_plan
 from pipelines.store import Store
@@ -88,6 +90,44 @@ def test_every_face_is_restored_with_a_seed_of_its_own(gfpgan: GFPGAN) -> None:
     assert (two[0].picture[20:40, 85:105] != grey[20:40, 85:105]).any()
     assert np.abs(two[0].picture[:, :60].astype(int) - one[0].picture[:, :60]).max() <= 1
     assert (two[0].picture != two[1].picture).any(), "other seeds, the same noise"
+
+
+@pytest.mark.parametrize("held_bytes", [0, 1 << 30])
+def test_threads_give_what_one_thread_gives(gfpgan: GFPGAN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held_bytes: int) -> None:
+    """Three chunks of pictures, some without a face; the faces are parsed."""
+    monkeypatch.setattr(edits, "HELD_BYTES", held_bytes)
+    monkeypatch.setattr(edits, "CHUNK", 2)
+    parser = Checkpoint(weights(tmp_path, "gfpgan/parsenet_small", "state_dict"))
+    model = GFPGAN.load(Checkpoint(gfpgan.checkpoint.path, components={"parsing": parser}))
+    rng = np.random.default_rng(3)
+    pictures = [rng.integers(0, 256, (64, 96, 3), dtype=np.uint8) for _ in range(5)]
+
+    class Sometimes(Anywhere):
+        def detect(self, image: np.ndarray) -> list[Face]:
+            return super().detect(image) if image[0, 0, 0] % 3 else []
+
+    detector = Sometimes((10, 12))
+    plain, threaded = (
+        list(edit(model, [lambda p=p: p for p in pictures], range(5), {}, lambda: detector, threads)) for threads in (None, Threads(3))
+    )
+    assert {output.reason for output in plain} == {None, rejections.NO_FACE["target"]}
+    for one, other in zip(plain, threaded, strict=True):
+        assert (one.reason, one.measures) == (other.reason, other.measures)
+        if one.picture is not None:
+            assert np.array_equal(one.picture, other.picture)
+            assert np.array_equal(one.mask, other.mask)
+
+
+def test_restored_faces_are_pasted_beside_the_thread_that_runs_the_network(
+    gfpgan: GFPGAN, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pasting: list[str] = []
+    paste = gfpgan.paste
+    monkeypatch.setattr(gfpgan, "paste", lambda *given: pasting.append(threading.current_thread().name) or paste(*given))
+    pictures = [lambda: astronaut] * 2
+    list(edit(gfpgan, pictures, [0, 1], {"mask": "square"}, lambda: Anywhere((60, 60), size=120.0), Threads(1)))
+    assert len(pasting) == 2
+    assert threading.current_thread().name not in pasting
 
 
 def test_upscale_and_a_picture_without_faces(gfpgan: GFPGAN, astronaut: np.ndarray) -> None:
