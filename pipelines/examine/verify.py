@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import lance
 import numpy as np
@@ -17,7 +17,6 @@ from pipelines.examine.lineage import changes
 from pipelines.images import decode, encode
 from pipelines.make.make import Maker
 from pipelines.make.models import Models, pick_device
-from pipelines.make.step import BatchSize
 from pipelines.manifest.schema import Manifest
 from pipelines.plan.plan import Plan, make_plan
 from pipelines.plan.shards import INTERMEDIATE_CODEC
@@ -32,6 +31,7 @@ DECODING_THREADS = 4
 COLUMNS = ["id", "sha256", "width", "height", "role", "image", "mask", "mask_sha256"]
 
 Outcome = Literal["bit-exact", "within one grey level", "different", "not possible here"]
+CLOSEST_FIRST = get_args(Outcome)
 
 
 @dataclass(frozen=True)
@@ -219,19 +219,18 @@ def _delivered_outcome(maker: Maker, store: Store, row: Row) -> tuple[Outcome, s
 def _outcome(plan: Plan, maker: Maker, row: Row) -> tuple[Outcome, str]:
     """One image against the same made again.
 
-    A batch is as large as its row records. Where it records none, the image is made alone, and if that rounds in another way, once more in
-    a batch of the generator's usual size: a build's batches have that, but for the last of a shard.
+    A batch is as large as its row records. Where it records none, the image is made alone. If that gives other bytes, it is made once more
+    in batches as large as those of its shard were: a step on an image that was rounded in another way can enlarge the difference.
     """
-    alone = _compared(plan, maker, row, 0)
-    if alone[0] != "within one grey level":
+    alone = _compared(plan, maker, row, alone=True)
+    if alone[0] in ("bit-exact", "not possible here"):
         return alone
-    usual = _compared(plan, maker, row, "usual")
-    return usual if usual[0] == "bit-exact" else alone
+    return min(alone, _compared(plan, maker, row, alone=False), key=lambda outcome: CLOSEST_FIRST.index(outcome[0]))
 
 
-def _compared(plan: Plan, maker: Maker, row: Row, unrecorded: BatchSize) -> tuple[Outcome, str]:
+def _compared(plan: Plan, maker: Maker, row: Row, alone: bool) -> tuple[Outcome, str]:
     try:
-        again = maker.remake(row, unrecorded)
+        again = maker.remake(row, alone)
     except (InputError, KeyError, IndexError) as error:
         return "not possible here", str(error)
     difference = changes(row.chain[: len(again.row.chain)], again.row.chain)

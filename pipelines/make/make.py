@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from generators.errors import InputError
@@ -69,10 +69,11 @@ class Maker:
             return set()
         return {(step.generator, step.checkpoint) for step in self._plan.part(shard).chain}
 
-    def remake(self, row: Row, unrecorded: BatchSize = 0) -> Picture:
+    def remake(self, row: Row, alone: bool = True) -> Picture:
         """One stored fake made again, every step at the attempt that its chain records. A step that is rejected now ends it.
 
-        A step whose row records how many images were made at once fills its batch up to so many, and another up to `unrecorded`.
+        A step whose row records how many images were made at once fills its batch up to so many. Another makes the image `alone`, or
+        fills its batch up to the size that it had in its shard, if no image of it was rejected.
         """
         inputs: dict[int, Picture] = {}
         last, manifest = len(row.chain) - 1, self._plan.manifest
@@ -82,6 +83,7 @@ class Maker:
             ends = step == len(manifest.part(subset, row.real, row.part).chain) - 1  # of the subset that this one begins at, too
             role: Role = "final" if (ends and step < last) or (step == last and row.role == "final") else "intermediate"
             shard = Shard(role, subset, row.real, row.part, step, row.index, row.index + 1, row.shard_key)
+            unrecorded: BatchSize = 0 if alone else self._batch_in_shard(subset, row)
             with self._steps.in_batches_of(batches[step] or unrecorded):
                 inputs = self._run(shard, [row.index], link["attempt"], inputs)
             picture = inputs[row.index]
@@ -90,6 +92,13 @@ class Maker:
             if role == "final" and step < last:  # what follows begins at the stored image
                 inputs = {row.index: replace(picture, pixels=decode_stored(encode(picture.pixels, manifest.codec), picture.row.id))}
         return inputs[row.index]
+
+    def _batch_in_shard(self, subset: str, row: Row) -> Callable[[int], int]:
+        """How large the batch with the image of `row` was when `subset` made its shard, by the usual size of the generator."""
+        manifest = self._plan.manifest
+        place = row.index % manifest.shard_size
+        count = min(manifest.shard_size, manifest.part(subset, row.real, row.part).count - (row.index - place))
+        return lambda usual: min(usual, count - place // usual * usual)
 
     def _batches_of(self, row: Row) -> list[int]:
         """How many images were made at once with each link of a row's chain, as the rows of its steps record it; 0 where they do not."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +34,7 @@ from pipelines.plan.plan import Plan
 from pipelines.plan.rules import against_picture
 from pipelines.plan.shards import Shard
 
-BatchSize = int | Literal["usual"]  # images at once; 0: as many as there are
+BatchSize = int | Callable[[int], int]  # images at once, or those by the usual size of a generator; 0: as many as there are
 
 
 class Steps:
@@ -64,10 +64,7 @@ class Steps:
 
     @contextmanager
     def in_batches_of(self, size: BatchSize) -> Iterator[None]:
-        """For the length of the block, generators fill their batches up to `size` images, so that rounding is that of such a batch.
-
-        "usual" is the size that a generator takes where nothing sets another.
-        """
+        """For the length of the block, generators fill their batches up to `size` images, so that rounding is that of such a batch."""
         self._as_many = size
         try:
             yield
@@ -76,7 +73,7 @@ class Steps:
 
     def _generator(self, step: ChainStep) -> Generator:
         generator = self._models.get(step.generator, step.checkpoint)
-        generator.pad_to = type(generator).batch_size if self._as_many == "usual" else self._as_many
+        generator.pad_to = self._as_many(type(generator).batch_size) if callable(self._as_many) else self._as_many
         return generator
 
     def compressed(self, pixels: np.ndarray, name: str) -> np.ndarray:

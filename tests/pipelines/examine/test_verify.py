@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lance
 import pytest
@@ -34,16 +35,21 @@ def test_verify_tells_an_image_that_comes_out_different(store: Store, monkeypatc
     assert {outcome for name, outcome in checked.remade.items() if "Sampled" in name} == {"different"} and not checked.passed
 
 
-def test_an_image_that_rounds_in_another_way_alone_is_made_again_in_a_batch_of_the_usual_size(
+def test_an_image_that_rounds_in_another_way_alone_is_made_again_in_a_batch_as_large_as_its_own(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = FakeSampler._sample
-    monkeypatch.setattr(
-        FakeSampler, "_sample", lambda self, seeds, settings: original(self, seeds, settings) + (len(seeds) != FakeSampler.batch_size)
-    )
+    """Whatever alone does to it: a rounding that the next step enlarges is no small difference any more."""
+    original, made = FakeSampler._sample, []
+
+    def rounding(self: FakeSampler, seeds: Any, settings: Any) -> Any:
+        made.append(len(seeds))
+        return original(self, seeds, settings) + 9 * (len(seeds) == 1)
+
+    monkeypatch.setattr(FakeSampler, "_sample", rounding)
     checked = verify(store, sample=24, device="cpu")
     sampled = [name for name in checked.remade if "Sampled" in name]
     assert sampled and {checked.remade[name] for name in sampled} == {"bit-exact"}
+    assert set(made) == {1, 4}  # the shards have four images
 
 
 def test_verify_finds_damage(store: Store) -> None:
