@@ -26,7 +26,7 @@ class KeptVectors:
     def of(self, faces: np.ndarray, embed: Callable[[np.ndarray], torch.Tensor], precision: Hashable = None) -> torch.Tensor:
         """`embed(faces)`, `[N, D]` for `uint8` `[N, H, W, 3]`. `precision` names what else decides the vectors beside the pixels."""
         names = [
-            (precision, len(faces), face.shape, hashlib.blake2b(np.ascontiguousarray(face), digest_size=16).digest()) for face in faces
+            (precision, len(faces), face.shape, hashlib.blake2b(np.ascontiguousarray(face).data, digest_size=16).digest()) for face in faces
         ]
         known = [self._vectors[name] for name in names if name in self._vectors]
         if len(known) == len(names):

@@ -111,9 +111,7 @@ def test_what_is_made_of_a_real_image_shows_the_same_window(tmp_path: Path, monk
     (tmp_path / "faces").mkdir()
     rng = np.random.default_rng(0)
     for number in range(40):
-        small = Image.fromarray(
-            rng.integers(0, 255, (9, 9, 3), np.uint8)
-        )  # Pillow's bytes are the same on any processor, and so the splits
+        small = Image.fromarray(rng.integers(0, 255, (9, 9, 3), np.uint8))  # Pillow rounds alike on any processor
         small.resize((70 + number, 60), Image.Resampling.BICUBIC).save(tmp_path / "faces" / f"{number}.png")
     data = {
         "dataset": "fake",
