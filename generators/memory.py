@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import re
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from foreign.memory import trim
 from generators.errors import InputError
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -76,15 +76,6 @@ def _read_number(file: Path, pattern: str, unit: int = 1) -> int | None:
 def release_memory() -> None:
     """Gives back what PyTorch, and the C library, keep for later. Called after an exception, it must be gone: its frames hold tensors."""
     gc.collect()
-    _trim()
+    trim()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _trim() -> None:
-    """Gives the machine what was freed on the CPU: glibc keeps it for later. Other C libraries have no such call."""
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError, TypeError):
-        return
-    trim(0)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from foreign.memory import trim
 from ntf_model.detector import Detector
 from ntf_model.registry import load_detector
 
@@ -42,5 +43,6 @@ class InTurn(Mapping[str, Detector]):
 def release() -> None:
     """Gives back the memory of what nobody holds any more: networks and their optimisers refer to themselves in circles."""
     gc.collect()
+    trim()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
