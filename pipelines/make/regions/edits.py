@@ -103,7 +103,7 @@ def _faces(
         for start in range(0, len(pictures), CHUNK):
             prepared = list(islice(ready, CHUNK))
             largest = max([largest, *(item.picture.nbytes * settings.upscale**2 for item in prepared)])
-            restored = _restored_faces(generator, prepared, seeds[start : start + CHUNK], parameters)
+            restored = _restored_faces(generator, prepared, seeds[start : start + CHUNK], parameters, settings)
             yield threads.begin(partial(_pasted, generator, settings), restored)
 
     for outputs in threads.behind(chunks(), lambda: int(largest * CHUNK <= HELD_BYTES)):
@@ -111,10 +111,10 @@ def _faces(
 
 
 def _restored_faces(
-    generator: Restorer, prepared: Sequence[_Prepared], seeds: Sequence[int], parameters: Mapping[str, Any]
+    generator: Restorer, prepared: Sequence[_Prepared], seeds: Sequence[int], parameters: Mapping[str, Any], settings: Any
 ) -> list[_Restored | Output]:
-    """All faces of the pictures restored in one request. A picture without a face that is large enough is rejected."""
-    settings = generator.parse_parameters(dict(parameters))
+    """All faces of the pictures restored in one request. A picture without a face that is large enough is rejected. `settings` are the
+    `parameters` as the generator reads them."""
     crops = [crop for item in prepared for crop in item.crops]
     face_seeds = [_face_seed(seed, place) for seed, item in zip(seeds, prepared, strict=True) for place in range(len(item.crops))]
     result = generator.run(EditRequest(face_seeds, np.stack(crops)), **parameters) if crops else None
