@@ -42,13 +42,15 @@ class Configuration:
         """A function that makes `count` images."""
         if self.turn:
             return self.turn(generator, count)
-        request = self.request(generator, count)
-        return lambda: generator.run(request, **self.parameters)
+        rng = np.random.default_rng(0)
+        return lambda: generator.run(self.request(generator, count, rng), **self.parameters)
 
-    def request(self, generator: Generator, count: int) -> Request:
-        """A request for `count` images of the generator's first kind, with noise as faces where it takes images."""
+    def request(self, generator: Generator, count: int, rng: np.random.Generator) -> Request:
+        """A request for `count` images of the generator's first kind. Where it takes images they are noise, and new each time: a generator
+        may keep what it knows of a face, such as its identity."""
         seeds = range(count)
-        noise = np.random.default_rng(0).integers(0, 256, (count, generator.resolution, generator.resolution, 3), np.uint8)
+        size = 0 if generator.kinds[0] in ("sample", "prompt") else generator.resolution
+        noise = rng.integers(0, 256, (count, size, size, 3), np.uint8)
         match generator.kinds[0]:
             case "sample":
                 return SampleRequest(seeds)
@@ -151,7 +153,7 @@ CONFIGURATIONS = [
         turn=_vqgan_eighth,
     ),
     Configuration("simswap", "224", _simswap("fs_networks", 224), ("network.forward", "arcface.forward"), official="simswap_224"),
-    Configuration("simswap", "512", _simswap("fs_networks_512", 512), ("network.forward", "arcface.forward")),
+    Configuration("simswap", "512", _simswap("fs_networks_512", 512), ("network.forward", "arcface.forward"), official="simswap_512"),
     Configuration("inswapper", "128", networks.inswapper, ("session.run",)),
     Configuration("ddpm", "256, 1000 steps", networks.pixel_diffusion("ddpm"), ("unet.forward",), {"steps": 2}, 500.0),
     Configuration("ddim", "256, 50 steps", networks.pixel_diffusion("ddim"), ("unet.forward",), {"steps": 2}, 25.0),

@@ -8,6 +8,7 @@ not exist any more, a module of that name takes its place for this process.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import types
 from collections.abc import Callable
@@ -113,26 +114,30 @@ def vqgan_eighth(folder: Path, batch: int) -> Batch:
     return vqgan(folder, batch, rows=2)
 
 
-def simswap_224(folder: Path, batch: int) -> Batch:
+def _simswap(file: str, size: int) -> Build:
     """What `test_one_image.py` does, from both aligned faces to the swapped one."""
-    enter(folder, "neuralchen+SimSwap")
-    from models import arcface_models
-    from models.fs_networks import Generator_Adain_Upsample
 
-    # used in that file and missing from it
-    arcface_models.conv3x3 = lambda before, after, stride=1: nn.Conv2d(before, after, 3, stride, 1, bias=False)
-    arcface = frozen(arcface_models.ResNet(arcface_models.IRBlock, [3, 4, 23, 3], use_se=False))
-    network = frozen(Generator_Adain_Upsample(input_nc=3, output_nc=3, latent_size=512, n_blocks=9, deep=False))
-    faces = np.random.default_rng(0).integers(0, 256, (batch, 224, 224, 3), np.uint8)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    def build(folder: Path, batch: int) -> Batch:
+        enter(folder, "neuralchen+SimSwap")
+        from models import arcface_models
 
-    def make() -> Any:
-        pixels = torch.from_numpy(faces).permute(0, 3, 1, 2).contiguous().float() / 255
-        identity = arcface(F.interpolate((pixels - mean) / std, size=(112, 112)))
-        swapped = network(pixels, F.normalize(identity))
-        return (swapped.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
+        # used in that file and missing from it
+        arcface_models.conv3x3 = lambda before, after, stride=1: nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        arcface = frozen(arcface_models.ResNet(arcface_models.IRBlock, [3, 4, 23, 3], use_se=False))
+        generator = importlib.import_module(f"models.{file}").Generator_Adain_Upsample
+        network = frozen(generator(input_nc=3, output_nc=3, latent_size=512, n_blocks=9, deep=False))
+        faces = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
+        mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
-    return make
+        def make() -> Any:
+            pixels = torch.from_numpy(faces).permute(0, 3, 1, 2).contiguous().float() / 255
+            identity = arcface(F.interpolate((pixels - mean) / std, size=(112, 112)))
+            swapped = network(pixels, F.normalize(identity))
+            return (swapped.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
+
+        return make
+
+    return build
 
 
 def diffface_step(folder: Path, batch: int) -> Batch:
@@ -166,3 +171,5 @@ progan_256 = _progan_genforce(256)
 progan_1024 = _progan_genforce(1024)
 fastgan_256 = _fastgan(lite=False)
 fastgan_lite_256 = _fastgan(lite=True)
+simswap_224 = _simswap("fs_networks", 224)
+simswap_512 = _simswap("fs_networks_512", 512)

@@ -6,6 +6,7 @@ import functools
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -79,4 +80,4 @@ def test_configurations_can_be_built(configuration: Configuration) -> None:
     for name in configuration.network:
         assert callable(functools.reduce(getattr, name.split("."), generator))
     generator.parse_parameters(dict(configuration.parameters))
-    assert configuration.request(generator, 2).kind in generator.kinds
+    assert configuration.request(generator, 2, np.random.default_rng(0)).kind in generator.kinds
