@@ -101,6 +101,7 @@ def _vqgan(device: torch.device, dtype: torch.dtype) -> Generator:
 
 def _vqgan_eighth(generator: Any, count: int) -> Callable[[], Any]:
     """The first 32 of 256 codes and the two rows of them decoded, because a whole image takes a minute. Later codes cost more."""
+    from generators.images import fetch_uint8
     from generators.methods.vqgan import DECODED_AT_ONCE
     from generators.networks.vq.gpt import sample_tokens
 
@@ -108,7 +109,7 @@ def _vqgan_eighth(generator: Any, count: int) -> Callable[[], Any]:
     def make() -> Any:
         gumbel = -(-torch.rand(count, 32, 1024).log()).log()
         codes = sample_tokens(generator.transformer, 0, gumbel.to(generator.device), 1.0, 250)
-        return [generator._decode(part, 2, 16) for part in codes.split(DECODED_AT_ONCE)]
+        return fetch_uint8((generator.first_stage.decode(part, 2, 16) for part in codes.split(DECODED_AT_ONCE)), rounding="floor")
 
     return make
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -28,9 +29,13 @@ def to_uint8(pixels: torch.Tensor, low: float = -1.0, high: float = 1.0, roundin
     return _rounded(pixels, low, high, rounding).cpu().numpy()
 
 
-def fetch_uint8(pixels: torch.Tensor, low: float = -1.0, high: float = 1.0, rounding: Rounding = "nearest") -> np.ndarray | Fetched:
-    """`to_uint8` for a method that is done with its batch: a GPU sends the pixels while it makes the next one."""
-    rounded = _rounded(pixels, low, high, rounding)
+def fetch_uint8(
+    pixels: torch.Tensor | Iterable[torch.Tensor], low: float = -1.0, high: float = 1.0, rounding: Rounding = "nearest"
+) -> np.ndarray | Fetched:
+    """`to_uint8` for a method that is done with its batch: a GPU sends the pixels while it makes the next one. `pixels` may be parts of
+    the batch, which are rounded as they come, so that only one of them need be there as floats."""
+    parts = [pixels] if isinstance(pixels, torch.Tensor) else pixels
+    rounded = torch.cat([_rounded(part, low, high, rounding) for part in parts])
     return fetch(rounded) if crosses(rounded.device) else rounded.cpu().numpy()
 
 

@@ -22,6 +22,7 @@ from generators.networks.vq.gpt import keep_likely
 from generators.quiet import libraries_quiet
 from generators.registry import register
 from generators.seeding import torch_rng
+from generators.transfer import send
 
 TEMPLATE = "<|User|>: {prompt}\n\n<|Assistant|>:"
 BEGIN_OF_IMAGE = "<begin_of_image>"
@@ -115,7 +116,7 @@ class Janus(Generator):
         within, without = logits.chunk(2)
         scores = keep_likely((without + settings.guidance_scale * (within - without)) / settings.temperature, settings.top_k)
         uniform = torch.stack([torch.rand(scores.shape[1], generator=rng, dtype=torch.float64) for rng in rngs])
-        return (scores + -(-uniform.log()).log().float().to(scores.device)).argmax(1)
+        return (scores + send(-(-uniform.log()).log().float(), scores.device)).argmax(1)
 
 
 def _begin_of_image(folder: Path, tokenizer: Any) -> int:

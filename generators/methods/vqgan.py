@@ -7,16 +7,17 @@ starts with), `resolution` (only where `block_size` is not the number of codes o
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from generators.base import EditInput, Generator, Options, Parameters
+from generators.base import EditInput, Generator, Options, Output, Parameters
 from generators.checkpoints import Checkpoint, read_weights
 from generators.errors import CheckpointError, InputError
-from generators.images import require_colours, to_float, to_uint8
+from generators.images import fetch_uint8, require_colours, to_float
 from generators.latent_noise import NAME, noise_field, with_noise
 from generators.networks.packed import pack_linears
 from generators.networks.vq.gpt import GPT, sample_tokens
@@ -24,6 +25,7 @@ from generators.networks.vq.vqgan import FirstStage
 from generators.networks.vq.vqgan_layout import build
 from generators.registry import register
 from generators.seeding import torch_rng
+from generators.transfer import send
 
 DECODED_AT_ONCE = 4  # images; a step of the transformer serves more of them in the same time, the decoder does not
 
@@ -93,45 +95,41 @@ class VQGAN(Generator):
     def resolution(self) -> int:
         return self._resolution
 
-    def _sample(self, seeds: list[int], settings: VQGANParameters) -> np.ndarray:
+    def _sample(self, seeds: list[int], settings: VQGANParameters) -> Output:
         side = self.resolution // self.first_stage.factor
         shape = (side**2, self.transformer.tok_emb.num_embeddings)
-        gumbel = torch.stack([_gumbel(shape, torch_rng(seed, "tokens")) for seed in seeds]).to(self.device)
+        gumbel = send(torch.stack([_gumbel(shape, torch_rng(seed, "tokens")) for seed in seeds]), self.device)
         codes = sample_tokens(self.transformer, self.sos_token, gumbel, settings.temperature, settings.top_k, settings.top_p)
-        return np.concatenate([self._decode(part, side, side) for part in codes.split(DECODED_AT_ONCE)])
+        return fetch_uint8((self.first_stage.decode(part, side, side) for part in codes.split(DECODED_AT_ONCE)), rounding="floor")
 
     @classmethod
     def edit_input(cls, settings: VQGANParameters) -> EditInput:
         return "picture" if settings.region == "picture" else "square"
 
-    def _edit(self, images: np.ndarray, seeds: list[int], settings: VQGANParameters) -> np.ndarray:
+    def _edit(self, images: np.ndarray, seeds: list[int], settings: VQGANParameters) -> Output:
         """The images encoded to codes and decoded again. Of a picture whose sides are no multiples of the factor, the right and lower edge
         are mirrored until they are, and what is too much is cut off again."""
         factor = self.first_stage.factor
         height, width = images.shape[1:3]
         if settings.region == "picture":
             images = np.pad(images, ((0, 0), (0, -height % factor), (0, -width % factor), (0, 0)), mode="symmetric")
-            return self._encode_and_decode(images, seeds, settings)[:, :height, :width]
-        if height % factor or width % factor:
+        elif height % factor or width % factor:
             raise InputError(
                 f"{self.name} cannot encode images of {width}x{height}", f"Sides must be multiples of {factor}, or set `region: picture`"
             )
-        return self._encode_and_decode(images, seeds, settings)
+        made = self._encode_and_decode(images, seeds, settings)
+        return fetch_uint8((part[:, :, :height, :width] for part in made), rounding="floor")
 
-    def _encode_and_decode(self, images: np.ndarray, seeds: list[int], settings: VQGANParameters) -> np.ndarray:
+    def _encode_and_decode(self, images: np.ndarray, seeds: list[int], settings: VQGANParameters) -> Iterator[torch.Tensor]:
+        """The images again as floats `[N, 3, H, W]` in [-1, 1], as many at once as are decoded at once."""
         factor = self.first_stage.factor
         height, width = images.shape[1:3]
-        parts = []
         for start in range(0, len(images), DECODED_AT_ONCE):
             pixels = to_float(images[start : start + DECODED_AT_ONCE], device=self.device).to(self.dtype)
             encoded = self.first_stage.encode(pixels.contiguous(memory_format=torch.channels_last))
             own = seeds[start : start + DECODED_AT_ONCE]
             codes = self.first_stage.quantize(with_noise(encoded, settings.latent_noise, own))
-            parts.append(self._decode(codes, height // factor, width // factor))
-        return np.concatenate(parts)
-
-    def _decode(self, codes: torch.Tensor, height: int, width: int) -> np.ndarray:
-        return to_uint8(self.first_stage.decode(codes, height, width), rounding="floor")
+            yield self.first_stage.decode(codes, height // factor, width // factor)
 
 
 def _gumbel(shape: tuple[int, ...], stream: torch.Generator) -> torch.Tensor:

@@ -22,6 +22,7 @@ from generators.checkpoints import Checkpoint
 from generators.faces.guidance import FaceGuidance, Scene
 from generators.loading import load_generator
 from generators.methods.diffface import DiffFace
+from generators.methods.janus import Janus
 from generators.methods.pndm import pseudo_numerical
 from generators.networks.diffusion import host_noise
 from generators.networks.faces.arcface import ArcFace
@@ -246,7 +247,7 @@ def test_no_step_of_diffface_waits(monkeypatch: pytest.MonkeyPatch, ddim: bool) 
     assert len(told) == 5 and all(t.device == META for t in told)
 
 
-@pytest.mark.parametrize("name", ["stylegan2", "diff_stylegan2", "progan", "projected_gan", "simswap"])
+@pytest.mark.parametrize("name", ["stylegan2", "diff_stylegan2", "progan", "projected_gan", "simswap", "vqgan"])
 def test_no_batch_of_a_network_without_steps_waits(name: str) -> None:
     """From the seeds to pixels that are on their way, with the checkpoints of the demo."""
     generator = load_generator(name, Checkpoint(DEMO / f"{name.replace('_', '-')}-demo-32.safetensors"), META)
@@ -258,3 +259,20 @@ def test_no_batch_of_a_network_without_steps_waits(name: str) -> None:
         else:
             made = generator._sample([1, 2], settings)
     assert isinstance(made, transfer.Fetched) and made.array().shape == (2, generator.resolution, generator.resolution, 3)
+
+
+@pytest.mark.parametrize("region", ["square", "picture"])
+def test_no_edit_of_vqgan_waits(region: str) -> None:
+    generator = load_generator("vqgan", Checkpoint(DEMO / "vqgan-demo-32.safetensors"), META)
+    settings = generator.parse_parameters({"latent_noise": 0.5, "region": region})
+    sides = (30, 25) if region == "picture" else (32, 32)
+    with torch.inference_mode(), no_waiting():
+        made = generator._edit(np.zeros((5, *sides, 3), np.uint8), list(range(5)), settings)
+    assert isinstance(made, transfer.Fetched) and made.array().shape == (5, *sides, 3)
+
+
+def test_no_token_of_janus_waits() -> None:
+    generator = object.__new__(Janus)
+    with no_waiting():
+        chosen = generator._drawn(torch.zeros(4, 16, device=META), [torch_rng(1), torch_rng(2)], Janus.parse_parameters({"top_k": 4}))
+    assert chosen.shape == (2,) and chosen.device == META
