@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ntf_model.networks.recompute import recomputed
+
 # width, depth, dropout (Tan and Le 2019, table of the released models)
 SCALES = {
     "efficientnet-b0": (1.0, 1.0, 0.2),
@@ -105,7 +107,11 @@ class EfficientNet(nn.Module):
 
     With `image_size` every layer pads as it would for a picture of that size, even if it gets another one; that package does so too. It
     makes a difference where a map has an odd side. Without, each layer pads for what it gets.
+
+    Where `recomputes` is true, training keeps only what goes into each block, and computes the block again for its gradient.
     """
+
+    recomputes = False
 
     def __init__(self, name: str = "efficientnet-b4", outputs: int = 2, image_size: int | None = None):
         super().__init__()
@@ -135,8 +141,9 @@ class EfficientNet(nn.Module):
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Images `[N, 3, H, W]` to the last feature map `[N, C, h, w]`."""
         x = self.activation(self._bn0(self._conv_stem(images)))
+        recomputes = self.recomputes and self.training and torch.is_grad_enabled()
         for block in self._blocks:
-            x = block(x)
+            x = recomputed(block, x) if recomputes else block(x)
         return self.activation(self._bn1(self._conv_head(x)))
 
     def pool(self, maps: torch.Tensor) -> torch.Tensor:
