@@ -15,6 +15,8 @@ from pipelines.catalogue.catalogue import Catalogue
 from pipelines.files import cache_folder
 from pipelines.make.batches import RememberedBatches
 
+COMPILED = "TORCHINDUCTOR_CACHE_DIR"
+
 
 class Models:
     """The last `keep` generators that were used, loaded, on one device.
@@ -50,10 +52,12 @@ class Models:
 
     def _load(self, generator: str, checkpoint: str) -> Generator:
         title = f"{checkpoint} {self._catalogue.sha256(checkpoint)[:12]}" if torch.device(self.device).type == "cuda" else checkpoint
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))  # what was compiled is kept between runs
+        found = self._catalogue.checkpoint(checkpoint)
+        if found.options.get("compile") or found.options.get("cuda_graphs"):
+            keep_what_is_compiled()
         return load_generator(
             generator,
-            self._catalogue.checkpoint(checkpoint),
+            found,
             self.device,
             batch_size=self._batch,
             remembered=self._batches,
@@ -70,6 +74,15 @@ class Models:
             del self._loaded[key]
         if keys:
             release_memory()
+
+
+def keep_what_is_compiled() -> None:
+    """Has `torch.compile` keep its work for other runs in `$NTF_CACHE/compiled`, unless the user names a folder: a computer's folder for
+    temporary files is emptied. PyTorch states that one in the environment as soon as something asks it, so it is no user's choice."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # takes a second
+
+    if os.environ.get(COMPILED) in (None, default_cache_dir()):
+        os.environ[COMPILED] = str(cache_folder() / "compiled")
 
 
 def pick_device(wanted: str = "auto") -> str:

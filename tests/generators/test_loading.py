@@ -66,6 +66,18 @@ def test_the_option_compiles(tmp_path: Path) -> None:
     assert all(network._compiled_call_impl for network in find_networks(compiled))
 
 
+def test_exact_does_not_compile(tmp_path: Path) -> None:
+    exact = load_generator("simswap", checkpoint(tmp_path, "simswap", compile=True, exact=True))
+    assert exact.exact and [network._compiled_call_impl for network in find_networks(exact)] == [None] * 2
+
+
+@pytest.mark.parametrize("option", ["load_in_8bit", "quantization", "step_cache"])
+def test_what_changes_traces_is_no_option_of_a_checkpoint(tmp_path: Path, option: str) -> None:
+    """8-bit weights and step caches are generators of their own name: here they are refused, and not left out silently."""
+    with pytest.raises(InputError, match=rf"stylegan2.safetensors: .*{option}"):
+        load_generator("stylegan2", checkpoint(tmp_path, "stylegan2", **{option: True}))
+
+
 def test_cuda_graphs_are_of_networks_that_repeat_and_of_a_gpu(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"stylegan2.safetensors: cuda_graphs needs an NVIDIA GPU, and this is cpu"):
         load_generator("stylegan2", checkpoint(tmp_path, "stylegan2", cuda_graphs=True))

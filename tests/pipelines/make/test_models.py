@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from generators.base import Generator
 from generators.memory import OutOfMemory
 from pipelines.build.producer import Producer
-from pipelines.make.models import Models
+from pipelines.make.models import Models, keep_what_is_compiled
 from pipelines.plan.plan import Plan
 from pipelines.plan.shards import Shard
 from pipelines.store import Store
 from tests.pipelines.store.fakes import Fake
+from tests.support import simswap_checkpoint
 
 SAMPLER, SWAPPER = ("fake_sampler", "sampler"), ("fake_swapper", "swapper")
 
@@ -107,3 +114,53 @@ def test_what_does_not_fit_beside_another_is_loaded_alone(
         models.get(*SAMPLER)
     with pytest.raises(OutOfMemory):
         Models(plan.catalogue).get(*SAMPLER)
+
+
+def test_a_folder_for_what_is_compiled_that_a_user_names_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NTF_CACHE", str(tmp_path))
+    for before, after in ((None, tmp_path / "compiled"), (default_cache_dir(), tmp_path / "compiled"), ("/data/mine", "/data/mine")):
+        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+        if before:
+            monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", before)
+        keep_what_is_compiled()
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(after)
+
+
+COMPILED = """
+import hashlib, json, sys
+from pathlib import Path
+from types import SimpleNamespace
+import numpy as np
+import torch
+from torch._dynamo.utils import counters
+from generators.checkpoints import Checkpoint
+from pipelines.make.models import Models
+
+torch.set_num_threads(1)
+checkpoint = Checkpoint(Path(sys.argv[1]), {"compile": True})
+generator = Models(SimpleNamespace(checkpoint=lambda name: checkpoint)).get("simswap", "small")
+faces = np.full((2, generator.resolution, generator.resolution, 3), 99, np.uint8)
+pixels = generator.swap(faces, faces, [1, 2])
+found = counters["inductor"]
+print(json.dumps([hashlib.sha256(pixels.tobytes()).hexdigest(), found["fxgraph_cache_miss"], found["fxgraph_cache_hit"]]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="the compiler behind torch.compile needs g++ on a CPU")
+def test_what_was_compiled_is_kept_for_the_next_process(tmp_path: Path) -> None:
+    file = simswap_checkpoint(tmp_path / "simswap.safetensors")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TORCHINDUCTOR")}
+    environment |= {"NTF_CACHE": str(tmp_path / "cache"), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+
+    def run() -> tuple[str, int, int]:
+        command = [sys.executable, "-c", COMPILED, str(file)]
+        done = subprocess.run(command, cwd=Path(__file__).parents[3], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return tuple(json.loads(done.stdout.splitlines()[-1]))
+
+    first, second = run(), run()
+    assert first[1] > 0 and first[2] == 0, "the first process compiles"
+    assert second[1] == 0 and second[2] == first[1], "the second finds all of it"
+    assert second[0] == first[0]
+    assert any((tmp_path / "cache" / "compiled").iterdir())
