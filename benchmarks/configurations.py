@@ -29,7 +29,8 @@ class Configuration:
     make: Make
     network: tuple[str, ...] = ("network.forward",)
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    times: float = 1.0  # the official setting's work over what `parameters` ask for
+    times: float = 1.0  # the official setting's steps over those that `parameters` ask for
+    once_an_image: tuple[str, ...] = ()  # calls that do not grow with the steps
     official: str | None = None  # the function of `benchmarks.official` that builds the authors' network
     turn: Turn | None = None  # what is timed, if not a request
     needs_gradients: bool = False  # also inside the authors' code
@@ -161,14 +162,17 @@ CONFIGURATIONS = [
     Configuration(
         "pndm", "256, 50 steps", networks.pixel_diffusion("pndm"), ("unet.forward",), {"steps": 2, "skip_prk_steps": True}, 51 / 3
     ),
-    Configuration("ldm", "256, 200 steps", networks.ldm, ("unet.forward", "first_stage.decode"), {"steps": 4}, 50.0),
+    Configuration(
+        "ldm", "256, 200 steps", networks.ldm, ("unet.forward", "first_stage.decode"), {"steps": 4}, 50.0, ("first_stage.decode",)
+    ),
     Configuration(
         "stable_diffusion",
         "512, 50 steps",
         networks.stable_diffusion,
         ("pipeline.unet.forward", "pipeline.vae.decode", "pipeline.text_encoder.forward"),
-        {"steps": 1, "safety": "off"},
-        50.0,
+        {"steps": 2, "safety": "off"},
+        25.0,
+        ("pipeline.vae.decode",),
     ),
     _diffface("256, 75 steps of 4 candidates", 256, "diffface_step"),
     _diffface("256, the same with half the channels", 128, "diffface_half_step"),  # both codes in 8 GiB instead of 24

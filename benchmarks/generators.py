@@ -42,10 +42,10 @@ SAME = ("name", "batch", "images", "device", "dtype", "compiled", "torch")  # of
 
 
 class Stopwatch:
-    """Time spent inside some calls, those within each other counted once."""
+    """Time spent inside some calls, by the wall clock and of the CPU's threads; calls within each other are counted once."""
 
     def __init__(self, device: torch.device):
-        self.device, self.seconds, self.depth = device, 0.0, 0
+        self.device, self.seconds, self.cpu, self.depth = device, 0.0, 0.0, 0
 
     def now(self) -> float:
         if self.device.type == "cuda":
@@ -62,29 +62,33 @@ class Stopwatch:
         @functools.wraps(inner)
         def timed(*args: Any, **kwargs: Any) -> Any:
             self.depth += 1
-            started = self.now() if self.depth == 1 else 0.0
+            started, cpu = (self.now(), time.process_time()) if self.depth == 1 else (0.0, 0.0)
             try:
                 return inner(*args, **kwargs)
             finally:
                 self.depth -= 1
                 if self.depth == 0:
                     self.seconds += self.now() - started
+                    self.cpu += time.process_time() - cpu
 
         setattr(owner, name, timed)
 
 
 @dataclass
 class Turns:
-    """Seconds of each turn: of the wall clock, of all CPU threads together, and of the wall clock inside the watched calls. `first` are
-    the turns that nothing was warm for."""
+    """Seconds of each turn: of the wall clock, of all CPU threads together, and of the wall clock inside the watched calls; and of both
+    clocks inside what an image needs once, however many steps it has. `first` are the turns that nothing was warm for."""
 
     first: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     network: list[float] = field(default_factory=list)
+    wall_once: list[float] = field(default_factory=list)
+    cpu_once: list[float] = field(default_factory=list)
 
-    def take(self, make: Callable[[], Any], watch: Stopwatch) -> None:
+    def take(self, make: Callable[[], Any], watch: Stopwatch, once: Stopwatch) -> None:
         """One turn. A short first one is not timed with the others."""
+        wall_once, cpu_once = once.seconds, once.cpu
         inside, wall, cpu = watch.seconds, watch.now(), time.process_time()
         make()
         wall, cpu = watch.now() - wall, time.process_time() - cpu
@@ -95,6 +99,8 @@ class Turns:
         self.wall.append(wall)
         self.cpu.append(cpu)
         self.network.append(watch.seconds - inside)
+        self.wall_once.append(once.seconds - wall_once)
+        self.cpu_once.append(once.cpu - cpu_once)
 
 
 def measure(
@@ -119,21 +125,23 @@ def measure(
     once = configuration.once(generator, images)
     if compiled:
         once()
-    watch = Stopwatch(device)
+    watch, rest = Stopwatch(device), Stopwatch(device)
     for name in configuration.network:
         watch.watch(generator, name.replace("forward", "_compiled_call_impl") if compiled else name)
+    for name in configuration.once_an_image:
+        rest.watch(generator, name)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     ours, theirs = Turns(), Turns()
-    ours.take(once, watch)
+    ours.take(once, watch, rest)
     memory = _peak_mib(device)  # before the authors' network takes any
     other = _official(configuration, batch, clones)
     if other:
-        theirs.take(other, watch)
+        theirs.take(other, watch, rest)
     while len(ours.wall) < rounds:
-        ours.take(once, watch)
+        ours.take(once, watch, rest)
         if other:
-            theirs.take(other, watch)
+            theirs.take(other, watch, rest)
     return {
         "name": configuration.name,
         "method": configuration.method,
@@ -189,9 +197,10 @@ def ratios(result: dict[str, Any]) -> dict[str, float] | None:
     return {f"{clock} {how}": of(theirs[clock]) / of(ours[clock]) for clock in ("wall", "cpu") for how, of in pick.items()}
 
 
-def speed(result: dict[str, Any]) -> float:
-    """Images a second at the official settings, by the median turn."""
-    return result["images"] / statistics.median(result["seconds"]["wall"]) / result["times"]
+def seconds_an_image(result: dict[str, Any], clock: str = "wall") -> float:
+    """At the official settings, by the median turn: the steps as many times as they are more, what comes once an image once."""
+    turns = zip(result["seconds"][clock], result["seconds"][f"{clock}_once"], strict=True)
+    return statistics.median(once + (whole - once) * result["times"] for whole, once in turns) / result["images"]
 
 
 def outside(result: dict[str, Any]) -> float:
@@ -202,26 +211,20 @@ def outside(result: dict[str, Any]) -> float:
 
 def markdown(results: list[dict[str, Any]]) -> str:
     """The table, one line for each configuration and batch size."""
-    alone = {result["name"]: _cpu(result) for result in results if result["batch"] == 1}
+    alone = {result["name"]: seconds_an_image(result, "cpu") for result in results if result["batch"] == 1}
     compared = any(result["official_seconds"] for result in results)
     titles = ["generator", "batch", "images/s", "s/image", "x batch of one, CPU", "CPU s/image", "outside network", "peak MiB", "turns"]
     titles += ["x official: wall, median (shortest)", "CPU, median (shortest)"] if compared else []
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for result in results:
-        rate, ratio = speed(result), ratios(result)
-        gain = f"{alone[result['name']] / _cpu(result):.2f}" if result["name"] in alone and result["batch"] > 1 else ""
-        cells = [result["name"], str(result["batch"]), f"{rate:.3g}", f"{1 / rate:.3g}", gain]
-        cells.append(f"{_cpu(result):.3g}")
+        wall, cpu, ratio = seconds_an_image(result), seconds_an_image(result, "cpu"), ratios(result)
+        gain = f"{alone[result['name']] / cpu:.2f}" if result["name"] in alone and result["batch"] > 1 else ""
+        cells = [result["name"], str(result["batch"]), f"{1 / wall:.3g}", f"{wall:.3g}", gain, f"{cpu:.3g}"]
         cells += [f"{outside(result):.1%}", str(result["memory_mib"]), str(len(result["seconds"]["wall"]))]
         if compared:
             cells += [f"{ratio[f'{clock} median']:.2f} ({ratio[f'{clock} min']:.2f})" if ratio else "" for clock in ("wall", "cpu")]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _cpu(result: dict[str, Any]) -> float:
-    """CPU seconds of an image at the official settings, by the median turn."""
-    return statistics.median(result["seconds"]["cpu"]) / result["images"] * result["times"]
 
 
 def _in_own_process(arguments: argparse.Namespace, name: str, batch: int) -> dict[str, Any] | None:

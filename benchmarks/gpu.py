@@ -84,7 +84,8 @@ def method_row(name: str, batch: int, variant: str, device: str, rounds: int, ti
     if done.returncode:
         return row | {"failed": (done.stderr.strip().splitlines() or ["no reason"])[-1][:160]}
     result = json.loads(done.stdout.strip().splitlines()[-1])
-    figures = {"rate": generators.speed(result), "network": 1 - generators.outside(result), "memory_mib": result["memory_mib"]}
+    rate, inside = 1 / generators.seconds_an_image(result), 1 - generators.outside(result)
+    figures = {"rate": rate, "network": inside, "memory_mib": result["memory_mib"]}
     return row | figures | {"device": result["device"], "torch": result["torch"]}
 
 

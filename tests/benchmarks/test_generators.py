@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.configurations import CONFIGURATIONS, Configuration
-from benchmarks.generators import Stopwatch, extend, markdown, measure, outside, ratios, speed
+from benchmarks.generators import Stopwatch, Turns, extend, markdown, measure, outside, ratios, seconds_an_image
 from generators import registry
 
 
@@ -44,7 +44,7 @@ def test_measures_a_small_generator() -> None:
     configuration = Configuration("stylegan2", "16", make, parameters={"noise_mode": "none"}, times=2.0)
     result = measure(configuration, 2, torch.device("cpu"), rounds=3, images=5)
     assert (len(result["seconds"]["first"]), len(result["seconds"]["wall"])) == (1, 3)
-    assert speed(result) == pytest.approx(5 / sorted(result["seconds"]["wall"])[1] / 2.0)
+    assert seconds_an_image(result) == pytest.approx(2.0 * sorted(result["seconds"]["wall"])[1] / 5)
     assert 0 < outside(result) < 1
     assert result["memory_mib"] > 50
     assert ratios(result) is None
@@ -52,11 +52,38 @@ def test_measures_a_small_generator() -> None:
 
 def measured(batch: int, wall: list[float], official: list[float] | None = None) -> dict[str, Any]:
     clocks = [
-        None if values is None else {"first": [9.0]} | {clock: list(values) for clock in ("wall", "cpu", "network")}
+        None
+        if values is None
+        else {"first": [9.0]}
+        | {clock: list(values) for clock in ("wall", "cpu", "network")}
+        | {clock: [0.5] * len(values) for clock in ("wall_once", "cpu_once")}
         for values in (wall, official)
     ]
     same = {"name": "a", "device": "CPU", "dtype": "float32", "compiled": False, "torch": "2", "memory_mib": 100, "times": 1.0}
     return {**same, "batch": batch, "images": batch, "seconds": clocks[0], "official_seconds": clocks[1]}
+
+
+def test_what_an_image_needs_once_is_not_multiplied_by_the_steps_that_were_left_out() -> None:
+    """Two images in two of ten steps: 3 s, of which half a second is the decoder."""
+    result = measured(2, [3.0]) | {"times": 5.0}
+    assert seconds_an_image(result) == (0.5 + 5 * 2.5) / 2
+    assert seconds_an_image(result, "cpu") == (0.5 + 5 * 2.5) / 2
+
+
+def test_the_decoder_is_timed_apart() -> None:
+    class Network(Sleeper):
+        def make(self) -> None:
+            self.outer()
+            self.inner()
+
+    network = Network()
+    watch, once = Stopwatch(torch.device("cpu")), Stopwatch(torch.device("cpu"))
+    watch.watch(network, "make")
+    once.watch(network, "inner")
+    turns = Turns(first=[0.0])
+    turns.take(network.make, watch, once)
+    assert 0.06 <= turns.network[0] <= turns.wall[0]
+    assert 0.04 <= turns.wall_once[0] < turns.wall[0] - 0.01
 
 
 def test_pieces_of_a_measurement_come_together() -> None:
