@@ -53,6 +53,8 @@ HUSHED = {
     "RUST_BACKTRACE": "0",
 }
 
+SHARING = ("train", "compare", "ablate")  # commands whose processes, under `accelerate launch`, share the work
+
 app = typer.Typer(
     name="ntf",
     no_args_is_help=True,
@@ -85,6 +87,7 @@ def _install_completion(shell: Shells | None) -> None:
 
 @app.callback(epilog="Examples: `ntf demo` · `ntf build --help` · `ntf -q --log night.log build demo` · `ntf --install-completion bash`")
 def _program(
+    context: typer.Context,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Show results, warnings and errors only: no bars, no lines on the way, no notes.")
     ] = False,
@@ -108,6 +111,7 @@ def _program(
     ] = None,
 ) -> None:
     """Makes datasets of fake images with many generators, keeps them in versions, and trains detectors of fakes on them."""
+    _require_one_process(context.invoked_subcommand)
     if quiet and verbose:
         raise InputError("-q and -v cannot both be given", "Leave one of them out")
     console.set_detail(Detail.QUIET if quiet else Detail.VERBOSE if verbose else Detail.NORMAL)
@@ -118,6 +122,19 @@ def _program(
             os.environ.setdefault(name, value)
     if log is not None:
         console.set_journal(Journal.open(log, sys.argv))
+
+
+def _require_one_process(command: str | None) -> None:
+    """Ends every process of a command that several were started of and that would do the same work in each: the first with one line."""
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if "LOCAL_RANK" not in os.environ or processes == "1" or command in SHARING:
+        return
+    if os.environ.get("RANK", "0") != "0":
+        raise typer.Exit(2)
+    raise InputError(
+        f"`ntf {command}` works in one process, and a launcher started {processes}",
+        "Start it by itself. Processes of `accelerate launch` share the work of `ntf train`, `ntf compare` and `ntf ablate`",
+    )
 
 
 for commands in (look, fetch, build, audit, store, exporting, publishing, importing, delivering, checkpoints, detect, using, operate):

@@ -30,7 +30,7 @@ from generators.faces.guidance import FaceGuidance, Mask, Scene, Weights
 from generators.images import luminance, require_size, to_float, to_uint8
 from generators.memory import batch_memory, is_out_of_memory, release_memory
 from generators.networks.diffusion import openai_names
-from generators.networks.diffusion.recomputed import recompute_blocks
+from generators.networks.diffusion.recomputed import Recomputing
 from generators.networks.diffusion.respaced import Respaced
 from generators.networks.faces.arcface import ArcFace, load_arcface
 from generators.networks.faces.bisenet import BiSeNet
@@ -46,7 +46,9 @@ GAZE_STEPS = range(11, 50)  # of the 100 steps, those at which the official code
 GAZE_OF = 100
 COPIES_ON_A_CPU = 2  # of the face, that its identity network sees at once
 LARGE = 128  # pixels a side, from which the maps of a step are worth saving on a CPU
-BYTES_OF_A_ROW = 132  # for each pixel and channel of the UNet's widest map, its gradient included (docs/benchmarks-generators.md)
+# For each pixel and channel of the UNet's widest map, its gradient included, in float32 (docs/benchmarks-generators.md).
+BYTES_OF_A_ROW = 132  # where the UNet's blocks run again on the way back
+BYTES_OF_A_KEPT_ROW = 350  # where their maps are kept
 BYTES_OF_THE_PARSER = 200_000_000  # for each row, on top: the face parser sees 512 pixels a side
 COMPONENTS = {
     "arcface": "Arcface.tar of hxngiee/DiffFace, or SimSwap's arcface_checkpoint.tar",
@@ -97,15 +99,15 @@ class DiffFace(Generator):
     ):
         self.device = torch.device(device)
         self.unet = to_device(unet, device, dtype)
-        if self.device.type == "cpu" and crop.size >= LARGE:
-            # Each block is run again on the way back and its maps are not kept: more time, and a fraction of the memory.
-            recompute_blocks(self.unet)
+        # Each block can run again on the way back, so that its maps need not be kept: more time, and a fraction of the memory.
+        self.recomputing = Recomputing(self.unet) if self.device.type == "cpu" and crop.size >= LARGE else None
         self.id_embed = to_device(id_embed, device, dtype)
         self.guidance = guidance
         self.guidance.copies_at_once = COPIES_ON_A_CPU if self.device.type == "cpu" else self.guidance.copies
         self.crop = crop
         self.dtype = dtype
         self.rows_at_once = 8  # candidates; halved by itself when memory does not suffice
+        self.keeps_maps = True  # where there seems to be memory for them; false once there was not
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> DiffFace:
@@ -269,30 +271,42 @@ class DiffFace(Generator):
                         f"diffface has no component {role!r}", f"Give {COMPONENTS[role]} under `components`, or set `{without}`"
                     )
 
-    def _rows_that_fit(self) -> int:
-        """How many candidates memory allows together; one where it does not suffice, which is then tried."""
+    def _rows_that_fit(self) -> tuple[int, bool]:
+        """How many candidates memory allows together, and whether all their maps are kept; one where it does not suffice, which is then
+        tried. To keep maps goes before more candidates: a step of two takes about twice as long as a step of one."""
         if self.exact:
-            return self.rows_at_once
-        config = self.unet.config
-        row = BYTES_OF_A_ROW * self.resolution**2 * config.block_out_channels[0]
-        row += BYTES_OF_THE_PARSER * (self.guidance.parser is not None)
-        return max(1, min(self.rows_at_once, batch_memory(self.device) // row))
+            return self.rows_at_once, self.recomputing is None
+        free = batch_memory(self.device)
+        kept, again = (max(1, min(self.rows_at_once, free // self._bytes_of(one))) for one in (BYTES_OF_A_KEPT_ROW, BYTES_OF_A_ROW))
+        keeps = self.recomputing is None or (self.keeps_maps and free >= self._bytes_of(BYTES_OF_A_KEPT_ROW))
+        return (kept, True) if keeps else (again, False)
+
+    def _bytes_of(self, row: int) -> int:
+        """What a candidate takes, of `row` bytes for each pixel and channel of the widest map."""
+        maps = row * self.resolution**2 * int(self.unet.config.block_out_channels[0]) * self.dtype.itemsize // torch.float32.itemsize
+        return maps + BYTES_OF_THE_PARSER * (self.guidance.parser is not None)
 
     def _candidates(self, scene: Scene, seeds: Sequence[int], settings: Parameters) -> np.ndarray:
         """All candidates of all pairs, `uint8` `[N, candidates, S, S, 3]`, as many at once as fit in memory."""
         jobs = [(pair, candidate) for pair in range(len(seeds)) for candidate in range(settings.candidates)]
         pictures: list[np.ndarray] = []
         while len(pictures) < len(jobs):
-            rows = self._rows_that_fit()
+            rows, kept = self._rows_that_fit()
+            if self.recomputing:
+                self.recomputing.turn(not kept)
             part = jobs[len(pictures) : len(pictures) + rows]
             rngs = [torch_rng(seeds[pair], f"candidate {candidate}") for pair, candidate in part]
             try:
                 pictures += list(to_uint8(self.make(scene.rows([pair for pair, _ in part]), settings, rngs), rounding="floor"))
                 continue
             except Exception as error:
-                if self.exact or len(part) == 1 or not is_out_of_memory(error):
+                can_recompute = kept and self.recomputing is not None
+                if self.exact or (len(part) == 1 and not can_recompute) or not is_out_of_memory(error):
                     raise
-            self.rows_at_once = len(part) // 2
+            if can_recompute:
+                self.keeps_maps = False
+            else:
+                self.rows_at_once = len(part) // 2
             release_memory()
         return np.stack(pictures).reshape(len(seeds), settings.candidates, *pictures[0].shape)
 

@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from generators.checkpoints import Checkpoint
 from generators.errors import CheckpointError, InputError
 from generators.numbers import StrictNumbers
+from pipelines.catalogue.addresses import holds_login, shown
 from pipelines.catalogue.identity import cached_sha256
 from pipelines.catalogue.lock import LOCK_FILE, read_lock
 from pipelines.manifest import yaml_lines
@@ -66,6 +67,8 @@ class CheckpointEntry(StrictNumbers):
             raise ValueError("give either `file` or `package`")
         if self.member is not None and self.url is None:
             raise ValueError("`member` needs the `url` of a zip archive")
+        if any(holds_login(address) for address in (self.url or "", *self.mirrors)):
+            raise ValueError("an address holds a user's name or password: put them into ~/.netrc, which `ntf fetch` reads")
         return self
 
     @property
@@ -92,13 +95,13 @@ class CheckpointEntry(StrictNumbers):
         if self.hub:
             return f"https://huggingface.co/{self.hub}"
         if self.url:
-            return f"{self.url}, {self.member} in it" if self.member else self.url
+            return f"{shown(self.url)}, {self.member} in it" if self.member else shown(self.url)
         return ": ".join(filter(None, (self.page, self.how))) or "this project"
 
     @property
     def licence_note(self) -> str:
         """The licence as it was noted, where it was read, and where a person reads it, in one phrase."""
-        place = f"https://huggingface.co/{self.hub}" if self.hub else self.page or self.url
+        place = f"https://huggingface.co/{self.hub}" if self.hub else self.page or shown(self.url or "")
         seen = f"from {self.checked}" if self.checked else "not checked"
         return f"licence as this project noted it ({seen}): {self.licence}" + (f"; read it at {place}" if place else "")
 

@@ -14,7 +14,7 @@ import filelock
 from generators.checkpoints import sha256_of_listing
 from generators.errors import InputError
 from pipelines.catalogue import by_hand, hub_files
-from pipelines.catalogue.addresses import require_safe
+from pipelines.catalogue.addresses import require_safe, shown
 from pipelines.catalogue.archives import extract_member
 from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry
 from pipelines.catalogue.identity import remember
@@ -187,7 +187,7 @@ def _fetch_group(group: list[str], catalogue: Catalogue, listed: dict[str, hub_f
     if not entry.member:
         sha256, source = _from_any(entry, landing, catalogue.stated_sha256(group[0]), watch)
         return [_noted(catalogue, name, sha256, source) for name in group]
-    source = entry.url or ""
+    source = shown(entry.url or "")
     if not landing.is_file():
         _, source = _from_any(entry, landing, None, watch)
     fetched = []
@@ -223,7 +223,7 @@ def _from_any(entry: CheckpointEntry, landing: Path, stated: str | None, watch: 
     problems = []
     for address in (str(entry.url), *entry.mirrors):
         try:
-            return download(address, landing, stated, watch), address
+            return download(address, landing, stated, watch), shown(address)
         except InputError as error:
             problems.append(error)
     others = f" (and {len(problems) - 1} more addresses failed)" if len(problems) > 1 else ""

@@ -22,7 +22,7 @@ from foreign.json_files import read_json
 from generators.checkpoints.files import describe_other
 from generators.errors import InputError
 from generators.files import write_json
-from pipelines.catalogue.addresses import TransferError, joined, require_safe
+from pipelines.catalogue.addresses import TransferError, joined, logins, require_safe, shown
 from pipelines.catalogue.answers import goes_on, length_of, place_of, retry_after, validator_of
 from pipelines.catalogue.pace import HeaderWatch, SlowServer, at_pace
 
@@ -90,13 +90,13 @@ def _persistently(url: str, target: Path, sha256: str | None, watch: Watch, wait
             failures = 1 if have > most and not fault.stalled else failures + 1
             most = max(most, have)
             if failures > RETRIES or fault.wait > LONGEST_WAIT:
-                raise TransferError(f"{url}: {fault}", "Run the same command again later: it goes on where it was") from None
+                raise TransferError(f"{shown(url)}: {fault}", "Run the same command again later: it goes on where it was") from None
             if watch.stop.wait(max(fault.wait, waits[min(failures, len(waits)) - 1])):
                 raise KeyboardInterrupt from None
     if sha256 and digest != sha256:
         _forget(partial, note)
         raise TransferError(
-            f"{url} is another file than the one that is wanted: its sha256 begins {digest[:12]}, not {sha256[:12]}",
+            f"{shown(url)} is another file than the one that is wanted: its sha256 begins {digest[:12]}, not {sha256[:12]}",
             "Its owner may have replaced it: do not use it before you know why",
         )
     with partial.open("rb") as stream:
@@ -147,13 +147,13 @@ def _attempt(url: str, partial: Path, note: Path, watch: Watch) -> str:
             start, total = place_of(response, have)
             blocks, coding = at_pace(response.iter_raw()), response.headers.get("Content-Encoding", "identity").lower()
             if coding != "identity":  # a server that compresses although it was asked not to: what comes is no part to go on with
-                blocks, start, total = _decoded(url, blocks, coding), 0, None
+                blocks, start, total = _decoded(shown(url), blocks, coding), 0, None
             if start == 0:
                 partial.unlink(missing_ok=True)
                 validator = validator_of(response) if coding == "identity" else None
-                write_json(note, {"url": url, "validator": validator, "total": total})
+                write_json(note, {"address": _fingerprint(url), "validator": validator, "total": total})
             watch.expect(total or 0)
-            return _stream(url, blocks, partial, start, total, watch)
+            return _stream(shown(url), blocks, partial, start, total, watch)
     except SlowServer as error:
         raise _PassingError(str(error), stalled=True) from None
     except httpx.HTTPError as error:
@@ -166,17 +166,17 @@ def _resumable(url: str, partial: Path, note: Path) -> tuple[int, dict[str, str]
     try:
         known = read_json(note)
         have = partial.stat().st_size
-        if known["url"] != url or not known["validator"] or not 0 < have <= (known["total"] or have):
+        if known["address"] != _fingerprint(url) or not known["validator"] or not 0 < have <= (known["total"] or have):
             return 0, {}, {}
     except (OSError, ValueError, KeyError, TypeError):
         return 0, {}, {}
     return have, {"Range": f"bytes={have}-", "If-Range": str(known["validator"])}, known
 
 
-def _decoded(url: str, blocks: Iterator[bytes], coding: str) -> Iterator[bytes]:
+def _decoded(name: str, blocks: Iterator[bytes], coding: str) -> Iterator[bytes]:
     """What `blocks` are once they are decompressed. A stream without its end is a cut connection."""
     if coding not in ("gzip", "x-gzip", "deflate"):
-        raise TransferError(f"{url} is sent compressed as {coding!r}", "Open it in a browser, save the file, and use `ntf fetch --from`")
+        raise TransferError(f"{name} is sent compressed as {coding!r}", "Open it in a browser, save the file, and use `ntf fetch --from`")
     decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either header
     try:
         for block in blocks:
@@ -190,7 +190,7 @@ def _decoded(url: str, blocks: Iterator[bytes], coding: str) -> Iterator[bytes]:
         raise _PassingError("the connection was cut")
 
 
-def _stream(url: str, blocks: Iterator[bytes], partial: Path, start: int, total: int | None, watch: Watch) -> str:
+def _stream(name: str, blocks: Iterator[bytes], partial: Path, start: int, total: int | None, watch: Watch) -> str:
     digest, size = hashlib.sha256(), start
     if start:
         with partial.open("rb") as stream:
@@ -204,7 +204,7 @@ def _stream(url: str, blocks: Iterator[bytes], partial: Path, start: int, total:
                 if total is not None and size + len(block) > total:
                     raise _PassingError("the server sends more than it said")
                 if total is None and shutil.disk_usage(partial.parent).free < RESERVE + len(block):
-                    raise TransferError(f"{url}: the disk of {partial.parent} is full", "Make room, and run the same command again")
+                    raise TransferError(f"{name}: the disk of {partial.parent} is full", "Make room, and run the same command again")
                 out.write(block)
                 digest.update(block)
                 size += len(block)
@@ -221,11 +221,11 @@ def _stream(url: str, blocks: Iterator[bytes], partial: Path, start: int, total:
     finally:
         if not done:
             watch.advance(-size)
-    _require_weights(url, partial)
+    _require_weights(name, partial)
     return digest.hexdigest()
 
 
-def _require_weights(url: str, partial: Path) -> None:
+def _require_weights(name: str, partial: Path) -> None:
     """Raises TransferError, and throws the bytes away, if a server sent nothing or something that stands in the place of a file."""
     with partial.open("rb") as stream:
         start = stream.read(512)
@@ -234,10 +234,10 @@ def _require_weights(url: str, partial: Path) -> None:
         return
     _forget(partial, partial.with_name(f"{partial.name}.json"))
     if not start:
-        raise TransferError(f"{url} is empty", "Open its page in a browser")
+        raise TransferError(f"{name} is empty", "Open its page in a browser")
     if "Git LFS" in what:
-        raise TransferError(f"{url} sends a note of Git LFS in place of the file", "Take the address that the page's download button has")
-    raise TransferError(f"{url} sends a web page in place of the file", "Open it in a browser, save the file, and use `ntf fetch --from`")
+        raise TransferError(f"{name} sends a note of Git LFS in place of the file", "Take the address that the page's download button has")
+    raise TransferError(f"{name} sends a web page in place of the file", "Open it in a browser, save the file, and use `ntf fetch --from`")
 
 
 @contextmanager
@@ -254,22 +254,27 @@ def _opened(client: httpx.Client, method: str, url: str, headers: Mapping[str, s
             if status in PASSING:
                 raise _PassingError(f"the server {REASONS.get(status, f'answers {status}')}", retry_after(response))
             if not 200 <= status < 300 and not (status == 416 and "Range" in headers):
-                raise TransferError(f"{url} {REASONS.get(status, f'cannot be had ({status})')}", _advice(status))
+                raise TransferError(f"{shown(url)} {REASONS.get(status, f'cannot be had ({status})')}", _advice(status))
             yield response
             return
-    raise TransferError(f"{url} leads from one address to the next, more than {REDIRECTS} times", "Open it in a browser")
+    raise TransferError(f"{shown(url)} leads from one address to the next, more than {REDIRECTS} times", "Open it in a browser")
 
 
 def _client() -> httpx.Client:
     """Each request has a connection of its own, as its HeaderWatch wants."""
     headers = {"Accept-Encoding": "identity", "User-Agent": "natural-trace-foundry", "Connection": "close"}
-    return httpx.Client(timeout=TIMEOUT, headers=headers)
+    return httpx.Client(timeout=TIMEOUT, headers=headers, auth=logins())
 
 
 def _advice(status: int) -> str:
     if status in (401, 403):
         return "Open it in a browser: it may want a login or a form. Then use `ntf fetch --from`"
     return "Look on the page of its authors where it is now. `ntf fetch --from` takes a file that you have"
+
+
+def _fingerprint(url: str) -> str:
+    """What tells an address from others in a file that is kept."""
+    return hashlib.sha256(url.encode()).hexdigest()
 
 
 def _size_of(partial: Path) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.catalogue.catalogue import Catalogue
+from pipelines.catalogue.addresses import shown
+from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry
 from pipelines.export.facts import Facts, Step
 
 
@@ -25,7 +26,15 @@ def _checkpoints(facts: Facts) -> list[dict[str, Any]]:
     known: dict[str, dict[str, Any]] = {}
     for step in facts.lineage.steps:
         entry = entries.get(step.checkpoint)
-        address = f"https://huggingface.co/{entry.hub}" if entry and entry.hub else entry.url or entry.page if entry else None
+        address = (
+            f"https://huggingface.co/{entry.hub}"
+            if entry and entry.hub
+            else shown(entry.url)
+            if entry and entry.url
+            else entry.page
+            if entry
+            else None
+        )
         known[_checkpoint_id(step)] = {
             "@type": "prov:Entity",
             "@id": _checkpoint_id(step),
@@ -35,6 +44,12 @@ def _checkpoints(facts: Facts) -> list[dict[str, Any]]:
             **({"url": address} if address else {}),
         }
     return [known[name] for name in sorted(known)]
+
+
+def _address(entry: CheckpointEntry) -> str | None:
+    if entry.hub:
+        return f"https://huggingface.co/{entry.hub}"
+    return shown(entry.url) if entry.url else entry.page
 
 
 def _reals(facts: Facts) -> list[dict[str, Any]]:

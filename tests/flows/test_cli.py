@@ -202,3 +202,27 @@ def test_inspect_prints_one_screen_of_a_file_and_of_a_folder(ntf: Ntf, tmp_path:
     assert "part15/diffusion_pytorch_model.safetensors" in short.out
     assert "50" in short.out
     assert "part19" in whole.out
+
+
+@pytest.mark.parametrize("words", [("generators",), ("demo",), ("train-generator", "progan", "a.safetensors"), ("build", "demo")])
+def test_a_command_that_works_in_one_process_is_not_run_by_each_of_several(
+    ntf: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_RANK", "0"), ("RANK", "0")):
+        monkeypatch.setenv(name, value)
+    first = ntf(*words)
+    assert first.code == 2 and f"`ntf {words[0]}` works in one process, and a launcher started 2" in first.err
+    monkeypatch.setenv("RANK", "1")
+    second = ntf(*words)
+    assert (second.code, second.out, second.err) == (2, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cluster_that_numbers_its_machines_starts_what_it_likes(ntf: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some clusters set WORLD_SIZE and RANK in every container; only a launcher of processes sets LOCAL_RANK."""
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "2")
+    assert ntf("generators").code == 0
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert ntf("generators").code == 0

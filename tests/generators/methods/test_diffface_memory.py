@@ -17,7 +17,7 @@ from generators.faces.guidance import Weights
 from generators.images import to_float
 from generators.methods import diffface
 from generators.methods.diffface import DiffFace
-from generators.networks.diffusion.recomputed import recompute_blocks
+from generators.networks.diffusion.recomputed import Recomputing
 from generators.networks.diffusion.respaced import Respaced
 from generators.seeding import torch_rng
 
@@ -50,12 +50,12 @@ def test_candidates_are_made_one_by_one_where_memory_is_short(monkeypatch: pytes
 def test_a_process_takes_half_of_a_machine(monkeypatch: pytest.MonkeyPatch, free: float, own: float, rows: int) -> None:
     """Memory in rows of the demo's network."""
     model = DiffFace.load(Checkpoint(DEMO))
-    row = diffface.BYTES_OF_A_ROW * model.resolution**2 * model.unet.config.block_out_channels[0]
+    row = model._bytes_of(diffface.BYTES_OF_A_KEPT_ROW)
     monkeypatch.setattr(memory, "free_memory", lambda device: int(free * row))
     monkeypatch.setattr(memory, "own_memory", lambda: int(own * row))
-    assert model._rows_that_fit() == rows
+    assert model._rows_that_fit() == (rows, True)
     monkeypatch.setattr(memory, "free_memory", lambda device: 100 * row)
-    assert model._rows_that_fit() == model.rows_at_once == 8  # a moment without memory is not remembered
+    assert model._rows_that_fit() == (8, True) and model.rows_at_once == 8  # a moment without memory is not remembered
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the system does not say what a process holds")
@@ -89,6 +89,50 @@ def test_candidates_that_do_not_fit_are_halved_from_those_that_were_tried(monkey
     monkeypatch.setattr(DiffFace, "make", short)
     model.swap(*images, [1], steps=3, skip=1, candidates=5, mask="ellipse", parsing=0, gaze=0)
     assert sizes == [5, 2, 2, 1]
+
+
+def large(monkeypatch: pytest.MonkeyPatch) -> DiffFace:
+    """The demo's network as one that is worth running again."""
+    monkeypatch.setattr(diffface, "LARGE", 32)
+    model = DiffFace.load(Checkpoint(DEMO))
+    assert model.recomputing is not None
+    return model
+
+
+@pytest.mark.parametrize(
+    ("memory_in_kept_rows", "rows", "kept"), [(9.0, 8, True), (2.5, 2, True), (1.0, 1, True), (0.9, 2, False), (0.1, 1, False)]
+)
+def test_maps_are_kept_where_there_is_memory_for_them(
+    monkeypatch: pytest.MonkeyPatch, memory_in_kept_rows: float, rows: int, kept: bool
+) -> None:
+    model = large(monkeypatch)
+    kept_row = model._bytes_of(diffface.BYTES_OF_A_KEPT_ROW)
+    monkeypatch.setattr(diffface, "batch_memory", lambda device: int(memory_in_kept_rows * kept_row))
+    assert model._rows_that_fit() == (rows, kept)
+    model.exact = True
+    assert model._rows_that_fit() == (8, False), "exact is the same whatever is free"
+
+
+def test_maps_that_do_not_fit_are_computed_again_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the pictures are those of the plain way."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 1, 32, 32, 3), dtype=np.uint8)
+    settings = {"steps": 3, "skip": 1, "candidates": 3, "mask": "ellipse", "parsing": 0, "gaze": 0}
+    wanted = DiffFace.load(Checkpoint(DEMO)).swap(*images, [1], **settings)
+    model, tried = large(monkeypatch), list[tuple[int, bool]]()
+    original = DiffFace.make
+
+    def short(self: DiffFace, scene: object, chosen: object, rngs: list[object]) -> object:
+        tried.append((len(rngs), self.recomputing.on))  # type: ignore[union-attr]
+        if not self.recomputing.on:  # type: ignore[union-attr]
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 67108864 bytes")
+        return original(self, scene, chosen, rngs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(DiffFace, "make", short)
+    made = model.swap(*images, [1], **settings)
+    assert tried == [(3, False), (3, True)] and not model.keeps_maps and model.rows_at_once == 8
+    assert np.array_equal(made, wanted)
+    model.swap(*images, [1], **settings)
+    assert tried[2:] == [(3, True)]
 
 
 def test_free_memory_keeps_to_the_containers_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,13 +189,18 @@ def out_and_gradient(unet: nn.Module) -> tuple[torch.Tensor, torch.Tensor, int]:
 def test_a_network_that_runs_again_computes_the_same_and_keeps_less() -> None:
     plain, again, usual = small_unet(), small_unet(), small_unet()
     names = list(again.state_dict())
-    recompute_blocks(again)
+    switch = Recomputing(again)
     usual.enable_gradient_checkpointing()
     (out, gradient, kept), (own_out, own_gradient, own_kept) = out_and_gradient(plain), out_and_gradient(again)
     assert torch.equal(out, own_out)
     assert torch.allclose(gradient, own_gradient, rtol=1e-5, atol=1e-7)
     assert list(again.state_dict()) == names
     assert own_kept < out_and_gradient(usual)[2] / 1.5 < kept / 3
+    switch.turn(False)
+    unlike_out, unlike_gradient, all_kept = out_and_gradient(again)
+    assert torch.equal(out, unlike_out) and torch.equal(own_gradient, unlike_gradient) and all_kept == kept
+    switch.turn(True)
+    assert out_and_gradient(again)[2] == own_kept
     with torch.no_grad():
         same = [net(torch.ones(1, 3, 16, 16), torch.tensor(7.0), class_labels=torch.ones(1, 32)).sample for net in (plain, again)]
         assert torch.equal(*same)

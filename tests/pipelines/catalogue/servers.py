@@ -40,6 +40,7 @@ class Server:
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)  # repositories, with status and the Hub's error code
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
+    logins: list[str | None] = field(default_factory=list)  # the Authorization header of each request
 
     def url(self, path: str) -> str:
         return self.address + path
@@ -70,6 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
         state: Server = self.server.state  # type: ignore[attr-defined]
         path = unquote(urlsplit(self.path).path)
         state.requests.append((self.command, path, self.headers.get("Range")))
+        state.logins.append(self.headers.get("Authorization"))
         try:
             served = state.files.get(path) or self._of_the_hub(state, path)
             if isinstance(served, tuple):
