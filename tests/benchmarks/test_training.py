@@ -27,6 +27,7 @@ def test_every_loop_has_a_row_and_works_on_crops_of_the_size_that_was_asked(
     assert rows == [
         "loop",
         "bare loop",
+        training.OWN_LOSSES,
         *(f"{name}, {epoch}" for name in ("store", "folders") for epoch in ("first epoch", "later epochs")),
     ]
     assert set(sides) == {16}
