@@ -100,21 +100,6 @@ def _vqgan(device: torch.device, dtype: torch.dtype) -> Generator:
     return registry.get("vqgan")(first_stage, transformer, resolution=256, sos_token=0, device=device, dtype=dtype)
 
 
-def _vqgan_eighth(generator: Any, count: int) -> Callable[[], Any]:
-    """The first 32 of 256 codes and the two rows of them decoded, because a whole image takes a minute. Later codes cost more."""
-    from generators.images import fetch_uint8
-    from generators.methods.vqgan import DECODED_AT_ONCE
-    from generators.networks.vq.gpt import sample_tokens
-
-    @torch.inference_mode()
-    def make() -> Any:
-        gumbel = -(-torch.rand(count, 32, 1024).log()).log()
-        codes = sample_tokens(generator.transformer, 0, gumbel.to(generator.device), 1.0, 250)
-        return fetch_uint8((generator.first_stage.decode(part, 2, 16) for part in codes.split(DECODED_AT_ONCE)), rounding="floor")
-
-    return make
-
-
 def _simswap(form: str, size: int) -> Make:
     def make(device: torch.device, dtype: torch.dtype) -> Generator:
         from generators.base import Crop
@@ -145,15 +130,6 @@ CONFIGURATIONS = [
     Configuration("projected_gan", "256 FastGAN", _fastgan("fastgan-256"), official="fastgan_256"),
     Configuration("projected_gan", "256 FastGAN-lite", _fastgan("fastgan-lite-256"), official="fastgan_lite_256"),
     Configuration("vqgan", "256", _vqgan, network=("transformer.forward", "first_stage.decode"), official="vqgan"),
-    Configuration(
-        "vqgan",
-        "256, the upper eighth",
-        _vqgan,
-        network=("transformer.forward", "first_stage.decode"),
-        times=8.0,
-        official="vqgan_eighth",
-        turn=_vqgan_eighth,
-    ),
     Configuration("simswap", "224", _simswap("fs_networks", 224), ("network.forward", "arcface.forward"), official="simswap_224"),
     Configuration("simswap", "512", _simswap("fs_networks_512", 512), ("network.forward", "arcface.forward"), official="simswap_512"),
     Configuration("inswapper", "128", networks.inswapper, ("session.run",)),

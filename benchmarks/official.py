@@ -75,8 +75,8 @@ def _fastgan(lite: bool) -> Build:
     return build
 
 
-def vqgan(folder: Path, batch: int, rows: int = 16) -> Batch:
-    """What `scripts/sample_fast.py` does without classes: codes with a cache, 16 to a row, then the decoder."""
+def vqgan(folder: Path, batch: int) -> Batch:
+    """What `scripts/sample_fast.py` does without classes: 256 codes with a cache, then the decoder."""
     enter(folder, "CompVis+taming-transformers")
     stand_in("einops", rearrange=None)
     import transformers
@@ -102,16 +102,11 @@ def vqgan(folder: Path, batch: int, rows: int = 16) -> Batch:
 
     def make() -> Any:
         start = torch.zeros(batch, 1, dtype=torch.long)
-        codes = sample_with_past(start, transformer, steps=16 * rows, temperature=1.0, top_k=250, top_p=1.0)
-        pixels = decode(quantize.get_codebook_entry(codes.reshape(-1), shape=(batch, rows, 16, 256)))
+        codes = sample_with_past(start, transformer, steps=256, temperature=1.0, top_k=250, top_p=1.0)
+        pixels = decode(quantize.get_codebook_entry(codes.reshape(-1), shape=(batch, 16, 16, 256)))
         return [(255 * (image.numpy().transpose(1, 2, 0) + 1) / 2).clip(0, 255).astype(np.uint8) for image in pixels]
 
     return make
-
-
-def vqgan_eighth(folder: Path, batch: int) -> Batch:
-    """The first 32 codes of 256, and the two rows of them decoded."""
-    return vqgan(folder, batch, rows=2)
 
 
 def _simswap(file: str, size: int) -> Build:

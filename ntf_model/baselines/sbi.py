@@ -36,7 +36,7 @@ class SBIConfig(BaselineConfig):
     learning_rate: float = Field(1e-3, gt=0)
     rho: float = Field(0.05, gt=0)
     landmarks: str | None = None  # a JSON file {picture id: 68 or 81 points}; None: the template of an aligned face
-    recompute: bool | None = None  # the network's blocks again for their gradient: a fifth of the memory; None: on a CPU
+    recompute: bool | None = None  # the network's blocks again for their gradient, which takes less memory; None: on a CPU
     crop: bool = False  # train on random crops round the landmarks, for pictures that show more than the face
 
 
