@@ -313,7 +313,7 @@ def export_onnx(run: Path, file: Path) -> float:
         with written_whole(file) as partial:
             partial.write_bytes(data)
     except OSError as error:
-        raise InputError(f"cannot write {file}: {error.strerror}", "Check the folder and its permissions") from None
+        raise InputError.unwritable(f"write {file}", error) from None
     return largest
 
 

@@ -174,8 +174,8 @@ def _run() -> int:
         if error.errno not in OF_THE_DISK:
             raise
         _show_place()
-        place = f"cannot use {error.filename}" if error.filename else "cannot write"
-        complain(f"{place}: {error.strerror}", "Check the path, its permissions and the disk")
+        refused = InputError.unwritable(f"use {error.filename}" if error.filename else "write", error)
+        complain(refused.message, refused.fix)
         return 2
     except CheckFailed as error:
         err.print(f"[bold red]failed:[/bold red] {console.plain(str(error))}", soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Self
 
 from foreign.text import escape_controls, without_source
 
@@ -11,6 +12,7 @@ OF_THE_DISK = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
     | {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 )
+CHECK_THE_DISK = "Check the folder, its permissions and the disk"  # how a person mends such a fault
 LONGEST = 2_000  # characters of a message; a name or a cell of a stranger may have millions
 
 
@@ -26,6 +28,11 @@ class InputError(ValueError):
         message, fix = _bounded(message), _bounded(fix)
         super().__init__(f"{message}. {fix}" if fix else message)
         self.message, self.fix = message, fix
+
+    @classmethod
+    def unwritable(cls, act: str, error: OSError) -> Self:
+        """The error for what a path or a disk refused. `act` says what was tried, with the file: "write /a/b"."""
+        return cls(f"cannot {act}: {error.strerror or error}", CHECK_THE_DISK)
 
 
 def _bounded(text: str) -> str:

@@ -65,8 +65,7 @@ def write_audit(store: Store, audit: Audit) -> None:
     try:
         store.audits.write(audit_file(audit.version, audit.delivery), json.dumps(audit.as_data(), indent=2).encode())
     except OSError as error:
-        message = f"the audit cannot be kept in {store.audits.location}: {error.strerror or error}"
-        raise InputError(message, "Check its permissions and the disk") from None
+        raise InputError.unwritable(f"keep the audit in {store.audits.location}", error) from None
 
 
 def audit_file(version: int | None, delivery: str = "") -> str:

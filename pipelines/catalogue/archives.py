@@ -77,4 +77,4 @@ def extract_member(path: Path, end: str, target: Path) -> str:
     except DAMAGED as error:
         raise InputError(f"{path} is no whole zip archive ({error})", "Fetch it again") from None
     except OSError as error:
-        raise InputError(f"cannot unpack {path}: {error.strerror}", "Check the folder, its permissions and the disk") from None
+        raise InputError.unwritable(f"unpack {path}", error) from None

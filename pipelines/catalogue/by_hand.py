@@ -135,9 +135,7 @@ def take(match: Recognised, catalogue: Catalogue) -> Taken:
         with whole_file(target) as partial:
             return Taken(copy_hashed(match.file, partial), {}, None)
     except OSError as error:
-        raise InputError(
-            f"cannot copy {match.file} to {target}: {error.strerror}", "Check the folder, its permissions and the disk"
-        ) from None
+        raise InputError.unwritable(f"copy {match.file} to {target}", error) from None
 
 
 def _files(folder: Path) -> list[Path]:

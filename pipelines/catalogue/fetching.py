@@ -95,7 +95,7 @@ def fetch(
         lock.acquire()
     except OSError as error:
         if not isinstance(error, filelock.Timeout):
-            raise _unwritable(catalogue.folder, error) from None
+            raise InputError.unwritable(f"write {catalogue.folder}", error) from None
         raise InputError(f"another `ntf fetch` writes to {catalogue.folder}", "Wait until it has ended") from None
     try:
         needed, listed = _look(names, catalogue, report)
@@ -116,7 +116,7 @@ def fetch(
                         report.failed |= dict.fromkeys(tasks[task], str(error))
                     except OSError as error:
                         place = catalogue.path(tasks[task][0])
-                        report.failed |= dict.fromkeys(tasks[task], str(_unwritable(place, error)))
+                        report.failed |= dict.fromkeys(tasks[task], str(InputError.unwritable(f"write {place}", error)))
             except BaseException:
                 for watch in watches:
                     watch.stop.set()
@@ -166,7 +166,7 @@ def _look(names: Sequence[str], catalogue: Catalogue, report: FetchReport) -> tu
         except InputError as error:
             report.failed |= dict.fromkeys(group, str(error))
         except OSError as error:
-            report.failed |= dict.fromkeys(group, str(_unwritable(catalogue.path(group[0]), error)))
+            report.failed |= dict.fromkeys(group, str(InputError.unwritable(f"write {catalogue.path(group[0])}", error)))
     return max(needed, 0), listed
 
 
@@ -252,10 +252,6 @@ def _note(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     locked = Locked(sha256=sha256, source=source, licence=entry.licence, fetched=now, revision=revision, files=files or {})
     add_to_lock(catalogue.folder, str(entry.file), locked)
-
-
-def _unwritable(place: Path, error: OSError) -> InputError:
-    return InputError(f"cannot write {place}: {error.strerror or error}", "Check the folder, its permissions and the disk")
 
 
 def _bytes_in(place: Path) -> int:

@@ -168,7 +168,7 @@ def _require_no_disk_fault(error: Exception, repository: str) -> None:
     """Raises TransferError for a fault of a path or a disk, which the next try would only meet again."""
     if isinstance(error, OSError) and error.errno in OF_THE_DISK:
         place = f" to {error.filename}" if error.filename else ""
-        raise TransferError(f"{repository} cannot be written{place}: {error.strerror}", "Check the folder, its permissions and the disk")
+        raise TransferError.unwritable(f"write {repository}{place}", error)
 
 
 def _tidy(folder: Path, kept: set[str]) -> None:

@@ -255,9 +255,7 @@ def _copy(file: Path, kept: Path) -> None:
         with whole_file(kept) as partial:
             shutil.copyfile(file, partial)
     except OSError as error:
-        raise InputError(
-            f"cannot copy {file} to {kept.parent}: {error.strerror}", "Check the folder, its permissions and the disk"
-        ) from None
+        raise InputError.unwritable(f"copy {file} to {kept.parent}", error) from None
 
 
 def _write_entry(folder: Path, name: str, entry: CheckpointEntry) -> None:

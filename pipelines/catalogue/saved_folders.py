@@ -95,7 +95,7 @@ def take_folder(source: Path, target: Path, variant: str | None, stated: str | N
                     f"{source} holds other files than those that are wanted ({sha256[:12]}, not {stated[:12]})", "Get the other revision"
                 )
     except OSError as error:
-        raise InputError(f"cannot copy {source} to {target}: {error.strerror}", "Check the folder, its permissions and the disk") from None
+        raise InputError.unwritable(f"copy {source} to {target}", error) from None
     return Taken(sha256, sums, _commit_of(source, names))
 
 

@@ -74,7 +74,7 @@ def download(url: str, target: Path, sha256: str | None = None, watch: Watch | N
         target.parent.mkdir(parents=True, exist_ok=True)
         return _persistently(url, target, sha256, watch, waits)
     except OSError as error:  # of the network only what `_attempt` takes for it
-        raise TransferError(f"cannot write {target}: {error.strerror or error}", "Check the folder, its permissions and the disk") from None
+        raise TransferError.unwritable(f"write {target}", error) from None
 
 
 def _persistently(url: str, target: Path, sha256: str | None, watch: Watch, waits: tuple[float, ...]) -> str:
@@ -217,7 +217,7 @@ def _stream(name: str, blocks: Iterator[bytes], partial: Path, start: int, total
     except SlowServer:  # an OSError too, and not of the disk
         raise
     except OSError as error:
-        raise TransferError(f"cannot write {partial}: {error.strerror}", "Check the folder, its permissions and the disk") from None
+        raise TransferError.unwritable(f"write {partial}", error) from None
     finally:
         if not done:
             watch.advance(-size)

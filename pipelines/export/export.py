@@ -79,7 +79,7 @@ def export(store: Store, output: Path, wanted: Export, version: int | str | None
         with whole_folder(output) as folder:
             _write(folder, store, allowed, wanted, on_progress)
     except OSError as error:
-        raise InputError(f"cannot write the export {output}: {error.strerror or error}", "Check the folder and the free space") from None
+        raise InputError.unwritable(f"write the export {output}", error) from None
     return Exported(output, len(allowed.selection), allowed.licences)
 
 

@@ -112,7 +112,7 @@ def import_images(
             facts = {"kind": kind, "licence": licence, "origin": origin, "images": len(brought.rows)}
             write_json(output / f"{label}.json", {**facts, "refused": brought.refused, "left_out": brought.left_out}, indent=2)
     except OSError as error:
-        raise InputError(f"cannot bring {source} into {output}: {error.strerror or error}", "Check the folder and the free space") from None
+        raise InputError.unwritable(f"bring {source} into {output}", error) from None
     unused = people.keys() - {plain(row.original) for row in brought.rows}
     captions = output / f"{label}-captions.txt"
     return Imported(

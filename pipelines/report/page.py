@@ -47,7 +47,7 @@ def write_report(
         output.parent.mkdir(parents=True, exist_ok=True)
         write_text(output, page)
     except OSError as error:
-        raise InputError(f"cannot write the report {output}: {error.strerror}", "Check the folder and its permissions") from None
+        raise InputError.unwritable(f"write the report {output}", error) from None
     return output
 
 

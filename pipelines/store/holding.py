@@ -36,9 +36,7 @@ def held(root: Place, name: str, wait: bool = False) -> Iterator[None]:
         root.write(probe, b"")
         root.remove(probe)
     except OSError as error:
-        raise InputError(
-            f"cannot write to the store {root.location}: {error.strerror or error}", "Check its permissions and the disk"
-        ) from None
+        raise InputError.unwritable(f"write to the store {root.location}", error) from None
     with _locked(root, name, wait) if root.is_local else _leased(root, name, wait):
         yield
 

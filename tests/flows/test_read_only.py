@@ -96,7 +96,7 @@ def test_a_detector_is_trained_judged_and_shown(ntf: Ntf, site: dict[str, Any], 
 
 def test_an_audit_is_shown_and_not_kept(ntf: Ntf, site: dict[str, Any]) -> None:
     answer = ntf("audit", "tiny", "--store", str(site["store"]))
-    assert "warning: the audit cannot be kept in" in answer.err
+    assert "warning: cannot keep the audit in" in answer.err
     assert "Traceback" not in answer.err
 
 

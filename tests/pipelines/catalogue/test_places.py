@@ -69,7 +69,7 @@ def test_a_full_disk_is_no_fault_of_the_hub() -> None:
         asked.append(1)
         raise error
 
-    with pytest.raises(TransferError, match=r"org/x cannot be written: No space left on device\. Check the folder"):
+    with pytest.raises(TransferError, match=r"cannot write org/x: No space left on device\. Check the folder"):
         _patiently(lambda: ask(OSError(errno.ENOSPC, "No space left on device")), "org/x", (0.0,) * 9)
     assert len(asked) == 1
     with pytest.raises(TransferError, match="cannot be fetched"):
@@ -92,7 +92,7 @@ def test_a_fault_of_the_disk_is_one_line_whatever_command_meets_it(
     monkeypatch.setattr(program, "app", lambda: fail(OSError(errno.EROFS, "Read-only file system", "/mnt/x")))
     assert program._run() == 2
     printed = capsys.readouterr().err
-    assert "error: cannot use /mnt/x: Read-only file system. Fix: Check the path" in printed
+    assert "error: cannot use /mnt/x: Read-only file system. Fix: Check the folder" in printed
     assert printed.count("\n") == 1
     monkeypatch.setattr(program, "app", lambda: fail(FileNotFoundError(errno.ENOENT, "No such file", "lost")))  # a fault of ours
     with pytest.raises(FileNotFoundError):
