@@ -44,11 +44,12 @@ Guide = Callable[[torch.Tensor, int], Iterable[torch.Tensor]]  # x in the place 
 Draw = Callable[[], torch.Tensor]  # standard normal noise for all rows
 GAZE_STEPS = range(11, 50)  # of the 100 steps, those at which the official code guides the gaze
 GAZE_OF = 100
+FACES_AT_ONCE = 8  # that the identity network sees where it is not part of a step
 COPIES_ON_A_CPU = 2  # of the face, that its identity network sees at once
 LARGE = 128  # pixels a side, from which the maps of a step are worth saving on a CPU
-# For each pixel and channel of the UNet's widest map, its gradient included, in float32 (docs/benchmarks-generators.md).
-BYTES_OF_A_ROW = 132  # where the UNet's blocks run again on the way back
-BYTES_OF_A_KEPT_ROW = 350  # where their maps are kept
+# Of a candidate, for each pixel and channel of the UNet's widest map, its gradient included, in float32; 132 where the blocks run again
+# (docs/benchmarks-generators.md).
+BYTES_OF_A_CANDIDATE = 350
 BYTES_OF_THE_PARSER = 200_000_000  # for each row, on top: the face parser sees 512 pixels a side
 COMPONENTS = {
     "arcface": "Arcface.tar of hxngiee/DiffFace, or SimSwap's arcface_checkpoint.tar",
@@ -106,7 +107,9 @@ class DiffFace(Generator):
         self.guidance.copies_at_once = COPIES_ON_A_CPU if self.device.type == "cpu" else self.guidance.copies
         self.crop = crop
         self.dtype = dtype
-        self.rows_at_once = 8  # candidates; halved by itself when memory does not suffice
+        # Candidates; halved by itself when memory does not suffice. A CPU gains nothing by making large ones together, and one alone rounds
+        # the same whatever memory is free.
+        self.rows_at_once = 1 if self.recomputing else 8
         self.keeps_maps = True  # where there seems to be memory for them; false once there was not
 
     @classmethod
@@ -140,7 +143,7 @@ class DiffFace(Generator):
 
     @torch.inference_mode()
     def embed_faces(self, faces: np.ndarray) -> np.ndarray:
-        parts = [faces[start : start + self.rows_at_once] for start in range(0, len(faces), self.rows_at_once)]
+        parts = [faces[start : start + FACES_AT_ONCE] for start in range(0, len(faces), FACES_AT_ONCE)]
         return torch.cat([self.guidance.identify(to_float(part, device=self.device)) for part in parts]).float().cpu().numpy()
 
     def predict(self, x: torch.Tensor, timestep: float, embedded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -244,7 +247,7 @@ class DiffFace(Generator):
         scene = self.guidance.prepare(to_float(sources, device=self.device), target_pixels, settings.mask)
         pictures = self._candidates(scene, seeds, settings)
         faces = to_float(pictures.reshape(-1, *pictures.shape[2:]), device=self.device)
-        identities = torch.cat([self.guidance.identify(part) for part in faces.split(self.rows_at_once)])
+        identities = torch.cat([self.guidance.identify(part) for part in faces.split(FACES_AT_ONCE)])
         wanted = scene.identities.repeat_interleave(settings.candidates, 0)
         similarity = F.cosine_similarity(identities, wanted).view(-1, settings.candidates).cpu().numpy()
         best = similarity.argmax(1)
@@ -273,17 +276,15 @@ class DiffFace(Generator):
 
     def _rows_that_fit(self) -> tuple[int, bool]:
         """How many candidates memory allows together, and whether all their maps are kept; one where it does not suffice, which is then
-        tried. To keep maps goes before more candidates: a step of two takes about twice as long as a step of one."""
-        if self.exact:
-            return self.rows_at_once, self.recomputing is None
-        free = batch_memory(self.device)
-        kept, again = (max(1, min(self.rows_at_once, free // self._bytes_of(one))) for one in (BYTES_OF_A_KEPT_ROW, BYTES_OF_A_ROW))
-        keeps = self.recomputing is None or (self.keeps_maps and free >= self._bytes_of(BYTES_OF_A_KEPT_ROW))
-        return (kept, True) if keeps else (again, False)
+        tried."""
+        fit = batch_memory(self.device) // self._bytes_of_a_candidate()
+        rows = self.rows_at_once if self.exact else max(1, min(self.rows_at_once, fit))
+        return rows, self.recomputing is None or (self.keeps_maps and fit >= rows)
 
-    def _bytes_of(self, row: int) -> int:
-        """What a candidate takes, of `row` bytes for each pixel and channel of the widest map."""
-        maps = row * self.resolution**2 * int(self.unet.config.block_out_channels[0]) * self.dtype.itemsize // torch.float32.itemsize
+    def _bytes_of_a_candidate(self) -> int:
+        """What a candidate takes where all its maps are kept."""
+        numbers = self.resolution**2 * int(self.unet.config.block_out_channels[0])
+        maps = BYTES_OF_A_CANDIDATE * numbers * self.dtype.itemsize // torch.float32.itemsize
         return maps + BYTES_OF_THE_PARSER * (self.guidance.parser is not None)
 
     def _candidates(self, scene: Scene, seeds: Sequence[int], settings: Parameters) -> np.ndarray:
@@ -301,7 +302,8 @@ class DiffFace(Generator):
                 continue
             except Exception as error:
                 can_recompute = kept and self.recomputing is not None
-                if self.exact or (len(part) == 1 and not can_recompute) or not is_out_of_memory(error):
+                can_halve = len(part) > 1 and not self.exact  # which changes rounding, as running blocks again does not
+                if not (can_recompute or can_halve) or not is_out_of_memory(error):
                     raise
             if can_recompute:
                 self.keeps_maps = False

@@ -50,7 +50,7 @@ def test_candidates_are_made_one_by_one_where_memory_is_short(monkeypatch: pytes
 def test_a_process_takes_half_of_a_machine(monkeypatch: pytest.MonkeyPatch, free: float, own: float, rows: int) -> None:
     """Memory in rows of the demo's network."""
     model = DiffFace.load(Checkpoint(DEMO))
-    row = model._bytes_of(diffface.BYTES_OF_A_KEPT_ROW)
+    row = model._bytes_of_a_candidate()
     monkeypatch.setattr(memory, "free_memory", lambda device: int(free * row))
     monkeypatch.setattr(memory, "own_memory", lambda: int(own * row))
     assert model._rows_that_fit() == (rows, True)
@@ -99,18 +99,17 @@ def large(monkeypatch: pytest.MonkeyPatch) -> DiffFace:
     return model
 
 
-@pytest.mark.parametrize(
-    ("memory_in_kept_rows", "rows", "kept"), [(9.0, 8, True), (2.5, 2, True), (1.0, 1, True), (0.9, 2, False), (0.1, 1, False)]
-)
-def test_maps_are_kept_where_there_is_memory_for_them(
-    monkeypatch: pytest.MonkeyPatch, memory_in_kept_rows: float, rows: int, kept: bool
+@pytest.mark.parametrize(("candidates_that_fit", "kept"), [(9.0, True), (1.0, True), (0.9, False), (0.1, False)])
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_cpu_makes_one_candidate_at_a_time_and_keeps_its_maps_where_they_fit(
+    monkeypatch: pytest.MonkeyPatch, candidates_that_fit: float, kept: bool, exact: bool
 ) -> None:
+    """How many are made together decides rounding, so it does not follow memory here."""
     model = large(monkeypatch)
-    kept_row = model._bytes_of(diffface.BYTES_OF_A_KEPT_ROW)
-    monkeypatch.setattr(diffface, "batch_memory", lambda device: int(memory_in_kept_rows * kept_row))
-    assert model._rows_that_fit() == (rows, kept)
-    model.exact = True
-    assert model._rows_that_fit() == (8, False), "exact is the same whatever is free"
+    model.exact = exact
+    own = model._bytes_of_a_candidate()
+    monkeypatch.setattr(diffface, "batch_memory", lambda device: int(candidates_that_fit * own))
+    assert model._rows_that_fit() == (1, kept)
 
 
 def test_maps_that_do_not_fit_are_computed_again_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,10 +128,32 @@ def test_maps_that_do_not_fit_are_computed_again_from_then_on(monkeypatch: pytes
 
     monkeypatch.setattr(DiffFace, "make", short)
     made = model.swap(*images, [1], **settings)
-    assert tried == [(3, False), (3, True)] and not model.keeps_maps and model.rows_at_once == 8
-    assert np.array_equal(made, wanted)
+    assert tried == [(1, False)] + [(1, True)] * 3 and not model.keeps_maps and model.rows_at_once == 1
+    assert np.abs(made.astype(int) - wanted).max() <= 1
     model.swap(*images, [1], **settings)
-    assert tried[2:] == [(3, True)]
+    assert tried[4:] == [(1, True)] * 3
+
+
+def test_exact_runs_blocks_again_rather_than_end_and_ends_rather_than_make_fewer_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 1, 32, 32, 3), dtype=np.uint8)
+    settings = {"steps": 3, "skip": 1, "candidates": 2, "mask": "ellipse", "parsing": 0, "gaze": 0}
+    model = large(monkeypatch)
+    model.exact = True
+    original = DiffFace.make
+
+    def short(self: DiffFace, *arguments: object) -> object:
+        if self.recomputing is None or not self.recomputing.on:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 67108864 bytes")
+        return original(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(DiffFace, "make", short)
+    model.swap(*images, [1], **settings)
+    assert not model.keeps_maps
+    model.recomputing, model.rows_at_once = None, 2
+    scene = model.guidance.prepare(to_float(images[0]), to_float(images[1]), "ellipse")
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        model._candidates(scene, [1], model.parse_parameters(settings))
+    assert model.rows_at_once == 2
 
 
 def test_free_memory_keeps_to_the_containers_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
