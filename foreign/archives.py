@@ -22,6 +22,8 @@ from foreign.errors import InputError
 from foreign.files import open_plain
 from foreign.text import reason, visible
 
+TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")  # the endings of what `tar_members` reads
+ARCHIVE_ENDINGS = (".zip", *TAR_ENDINGS, ".tar.zst", ".7z", ".rar")  # and those of all that counts as an archive, read or not
 FREE = 64 * 2**20
 RATIO = 64
 CHUNK = 2**16

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from foreign.archives import ARCHIVE_ENDINGS
 from foreign.files import open_plain
 from generators.checkpoints import sha256_of_listing
 from generators.checkpoints.files import LFS
@@ -21,7 +22,6 @@ from pipelines.catalogue.transfer import BLOCK, require_space
 MAX_DEPTH = 4
 MAX_FOLDERS = 10_000
 CACHE = "models--"  # what a repository's folder in the Hub's cache begins with
-PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
 _MARKS = {INDEX, "config.json"}  # one of them lies in every saved folder
 _COPY = re.compile(r"(?: ?\(\d+\)|-\d| - Copy|-main)$")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -63,7 +63,7 @@ def packed_folders(repository: str, files: list[Path]) -> list[str]:
     titles = _titles(repository)
     lines = []
     for file in files:
-        ending = next((ending for ending in PACKED if file.name.lower().endswith(ending)), None)
+        ending = next((ending for ending in ARCHIVE_ENDINGS if file.name.lower().endswith(ending)), None)
         if ending and not titles.isdisjoint((*_names_of(file.name[: -len(ending)]), *(_folders_in(file) if ending == ".zip" else ()))):
             lines.append(f"{file} holds {repository} as an archive: unpack it, and run the same command again")
     return lines

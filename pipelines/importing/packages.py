@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from foreign.archives import tar_members, zip_members
+from foreign.archives import TAR_ENDINGS, tar_members, zip_members
 from foreign.errors import InputError
 from foreign.files import require_plain, unreadable
 from foreign.folders import list_pictures, why_left_out
@@ -26,8 +26,7 @@ from pipelines.importing.packed import LeftOut, PackedImage, identity_of, too_lo
 from pipelines.importing.tables import read_tables
 
 MAX_JSON = 2**20
-TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-PACKAGES = (*TARS, ".parquet", ".arrow", ".zip")
+PACKAGES = (*TAR_ENDINGS, ".parquet", ".arrow", ".zip")
 
 Packed = Iterator[PackedImage | LeftOut]
 
@@ -78,7 +77,7 @@ def _open_folder(path: Path, column: str | None) -> tuple[str, Packed]:
 
 def _kind_of(file: Path) -> str:
     """ ".parquet", ".arrow", ".zip" or ".tar" for a package; empty for any other file."""
-    if file.name.lower().endswith(TARS):
+    if file.name.lower().endswith(TAR_ENDINGS):
         return ".tar"
     return file.suffix.lower() if file.suffix.lower() in (".parquet", ".arrow", ".zip") else ""
 

@@ -14,7 +14,8 @@ import click
 import pytest
 import typer
 
-from flows.commands import options, store
+from flows.commands import options
+from flows.commands.store import contents
 from flows.program import app
 from generators import registry
 from generators.training.train import RECIPES
@@ -139,7 +140,7 @@ def test_choices_are_those_of_the_rooms_below(choice: Any, known: tuple[str, ...
 def test_names_that_complete_are_the_registered_ones() -> None:
     assert options.detector_names() == detector_names()
     assert options.generator_names() == registry.names()
-    assert (store.DISTANCE, store.SIMILARITY) == (DISTANCE, SIMILARITY)
+    assert (contents.DISTANCE, contents.SIMILARITY) == (DISTANCE, SIMILARITY)
 
 
 @pytest.mark.parametrize(("name", "command"), commands(), ids=[name for name, _ in commands()])
