@@ -1,8 +1,21 @@
-"""The memory that the C library keeps for later."""
+"""Memory that libraries keep for later, and how it is given back."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
+import sys
+
+
+def release() -> None:
+    """Gives back the memory of what nobody holds any more, on the CPU and on a GPU. Networks and their optimisers refer to themselves in
+    circles, so these are collected first. Called after an exception, it must be gone: its frames hold tensors.
+    """
+    gc.collect()
+    trim()
+    torch = sys.modules.get("torch")  # not imported here: a process that did not import it has nothing on a GPU
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def trim() -> None:

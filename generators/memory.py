@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 from pathlib import Path
 
 import torch
 
-from foreign.memory import trim
 from generators.errors import InputError
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -71,11 +69,3 @@ def _read_number(file: Path, pattern: str, unit: int = 1) -> int | None:
     except OSError:
         return None
     return int(match[1]) * unit if match else None
-
-
-def release_memory() -> None:
-    """Gives back what PyTorch, and the C library, keep for later. Called after an exception, it must be gone: its frames hold tensors."""
-    gc.collect()
-    trim()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

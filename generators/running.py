@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from foreign.memory import release
 from generators import half
 from generators.batching import Growth
 from generators.images import check_images
-from generators.memory import OutOfMemory, is_out_of_memory, release_memory
+from generators.memory import OutOfMemory, is_out_of_memory
 from generators.requests import Output, Request, Result
 from generators.transfer import Fetched
 
@@ -145,5 +146,5 @@ def _within_memory(generator: Batched, make: Callable[[], Made]) -> Made | None:
     generator.batch_size //= 2
     if generator.growth is not None:
         generator.growth.halved(generator.batch_size)
-    release_memory()
+    release()
     return None

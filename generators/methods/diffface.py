@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
+from foreign.memory import release
 from generators import base
 from generators.base import Crop, Generator, Result
 from generators.checkpoints import Checkpoint, read_weights
@@ -28,7 +29,7 @@ from generators.diffusers_files import to_device
 from generators.errors import CheckpointError, InputError
 from generators.faces.guidance import FaceGuidance, Mask, Scene, Weights
 from generators.images import luminance, require_size, to_float, to_uint8
-from generators.memory import batch_memory, is_out_of_memory, release_memory
+from generators.memory import batch_memory, is_out_of_memory
 from generators.networks.diffusion import openai_names
 from generators.networks.diffusion.recomputed import Recomputing
 from generators.networks.diffusion.respaced import Respaced
@@ -309,7 +310,7 @@ class DiffFace(Generator):
                 self.keeps_maps = False
             else:
                 self.rows_at_once = len(part) // 2
-            release_memory()
+            release()
         return np.stack(pictures).reshape(len(seeds), settings.candidates, *pictures[0].shape)
 
 

@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from foreign.json_files import read_json
+from foreign.memory import release
 from foreign.progress import Progress, silent
-from ntf_model.comparing.in_turn import InTurn, release
+from ntf_model.comparing.in_turn import InTurn
 from ntf_model.comparing.score_files import read_score_table
 from ntf_model.comparing.standings import Standing, standings_of
 from ntf_model.data.data import DetectionData, DetectionSplits

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 
-from foreign.memory import trim
+from foreign.memory import release
 from ntf_model.detector import Detector
 from ntf_model.registry import load_detector
 
@@ -38,11 +37,3 @@ class InTurn(Mapping[str, Detector]):
 
     def __len__(self) -> int:
         return len(self._folders)
-
-
-def release() -> None:
-    """Gives back the memory of what nobody holds any more: networks and their optimisers refer to themselves in circles."""
-    gc.collect()
-    trim()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

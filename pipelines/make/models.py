@@ -8,9 +8,10 @@ from collections.abc import Collection
 
 import torch
 
+from foreign.memory import release
 from generators.base import Generator
 from generators.loading import load_generator
-from generators.memory import OutOfMemory, release_memory
+from generators.memory import OutOfMemory
 from pipelines.catalogue.catalogue import Catalogue
 from pipelines.files import cache_folder
 from pipelines.make.batches import RememberedBatches
@@ -73,7 +74,7 @@ class Models:
         for key in keys:
             del self._loaded[key]
         if keys:
-            release_memory()
+            release()
 
 
 def keep_what_is_compiled() -> None:

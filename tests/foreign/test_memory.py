@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import subprocess
 import sys
+import weakref
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from foreign.memory import trim
+from foreign.memory import release, trim
 
 
 def resident() -> int:
@@ -26,3 +31,47 @@ def test_freed_blocks_below_one_that_is_held_go_back() -> None:
     del blocks, block
     trim()
     assert resident() < full - 50_000 and len(last) == 100_000
+
+
+class Circle:
+    """It refers to itself, as a network and its optimiser do."""
+
+    def __init__(self) -> None:
+        self.own = self
+
+
+def test_what_refers_to_itself_is_released() -> None:
+    gc.disable()
+    try:
+        gone = weakref.ref(Circle())
+        assert gone() is not None
+        release()
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+class Device:
+    """torch.cuda, as far as it is asked."""
+
+    def __init__(self, is_there: bool):
+        self.is_there, self.emptied = is_there, 0
+
+    def is_available(self) -> bool:
+        return self.is_there
+
+    def empty_cache(self) -> None:
+        self.emptied += 1
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_gpu_gives_back_what_torch_keeps(is_there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(is_there)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=device))
+    release()
+    assert device.emptied == is_there
+
+
+def test_a_process_without_torch_does_not_load_it() -> None:
+    code = "import sys; from foreign.memory import release; release(); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True, timeout=60)

@@ -11,6 +11,7 @@ import torch
 from diffusers import UNet2DModel
 from torch import nn
 
+from foreign.memory import release
 from generators import memory
 from generators.checkpoints import Checkpoint
 from generators.faces.guidance import Weights
@@ -62,7 +63,7 @@ def test_a_process_takes_half_of_a_machine(monkeypatch: pytest.MonkeyPatch, free
 def test_own_memory_counts_what_is_allocated_and_no_mapped_file(tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file:
         file.truncate(100_000_000)
-    memory.release_memory()  # else what other tests have freed is used again, and nothing grows
+    release()  # else what other tests have freed is used again, and nothing grows
     before = memory.own_memory()
     assert before > 10_000_000
     held = torch.ones(25_000_000)
@@ -71,7 +72,7 @@ def test_own_memory_counts_what_is_allocated_and_no_mapped_file(tmp_path: Path) 
     assert int(mapped.sum()) == 0
     assert memory.own_memory() - before < 120_000_000
     del held
-    memory.release_memory()
+    release()
     assert memory.own_memory() - before < 20_000_000
 
 
