@@ -25,6 +25,7 @@ from generators.batching import Growth
 from generators.checkpoints import Checkpoint
 from generators.errors import InputError
 from generators.numbers import StrictNumbers, parsed
+from generators.numerics import state_numerics
 from generators.requests import EditRequest, InpaintRequest, Output, PromptRequest, Request, Result, SampleRequest, StepKind, SwapRequest
 from generators.running import batches
 
@@ -188,6 +189,8 @@ class Generator(ABC):
         """One batch, as the method for the request's kind gives it; a GPU may not have made it yet."""
         if self.graphs:
             torch.compiler.cudagraph_mark_step_begin()  # what the graphs gave for the batch before is done with
+        if torch.cuda.is_initialized():  # the settings are of the whole process, and another generator may have been loaded or used since
+            state_numerics(self.exact)
         with torch.no_grad() if self.needs_gradients else torch.inference_mode():
             return self._output(request, list(request.seeds), settings)
 

@@ -51,8 +51,7 @@ class CudaMeter:
         return time.perf_counter() - self._started, torch.cuda.max_memory_allocated(self._device) - self._held
 
     def free(self) -> int:
-        kept = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)  # by PyTorch, for later
-        return free_memory(self._device) + kept
+        return free_memory(self._device)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -25,6 +25,18 @@ def watching(wanted: bool = True) -> Iterator[list[Fetched]]:
         yield seen
     finally:
         _watched.reset(token)
+
+
+@contextmanager
+def reordered(rows: Sequence[int]) -> Iterator[None]:
+    """For the length of the block, images are made, and noted, in the order of `rows`: the first is image `rows[0]` of the batch."""
+    wanted = _watched.get() is not None
+    with watching(wanted) as seen:
+        yield
+    if wanted and seen:
+        flags = np.zeros(len(rows), bool)
+        flags[list(rows)] = np.isin(np.arange(len(rows)), not_finite([part.array() for part in seen], len(rows)))
+        _watched.get().append(Fetched(torch.from_numpy(flags)))  # type: ignore[union-attr]
 
 
 def note(pixels: torch.Tensor) -> None:

@@ -18,6 +18,7 @@ SIGNS = (
     "not enough memory",  # the same on Windows
     "out of memory",  # MPS, and CUDA's own libraries
     "alloc_failed",  # cuBLAS and cuDNN
+    "was unable to find an engine",  # cuDNN, each of whose kernels found no room for its workspace
     "could not create a memory object",  # oneDNN
     "failed to allocate memory",  # ONNX Runtime
     "bad_alloc",  # C++
@@ -36,9 +37,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory(device: str | torch.device) -> int:
-    """Bytes that `device` can still give. On a CPU it is what the machine has available, and no more than this container may take."""
+    """Bytes that `device` can still give. On a GPU, what PyTorch keeps of earlier batches is among them: it is given out again first. On a
+    CPU it is what the machine has available, and no more than this container may take."""
     if torch.device(device).type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     free = _read_number(Path("/proc/meminfo"), r"MemAvailable:\s+(\d+) kB", 1024)
     if free is None:
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # a system that does not say

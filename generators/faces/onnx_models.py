@@ -13,15 +13,19 @@ from generators.errors import InputError
 
 log = logging.getLogger(__name__)
 
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
 _USUAL_NAMES = {"detection": ("det_", "scrfd", "retina"), "recognition": ("w600k", "glint", "arcface", "r50", "r100", "mbf")}
 
 
-def providers(device: str | torch.device) -> list[str]:
-    """onnxruntime's execution providers for a torch device, those that this installation has."""
+def providers(device: str | torch.device) -> list[str | tuple[str, dict[str, Any]]]:
+    """onnxruntime's execution providers for a torch device, those that this installation has; the GPU's on the same GPU."""
     import onnxruntime
 
-    wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"] if torch.device(device).type == "cuda" else ["CPUExecutionProvider"]
-    return [name for name in wanted if name in onnxruntime.get_available_providers()]
+    device = torch.device(device)
+    if device.type == "cuda" and CUDA in onnxruntime.get_available_providers():
+        return [(CUDA, {"device_id": device.index or 0}), CPU]
+    return [CPU]
 
 
 def onnx_files(path: Path, task: str) -> list[Path]:
@@ -53,7 +57,7 @@ def load_insightface(path: Path, task: Literal["detection", "recognition"], devi
             reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
             raise InputError(f"{file} cannot be loaded ({reason})", "Fetch it again: it may be cut short") from None
         if getattr(model, "taskname", None) == task:
-            on_the_gpu = "CUDAExecutionProvider" in model.session.get_providers()
+            on_the_gpu = CUDA in model.session.get_providers()
             log.log(level_of(on_the_gpu, device), "%s", where_it_runs(on_the_gpu, file.name, device))
             return model
     raise InputError(f"{path} holds no {task} model that insightface knows", f"Put the pack's {task} model (.onnx) there")
@@ -64,6 +68,10 @@ def where_it_runs(on_the_gpu: bool, name: str, device: str | torch.device) -> st
     if on_the_gpu:
         return f"{name} runs on the GPU (onnxruntime's CUDAExecutionProvider)"
     if torch.device(device).type == "cuda":
+        import onnxruntime
+
+        if CUDA in onnxruntime.get_available_providers():
+            return f"{name} runs on the CPU, beside a GPU: onnxruntime could not load CUDA. Its release must fit PyTorch's CUDA"
         return f"{name} runs on the CPU, beside a GPU: this onnxruntime has no CUDA. `pip install onnxruntime-gpu` in its place is faster"
     return f"{name} runs on the CPU (onnxruntime)"
 
@@ -91,7 +99,9 @@ def resized(model: Any, side: int) -> Any:
                 dimension.Clear()
                 dimension.dim_param = "?"
         del graph.graph.value_info[:]
-        session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=model.session.get_providers())
+        options = model.session.get_provider_options()  # which GPU, too
+        own = [(name, options.get(name, {})) for name in model.session.get_providers()]
+        session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=own)
         small = type(model)(None, session)
         small.detect(np.zeros((side, side, 3), np.uint8))
     except Exception:  # onnxruntime's own errors have no common base; the large network does the same work

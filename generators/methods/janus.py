@@ -18,7 +18,7 @@ from generators.base import Generator, Output
 from generators.checkpoints import Checkpoint
 from generators.errors import CheckpointError, InputError
 from generators.images import fetch_uint8
-from generators.networks.vq.gpt import keep_likely
+from generators.networks.vq.gpt import are_finite, keep_likely, marked
 from generators.quiet import libraries_quiet
 from generators.registry import register
 from generators.seeding import torch_rng
@@ -87,18 +87,21 @@ class Janus(Generator):
         rngs = [torch_rng(seed) for seed in seeds]
         ids, mask = self._tokenised(prompts)
         embeds, past, drawn = self.model.get_input_embeddings()(ids), None, []
+        whole = torch.ones(len(seeds), dtype=torch.bool, device=self.device)
         for _ in range(self.tokens):
             places = (mask.cumsum(1) - 1).clamp(min=0)[:, -embeds.shape[1] :]
             output = self.model.model.language_model(
                 inputs_embeds=embeds, attention_mask=mask, position_ids=places, past_key_values=past, use_cache=True
             )
             past = output.past_key_values
-            chosen = self._drawn(self.model.model.generation_head(output.last_hidden_state[:, -1]).float(), rngs, settings)
+            logits = self.model.model.generation_head(output.last_hidden_state[:, -1]).float()
+            whole &= are_finite(logits).view(2, -1).all(0)
+            chosen = self._drawn(logits, rngs, settings)
             drawn.append(chosen)
             embeds = self.model.prepare_embeddings_for_image_generation(torch.cat([chosen, chosen])[:, None])
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         pixels = self.model.decode_image_tokens(torch.stack(drawn, 1)).permute(0, 3, 1, 2)
-        return fetch_uint8(pixels)
+        return fetch_uint8(marked(pixels, whole))
 
     def _tokenised(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids `[2N, L]`, padded at the left, and their mask: first the prompts, then the same without a word (for guidance)."""

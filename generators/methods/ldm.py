@@ -133,7 +133,7 @@ class LDM(Denoiser):
         return latents.float() * self.first_stage.config.scaling_factor
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        return decode_latents(self.first_stage, latents)
+        return decode_latents(self.first_stage, latents, alone=self.exact)
 
     def embed(self, texts: list[str]) -> torch.Tensor:
         """The text encoder's `[N, tokens, width]` for each text."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
 
-from generators import base
+from generators import base, half
 from generators.base import Generator, Result, StepKind
 from generators.checkpoints import Checkpoint
 from generators.diffusers_files import diffusers_folder
@@ -137,8 +137,11 @@ class TextToImage(Generator):
 
         few = settings.model_copy(update={"steps": STEPS})
         images = np.empty((len(seeds), self.size, self.size, 3), np.uint8)
-        for rows in self._companions.groups(prompts, partial(make, asked=few)):
-            images[rows] = make([prompts[row] for row in rows], [seeds[row] for row in rows], settings)
+        with half.watching(False):  # the images of a trial are nobody's
+            groups = self._companions.groups(prompts, partial(make, asked=few))
+        with half.reordered([row for rows in groups for row in rows]):
+            for rows in groups:
+                images[rows] = make([prompts[row] for row in rows], [seeds[row] for row in rows], settings)
         return self._checked(images, settings)
 
     def _edit(self, images: np.ndarray, seeds: list[int], settings: Any) -> Result:
@@ -269,8 +272,9 @@ class TextToImage(Generator):
         return Result(images, dict.fromkeys(flagged, FLAGGED))
 
     def _slice_decoding(self, count: int) -> None:
-        """Lets the autoencoder work image by image where a whole batch would not fit in memory."""
+        """Lets the autoencoder work image by image where a whole batch would not fit in memory, and where `exact` asks for
+        batches that do not depend on how much is free."""
         vae = autoencoder_of(self.pipeline)
         if getattr(vae, "use_slicing", None) is not None and "block_out_channels" in vae.config:  # all have the method, some refuse it
-            enough = images_at_once(vae, self.size * self.size, self.device) >= count
+            enough = not self.exact and images_at_once(vae, self.size * self.size, self.device) >= count
             vae.disable_slicing() if enough else vae.enable_slicing()

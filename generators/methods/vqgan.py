@@ -20,7 +20,7 @@ from generators.errors import CheckpointError, InputError
 from generators.images import fetch_uint8, require_colours, to_float
 from generators.latent_noise import NAME, noise_field, with_noise
 from generators.networks.packed import pack_linears
-from generators.networks.vq.gpt import GPT, sample_tokens
+from generators.networks.vq.gpt import GPT, marked, sample_and_watch
 from generators.networks.vq.vqgan import FirstStage
 from generators.networks.vq.vqgan_layout import build
 from generators.registry import register
@@ -99,8 +99,9 @@ class VQGAN(Generator):
         side = self.resolution // self.first_stage.factor
         shape = (side**2, self.transformer.tok_emb.num_embeddings)
         gumbel = send(torch.stack([_gumbel(shape, torch_rng(seed, "tokens")) for seed in seeds]), self.device)
-        codes = sample_tokens(self.transformer, self.sos_token, gumbel, settings.temperature, settings.top_k, settings.top_p)
-        return fetch_uint8((self.first_stage.decode(part, side, side) for part in codes.split(DECODED_AT_ONCE)), rounding="floor")
+        codes, whole = sample_and_watch(self.transformer, self.sos_token, gumbel, settings.temperature, settings.top_k, settings.top_p)
+        parts = zip(codes.split(DECODED_AT_ONCE), whole.split(DECODED_AT_ONCE), strict=True)
+        return fetch_uint8((marked(self.first_stage.decode(part, side, side), sound) for part, sound in parts), rounding="floor")
 
     @classmethod
     def edit_input(cls, settings: VQGANParameters) -> EditInput:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ def reconstruct(vae: Any, images: np.ndarray, device: torch.device, noise: float
         latents = encode(vae, to_float(images[row : row + 1], device=device))
         return _decoded(vae, with_noise(latents, noise, seeds[row : row + 1]))
 
-    return np.concatenate([one(row) for row in range(len(images))])
+    with working_precision(vae):
+        return np.concatenate([one(row) for row in range(len(images))])
 
 
 def encode(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
@@ -36,8 +38,7 @@ def encode(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
 
     Autoencoders of video take a further dimension for time, which is added here and taken away again.
     """
-    dtype = _working_dtype(vae)
-    pixels = pixels.to(dtype)
+    pixels = pixels.to(vae.dtype)
     encoded = vae.encode(pixels.unsqueeze(2) if is_for_video(vae) else pixels)
     if hasattr(encoded, "latent_dist"):
         latents = encoded.latent_dist.mode()
@@ -68,7 +69,8 @@ def denoiser_latents(pipeline: Any, pixels: torch.Tensor, rngs: list[torch.Gener
     """
     own, vae = getattr(pipeline, "_encode_vae_image", None), autoencoder_of(pipeline)
     if own is None:
-        latents = encode(vae, pixels)
+        with working_precision(vae):
+            latents = encode(vae, pixels)
         return scaled(vae, latents) if _asks_for_scale(type(pipeline)) else latents
     return own(image=pixels.to(vae.dtype), generator=rngs)
 
@@ -114,8 +116,17 @@ def _decoded(vae: Any, latents: torch.Tensor) -> np.ndarray:
     return to_uint8(pixels[:, :, 0] if pixels.dim() == 5 else pixels)
 
 
-def _working_dtype(vae: Any) -> torch.dtype:
-    """The autoencoder's own precision, or float32 where it overflows in half precision, as that of SDXL does."""
-    if vae.dtype == torch.float16 and vae.config.get("force_upcast"):
+@contextmanager
+def working_precision(vae: Any) -> Iterator[None]:
+    """For the length of the block, an autoencoder that says that it overflows in float16, as that of SDXL does, works in float32.
+
+    Afterwards it is in float16 again: the pipeline gives it latents in that precision, or widens it for a call of its own.
+    """
+    widened = vae.dtype == torch.float16 and vae.config.get("force_upcast")
+    if widened:
         vae.to(dtype=torch.float32)
-    return vae.dtype
+    try:
+        yield
+    finally:
+        if widened:
+            vae.to(dtype=torch.float16)

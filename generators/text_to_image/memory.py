@@ -9,6 +9,7 @@ import torch
 
 from generators.checkpoints import Checkpoint
 from generators.errors import InputError
+from generators.memory import free_memory
 
 Offload = Literal["none", "model", "sequential"]
 CHOICES = ("auto", "none", "model", "sequential")
@@ -27,7 +28,7 @@ def place(pipeline: Any, checkpoint: Checkpoint, device: torch.device) -> Any:
         raise InputError(f"{checkpoint.path.name}: there is no offload {asked!r}", f"Known: {', '.join(CHOICES)}")
     if device.type != "cuda":
         return pipeline.to(device)
-    chosen = asked if asked != "auto" else choose(network_bytes(pipeline), torch.cuda.mem_get_info(device)[0])
+    chosen = asked if asked != "auto" else choose(network_bytes(pipeline), free_memory(device))
     if chosen == "none":
         return pipeline.to(device)
     if chosen == "model":

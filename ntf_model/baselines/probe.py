@@ -52,7 +52,7 @@ class FeatureProbe(EncoderDetector):
     @classmethod
     def train(cls, splits: DetectionSplits, config: ProbeConfig, run: TrainingRun) -> Self:
         """Every picture goes through the model once, so there is nothing to resume."""
-        with Meter() as meter:
+        with Meter(run.device) as meter:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(config.seed)
                 detector = cls(config, cls.build(config), best_device(run.device))

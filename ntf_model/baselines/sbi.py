@@ -98,7 +98,7 @@ class SelfBlendedImages(Baseline):
 
     def loss(self, network: nn.Module, batch: Batch) -> torch.Tensor:
         pictures = batch[0].flatten(0, 1)
-        labels = torch.tensor([0, 1], device=pictures.device).repeat(len(batch[0]))
+        labels = torch.arange(2, device=pictures.device).repeat(len(batch[0]))
         return F.cross_entropy(network(pictures), labels)
 
     def probability(self, output: torch.Tensor) -> torch.Tensor:

@@ -123,7 +123,7 @@ def train_all(
         if resume and (folder / COST_FILE).is_file():
             check_record(folder, read_record(folder / RUN_FILE), name, splits, config)
             continue
-        with Meter() as meter:
+        with Meter(device) as meter:
             get_detector(name).fit(splits, config, folder, resume=resume, device=device, on_progress=on_progress)
         if is_first_process():
             write_json(folder / COST_FILE, {"training_seconds": meter.seconds, "training_memory": meter.peak_memory})

@@ -92,7 +92,7 @@ class Baseline(NetworkDetector):
         goes on from. Works under `accelerate launch` on several devices as it does on one.
         """
         accelerator = make_accelerator(config.mixed_precision, run.device)
-        with own_random_numbers(accelerator, config.seed), Meter() as meter:
+        with own_random_numbers(accelerator, config.seed), Meter(accelerator.device) as meter:
             detector = cls(config, cls.build(config), accelerator.device)
             if accelerator.num_processes > 1:
                 freeze_unreached(detector.network)

@@ -118,3 +118,38 @@ def test_how_a_gpu_rounds_is_stated_and_can_be_recorded() -> None:
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before["tf32_matmul"]
         torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = before["tf32_convolutions"], before["cudnn_deterministic"]
+
+
+def test_images_that_are_made_in_another_order_are_noted_at_their_own_places() -> None:
+    with half.watching() as seen:
+        with half.reordered([2, 0, 1]):
+            half.note(torch.tensor([[1.0], [torch.nan]]))  # images 2 and 0
+            half.note(torch.tensor([[1.0]]))  # image 1
+        with half.watching(False):
+            half.note(torch.tensor([[torch.nan]]))
+    assert [flags.array().tolist() for flags in seen] == [[True, False, False]]
+    with half.watching(False) as seen, half.reordered([1, 0]):
+        half.note(torch.full((2, 1), torch.nan))
+    assert seen == []
+
+
+def test_a_batch_is_made_under_the_settings_of_its_own_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are the process's, and two generators of a chain stay loaded: one is exact, the other not."""
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    before = numerics()
+    seen: list[tuple[bool, bool]] = []
+
+    class Looks(Large):
+        def _sample(self, seeds: list[int], settings: Any) -> Output:
+            seen.append((numerics()["tf32_convolutions"], numerics()["cudnn_deterministic"]))
+            return super()._sample(seeds, settings)
+
+    exact, plain = Looks(torch.float32), Looks(torch.float32)
+    exact.exact = True
+    try:
+        for generator in (exact, plain, exact):
+            generator.sample([1])
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before["tf32_matmul"]
+        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = before["tf32_convolutions"], before["cudnn_deterministic"]
+    assert seen == [(False, True), (True, False), (False, True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 import torch
 
 from generators.base import SampleRequest
-from generators.memory import OutOfMemory, is_out_of_memory
+from generators.memory import OutOfMemory, batch_memory, free_memory, is_out_of_memory
+from generators.networks.diffusion.latents import images_at_once
 from tests.generators.test_base import Shift
 
 SAID = [
@@ -20,6 +22,7 @@ SAID = [
     RuntimeError("MPS backend out of memory"),
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     RuntimeError("could not create a memory object"),
+    RuntimeError("GET was unable to find an engine to execute this computation"),
     MemoryError(),
     torch.OutOfMemoryError("CUDA out of memory"),
 ]
@@ -77,3 +80,13 @@ def test_a_real_process_with_little_memory_halves_its_batch() -> None:
     done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, check=False)
     assert done.stdout.startswith("(8, 256, 256, 3)"), done.stderr
     assert int(done.stdout.split()[-1]) < 8
+
+
+def test_what_pytorch_keeps_of_earlier_batches_is_free_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a batch would shrink to one image as soon as the first large one has been made."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 20, 80 << 30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 70 << 30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 6 << 30)
+    assert free_memory("cuda:0") == batch_memory("cuda:0") == (64 << 30) + (1 << 20)
+    vae: Any = SimpleNamespace(dtype=torch.float16, config=SimpleNamespace(block_out_channels=(128, 256)))
+    assert images_at_once(vae, 512 * 512, torch.device("cuda", 0)) == 64

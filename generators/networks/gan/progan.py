@@ -77,10 +77,11 @@ class ProGAN(nn.Module):
 
 def pixel_norm(x: torch.Tensor) -> torch.Tensor:
     """`x` `[N, C, H, W]` over the root mean square of each pixel's channels (eq. in section 4.2, epsilon 1e-8). In place where no gradient
-    is wanted: at high resolutions writing a second copy costs more than the arithmetic."""
-    mean_square = torch.linalg.vector_norm(x, dim=1, keepdim=True).square().mul_(1 / x.shape[1])
+    is wanted: at high resolutions writing a second copy costs more than the arithmetic. The mean is a float32 number: in float16 the sum of
+    512 squares overflows where they are 128, and epsilon is 0."""
+    mean_square = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32).square().mul_(1 / x.shape[1])
     scale = mean_square.add_(1e-8).rsqrt_()
-    return x * scale if torch.is_grad_enabled() else x.mul_(scale)
+    return (x * scale).to(x.dtype) if torch.is_grad_enabled() else x.mul_(scale)
 
 
 def _unit(z: torch.Tensor) -> torch.Tensor:

@@ -83,10 +83,28 @@ def keep_likely(logits: torch.Tensor, top_k: int | None = None, top_p: float = 1
     return logits
 
 
+def are_finite(logits: torch.Tensor) -> torch.Tensor:
+    """Which rows of `[N, V]` hold nothing that is infinite or not-a-number, bool `[N]`. Tokens do not show it: not-a-number is the largest
+    of a row."""
+    return torch.isfinite(logits).all(-1)
+
+
+def marked(pixels: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+    """Images `[N, ...]` that are not-a-number where `whole` `[N]` is false, so that they are seen as what they are (`generators.half`)."""
+    return torch.where(whole.view(-1, *[1] * (pixels.dim() - 1)), pixels, torch.nan)
+
+
 def sample_tokens(
     network: GPT, first: int, gumbel: torch.Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0
 ) -> torch.Tensor:
-    """Tokens `[N, T]` (int64) that follow the token `first`.
+    """The tokens of `sample_and_watch` alone."""
+    return sample_and_watch(network, first, gumbel, temperature, top_k, top_p)[0]
+
+
+def sample_and_watch(
+    network: GPT, first: int, gumbel: torch.Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens `[N, T]` (int64) that follow the token `first`, and whether each image's were drawn from finite numbers alone, bool `[N]`.
 
     `gumbel` `[N, T, vocab_size]` is noise from Gumbel(0, 1): the largest of logit plus noise is a draw from the softmax, so that row i of
     it, made from the seed of image i, decides image i alone.
@@ -96,8 +114,10 @@ def sample_tokens(
     memory = network.new_memory(rows, steps)
     tokens = gumbel.new_empty(images, steps, dtype=torch.int64)
     current = torch.full((rows, 1), first, device=gumbel.device)
+    whole = torch.ones(images, dtype=torch.bool, device=gumbel.device)
     for step in range(steps):
         logits = network(current, memory, step)[:images, -1] / temperature
+        whole &= are_finite(logits)
         tokens[:, step] = (keep_likely(logits, top_k, top_p) + gumbel[:, step]).argmax(-1)
         current[:images] = tokens[:, step : step + 1]
-    return tokens
+    return tokens, whole

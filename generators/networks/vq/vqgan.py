@@ -178,9 +178,10 @@ class Codebook(nn.Module):
         self.embedding = nn.Embedding(n_embed, embed_dim)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """For each position of `z` `[N, embed_dim, H, W]` the nearest code (equation 2): `[N, H * W]`, row by row."""
-        flat = z.permute(0, 2, 3, 1).flatten(0, 2)
-        weight = self.embedding.weight
+        """For each position of `z` `[N, embed_dim, H, W]` the nearest code (equation 2): `[N, H * W]`, row by row. Distances are in
+        float32: in half precision codes that are near each other are equally far."""
+        flat = z.permute(0, 2, 3, 1).flatten(0, 2).float()
+        weight = self.embedding.weight.float()
         distances = flat.square().sum(1, keepdim=True) + weight.square().sum(1) - 2 * flat @ weight.T
         return distances.argmin(1).view(len(z), -1)
 

@@ -3,14 +3,16 @@ from __future__ import annotations
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from generators.errors import InputError
 from generators.faces.align import align, invert, transform_points
 from generators.faces.detect import CascadeDetector, InsightFaceDetector, YuNetDetector, load_detector
-from generators.faces.onnx_models import level_of, resized, where_it_runs
+from generators.faces.onnx_models import CPU, CUDA, level_of, providers, resized, where_it_runs
 from tests.generators.faces.conftest import ASTRONAUT_LANDMARKS
 
 
@@ -123,10 +125,34 @@ def test_a_file_that_takes_one_size_only_is_used_as_it_is(assets: Path) -> None:
 
 def test_a_line_says_where_a_model_runs() -> None:
     assert "CPU, beside a GPU" in where_it_runs(False, "det_10g.onnx", "cuda:0") and "onnxruntime-gpu" in where_it_runs(False, "d", "cuda")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+        assert "could not load CUDA" in where_it_runs(False, "d", "cuda:0"), "the package is there already"
     assert level_of(False, "cuda:0") == logging.WARNING
     assert where_it_runs(True, "det_10g.onnx", "cuda:0") == "det_10g.onnx runs on the GPU (onnxruntime's CUDAExecutionProvider)"
     assert where_it_runs(False, "det_10g.onnx", "cpu") == "det_10g.onnx runs on the CPU (onnxruntime)"
     assert level_of(True, "cuda:0") == level_of(False, "cpu") == logging.INFO
+
+
+def test_onnxruntime_works_on_the_same_gpu_as_torch(monkeypatch: pytest.MonkeyPatch, assets: Path) -> None:
+    assert providers("cuda:1") == providers("cpu") == [CPU], "this installation has no CUDA"
+    detector = InsightFaceDetector(assets / "detector" / "scrfd_500m_kps_2d.onnx")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["TensorrtExecutionProvider", CUDA, CPU])
+    assert providers("cuda:1") == [(CUDA, {"device_id": 1}), CPU]
+    assert providers("cuda") == [(CUDA, {"device_id": 0}), CPU]
+    assert providers("cpu") == [CPU]
+    asked: list[Any] = []
+
+    class Session:
+        def __init__(self, model: bytes, providers: Any):
+            asked.extend(providers)
+            raise RuntimeError("no such card")
+
+    monkeypatch.setattr(detector.model.session, "get_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(detector.model.session, "get_provider_options", lambda: {CUDA: {"device_id": "1"}, CPU: {}})
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    assert resized(detector.model, 320) is detector.model
+    assert asked == [(CUDA, {"device_id": "1"}), (CPU, {})], "the smaller network for crops too"
 
 
 def test_several_threads_see_what_one_sees(assets: Path, portraits: list[np.ndarray]) -> None:

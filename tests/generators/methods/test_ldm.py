@@ -11,6 +11,8 @@ import torch
 from generators.checkpoints import Checkpoint
 from generators.errors import CheckpointError, InputError
 from generators.methods.ldm import LDM
+from generators.networks.diffusion import latents
+from generators.networks.diffusion.latents import decode_latents
 from generators.networks.diffusion.ldm_original import averaged
 from tests.generators.methods import tiny_diffusion as tiny
 from tests.parity.cases import Case
@@ -124,3 +126,27 @@ def test_half_precision_runs_whole(tmp_path: Path) -> None:
     assert plain.edit(images, [1, 2], steps=4).std() > 5
     text = LDM.load(Checkpoint(tiny.text_latent_pipeline(tmp_path / "text")), dtype=torch.bfloat16)
     assert text.prompt(["a cat"], [1], steps=3).std() > 5
+
+
+def test_codes_are_looked_up_in_float32(tmp_path: Path) -> None:
+    """Codes far from 0 and near each other, as the nearest of which the latents are seen in half precision too."""
+    model = LDM.load(Checkpoint(tiny.latent_pipeline(tmp_path)), dtype=torch.float16)
+    book = model.first_stage.quantize.embedding.weight
+    book.copy_(4 + torch.arange(len(book))[:, None] / 64)
+    places = torch.arange(16).view(1, 4, 4) % len(book)
+    wanted = book.float()[places].permute(0, 3, 1, 2)
+    seen: list[torch.Tensor] = []
+    model.first_stage.post_quant_conv.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        decode_latents(model.first_stage, wanted * model.first_stage.config.scaling_factor)
+    assert seen[0].dtype == torch.float16 and torch.equal(seen[0].float(), wanted)
+
+
+def test_an_exact_model_decodes_alike_however_much_memory_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latents, "images_at_once", lambda *_: 2)
+    model = LDM.load(Checkpoint(tiny.latent_pipeline(tmp_path)))
+    model.batch_size, sizes = 2, []
+    model.first_stage.post_quant_conv.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    for model.exact in (False, True):
+        model.sample([1, 2], steps=1)
+    assert sizes == [2, 1, 1]

@@ -14,6 +14,7 @@ from generators.checkpoints import Checkpoint, write_safetensors
 from generators.errors import CheckpointError, InputError
 from generators.methods.progan import ProGAN
 from generators.networks.gan.progan import ProGAN as Network
+from generators.networks.gan.progan import pixel_norm
 
 SEEDS = [5, 2**40 + 1, 7, 0, 123456789, 11, 12, 13]
 
@@ -135,3 +136,14 @@ def test_wrong_files_are_named(tmp_path: Path, genforce: dict[str, torch.Tensor]
     del genforce["layer3.bias"]
     with pytest.raises(CheckpointError, match=r"x\.pth lacks generator\.layer3\.bias"):
         load(tmp_path / "x.pth", {"generator": genforce})
+
+
+@pytest.mark.parametrize("value", [200.0, 1e-4])
+def test_pixels_are_normalised_in_half_precision_whatever_their_size(value: float) -> None:
+    """The sum of 512 squares of 200 is far above 65,504, and the square of 1e-4 below what float16 holds."""
+    x = torch.full((1, 512, 2, 2), value, dtype=torch.float16)
+    with torch.inference_mode():
+        out = pixel_norm(x.clone())
+    wanted = pixel_norm(x.float())
+    assert out.dtype == torch.float16 and torch.allclose(out.float(), wanted, atol=2e-3)
+    assert pixel_norm(x.clone().requires_grad_()).dtype == torch.float16

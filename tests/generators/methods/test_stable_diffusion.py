@@ -211,3 +211,21 @@ def test_off_needs_no_quotes_in_yaml() -> None:
     assert StableDiffusion.parse_parameters({"safety": True}).safety == "reject"
     with pytest.raises(InputError, match="safety"):
         StableDiffusion.parse_parameters({"safety": 3})
+
+
+def test_the_released_precision_reconstructs_and_then_makes_other_images(tmp_path: Path) -> None:
+    """An autoencoder that says that it overflows in float16, as diffusers takes all of them to do, is in float16 again afterwards."""
+    folder = tiny.stable_diffusion_pipeline(tmp_path, with_checker=False)
+    wide, halved = (StableDiffusion.load(Checkpoint(folder), dtype=dtype) for dtype in (torch.float32, torch.float16))
+    assert halved.pipeline.vae.config.force_upcast
+    images = np.random.default_rng(0).integers(0, 256, (2, halved.size, halved.size, 3), np.uint8)
+    masks = images[..., 0] > 128
+    asked: dict[str, object] = {"safety": "off", "steps": 2}
+
+    def all_of(model: StableDiffusion) -> list[np.ndarray]:
+        again = model.edit(images, [1, 2], strength=0, safety="off")
+        return [again, model.prompt(["a cat", "a cat"], [1, 2], **asked), model.inpaint(images, masks, [1, 2], **asked)]
+
+    for made, wanted in zip(all_of(halved), all_of(wide), strict=True):
+        assert np.abs(made.astype(int) - wanted).mean() < 2
+    assert halved.pipeline.vae.dtype == torch.float16

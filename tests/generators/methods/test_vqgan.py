@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from generators import registry
+from generators.base import SampleRequest
 from generators.checkpoints import Checkpoint, write_safetensors
 from generators.errors import CheckpointError, InputError
 from generators.images import to_float, to_uint8
+from generators.loading import load_generator
 from generators.methods.vqgan import VQGAN
 from generators.networks.vq.gpt import GPT
-from generators.networks.vq.vqgan import FirstStage, FirstStageConfig
+from generators.networks.vq.vqgan import Codebook, FirstStage, FirstStageConfig
 
 SEEDS = [5, 2**40 + 1, 7, 0, 123456789, 11, 12, 13]
 CONFIG = FirstStageConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1, attn_levels=(1,), z_channels=8, embed_dim=4, n_embed=16)
@@ -102,3 +104,24 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"20 positions are no square image.*`resolution`"):
         load(tensors(20), n_head=2)
     assert load(tensors(20), n_head=2, resolution=8).sample([1]).shape == (1, 8, 8, 3)
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_the_nearest_code_is_found_in_half_precision_too(precision: torch.dtype) -> None:
+    """Codes far from 0 and near each other: their squared distances are less than what half precision tells apart beside their squares."""
+    codebook = Codebook(16, 4).requires_grad_(False)
+    codebook.embedding.weight[:] = 4 + torch.arange(16.0)[:, None] / 32 * torch.tensor([1.0, -1.0, 1.0, 1.0])
+    codebook.to(precision)
+    wanted = torch.arange(16).view(1, 16)
+    z = codebook.embedding.weight.T.reshape(1, 4, 4, 4)
+    assert torch.equal(codebook(z), wanted)
+
+
+def test_codes_that_were_drawn_from_overflowing_logits_are_drawn_again_in_float32(demo: Checkpoint) -> None:
+    """The picture of such codes is finite, so that it does not tell."""
+    wide, halved = (load_generator("vqgan", Checkpoint(demo.path, {"precision": name})) for name in ("float32", "float16"))
+    for generator in (wide, halved):
+        generator.transformer.ln_f.weight.fill_(60_000.0)
+    result = halved.run(SampleRequest([1, 2]))
+    assert result.columns["made_with"] == [{"batch": 2, "precision": "float32"}] * 2
+    assert np.abs(result.images.astype(int) - wide.sample([1, 2])).mean() < 3  # weights that were rounded to float16

@@ -6,16 +6,20 @@ import importlib.util
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from generators.base import PromptRequest
 from generators.checkpoints import Checkpoint, write_safetensors
 from generators.errors import CheckpointError, InputError
+from generators.images import to_uint8
 from generators.methods.text_to_image import TextToImage
 from generators.text_to_image import memory
+from generators.text_to_image.batches import Companions
 from tests.generators.text_to_image import tiny_families as tiny
 
 PROMPTS = ["a cat", "a red dog that sits beside a cat on the wall of a garden", "dog"]  # of lengths that pad differently
@@ -204,3 +208,39 @@ def test_how_much_waits_in_main_memory_follows_from_the_sizes() -> None:
     assert [memory.choose(networks, free) for free in (100, 30, 10)] == ["none", "model", "sequential"]
     with pytest.raises(InputError, match="there is no offload 'disk'"):
         memory.place(None, Checkpoint(Path("m"), {"offload": "disk"}), torch.device("cpu"))
+
+
+class HalfMade(TextToImage):
+    """Pictures as grey as their seeds, one black where a text has a "b" in half precision; an image depends on the texts beside it."""
+
+    def __init__(self) -> None:
+        self.size, self.device, self.safety, self.precision = 4, torch.device("cpu"), None, "float16"
+        self.pipeline = SimpleNamespace(components={"tokenizer": None})
+        self.network = torch.nn.Linear(1, 1).half()
+        self._companions = Companions(self.pipeline)
+
+    def _options(self, prompts: list[str], seeds: list[int], settings: Any) -> dict[str, Any]:
+        return {"prompts": prompts, "seeds": seeds}
+
+    def _made(self, pipeline: Any, options: dict[str, Any], call: Any = None) -> np.ndarray:
+        grey = torch.tensor(options["seeds"]) + 100.0 * (len(set(options["prompts"])) - 1)
+        wrong = torch.tensor(["b" in text for text in options["prompts"]]) & (self.network.weight.dtype == torch.float16)
+        grey = torch.where(wrong, torch.nan, grey)
+        return to_uint8((grey / 255)[:, None, None, None].expand(-1, 3, 4, 4), 0.0, 1.0)
+
+
+def test_what_is_not_finite_is_found_where_texts_are_made_apart() -> None:
+    """The trial with two texts notes nothing, and what it is made in has other places than it has in the batch."""
+    result = HalfMade().run(PromptRequest([10, 20, 30, 40], ["a", "b", "a", "c"]), steps=2)
+    assert result.images[:, 0, 0, 0].tolist() == [10, 20, 30, 40]
+    assert [entry["precision"] for entry in result.columns["made_with"]] == ["float16", "float32", "float16", "float16"]
+
+
+def test_an_exact_pipeline_decodes_image_by_image(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many fit into free memory is not the same at all times, and decides rounding."""
+    monkeypatch.setattr("generators.methods.text_to_image.images_at_once", lambda *_: 8)
+    name = next(iter(folders))
+    model = TextToImage.load(Checkpoint(folders[name], {"size": 32}))
+    for model.exact in (False, True):
+        model._slice_decoding(2)
+        assert model.pipeline.vae.use_slicing == model.exact
