@@ -112,7 +112,7 @@ class HereInTasks(Here):
         try:
             return tasks.shard_here(super().make, shard, self._hold)
         except ValueError as error:
-            # A signal while Prefect sets a task up: Prefect cannot mark a run that is not there yet, and its error hides the signal.
+            # A signal while Prefect sets a task up: it then cannot mark the run, which is not made yet, and raises this ValueError for it.
             if isinstance(error.__context__, TerminationSignal):
                 raise error.__context__ from None
             raise

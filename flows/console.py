@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pipelines.store.pending import Note
 
 
-WIDE = 100_000  # columns where nobody looks: a script gets every name whole
+WIDE = 100_000  # columns where the output is not a terminal, so that scripts get every name whole
 
 
 class Detail(enum.Enum):

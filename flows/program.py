@@ -41,7 +41,7 @@ from foreign.text import without_source
 from pipelines.errors import CheckFailed
 
 COMPLETE = "_NTF_COMPLETE"  # a shell that completes a command line sets it
-# What libraries would say on their own. -v lets them; what a user has set stands.
+# These keep libraries from printing on their own. They are not set with -v, and never replace what a user has set.
 HUSHED = {
     "OPENCV_LOG_LEVEL": "ERROR",
     "HF_HUB_VERBOSITY": "error",

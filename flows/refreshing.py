@@ -70,7 +70,7 @@ def bring_up_to_date(manifest: str, store: str, output: str, device: str, logger
     page = report.write_page(dataset, folder / "report.html", version.number, (used.run,), drift.read_history(folder))
     artifacts.show_report(page, outputs, dataset)
     create_markdown_artifact(drift.as_markdown(measured), key="drift", description=f"Drift of {dataset.name}")
-    write_current(folder, used)  # the last: a refresh that is killed before it is done again from there
+    write_current(folder, used)  # last: after a kill before this line, the next refresh evaluates again
     outputs.keep(used.run.name, "report.html", drift.HISTORY_FILE, CURRENT_FILE)
     return {
         "version": version.number,
@@ -118,7 +118,7 @@ def _evaluate(
     run = outputs.folder / f"ntf-{dataset.version().digest[:12]}"
     outputs.take(run.name)
     detector_tasks.train_as_stated(plan.manifest, splits, run, device)
-    outputs.keep(run.name)  # what was trained is not trained again, whatever comes
+    outputs.keep(run.name)  # at once: if the refresh fails later, the next one need not train again
     new = detector_tasks.evaluate_ntf(run, splits, delivered=delivered).evaluation
     known = finished if old else datetime.now(UTC)
     return drift.measure_drift(dataset, plan, versions, before, old, new, known), Current(run, versions[1])

@@ -29,7 +29,7 @@ RATIO = 64
 CHUNK = 2**16
 XZ_MEMORY = 256 * 2**20  # a dictionary of xz may have 4 GB
 ZIP_METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "Deflate", zipfile.ZIP_BZIP2: "bzip2"}
-EMPTY_READS = 64  # after so many reads at its end, a reader is looking for bytes that a header has made up
+EMPTY_READS = 64  # reads at the end of a file that give nothing; after so many, a header has announced bytes that are not there
 
 
 END_MARK, HEADER_ERROR, DamagedTar = tarfile.EOFHeaderError, tarfile.HeaderError, tarfile.ReadError  # type: ignore[attr-defined]
@@ -121,7 +121,7 @@ def tar_members(path: Path, wanted: Callable[[str], bool], most: int, odd: Calla
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose damaged or missing header is an error. tarfile takes it for the end, and the rest is lost without a word."""
+    """A member whose damaged or missing header is an error. tarfile takes it for the end, and would leave out the rest without an error."""
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Member:

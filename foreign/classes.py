@@ -9,7 +9,8 @@ from collections.abc import Sequence
 REAL, FAKE = 0, 1
 CLASSES = ("real", "fake")  # by label
 
-# The first are the words of most datasets. The others name a class only where a path has none of the first: `nature/real` is a subset
+# PLAIN_NAMES are the words of most datasets. OTHER_NAMES name a class only in a path without a plain name: in `nature/real`, `nature`
+# is a subset.
 PLAIN_NAMES = {"real": REAL, "reals": REAL, "fake": FAKE, "fakes": FAKE}
 OTHER_NAMES = {
     **dict.fromkeys(("nature", "natural", "original", "originals", "authentic", "genuine", "pristine", "bonafide"), REAL),

@@ -14,7 +14,7 @@ from foreign.text import visible
 
 BITS_PER_SAMPLE, SAMPLE_FORMAT, UNSIGNED = 258, 339, 1  # tags of TIFF
 MAX_PROFILE = 4 * 2**20  # bytes; profiles for RGB have hundreds or thousands, for print up to 2 MB
-SAME_SPACE = 3  # grey levels: profiles that move no colour further are sRGB under another name, and leave the pixels as they are
+SAME_SPACE = 3  # grey levels: a profile that changes no colour by more counts as sRGB, and the pixels stay as they are
 PROFILE_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 _lock = threading.Lock()  # littleCMS reads a profile from one thread at a time
 
@@ -106,7 +106,7 @@ SAME = _Same()
 
 @lru_cache(maxsize=32)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | _Same | None:
-    """The transform of `mode` from a profile to sRGB; SAME if it moves no colour by more than `SAME_SPACE`; None if there is none."""
+    """The transform of `mode` from a profile to sRGB; SAME if it changes no colour by more than `SAME_SPACE`; None if there is none."""
     try:
         with _lock:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))

@@ -7,7 +7,7 @@ from typing import Self
 
 from foreign.text import escape_controls, without_source
 
-# Of OSError.errno: faults of a path or a disk. No new try mends them, and a person can.
+# Of OSError.errno: faults of a path or a disk. Trying again does not help: a person has to change something.
 OF_THE_DISK = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
     | {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}

@@ -1,4 +1,4 @@
-"""Opening what a path names, if it is a plain file. A FIFO would wait for ever, a device may do anything."""
+"""Opening what a path names, if it is a plain file. Reading a FIFO may block for ever, and reading a device may have side effects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS = {
 def open_plain(path: Path) -> BufferedReader:
     """The file at `path`, open for reading bytes. Links are followed. Raises InputError if it is no plain file or cannot be opened."""
     try:
-        require_plain(path)  # before it is opened, because opening a device can already do something
+        require_plain(path)  # before it is opened, because opening a device can have side effects
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             _require_kind(path, os.fstat(handle).st_mode)  # again, because another process may have put something else there

@@ -55,7 +55,7 @@ def lmdb_entries(file: Path, most: int) -> Iterator[Entry]:
 class _Reader:
     def __init__(self, file: Path, stream: IO[bytes], length: int, most: int):
         self.file, self.stream, self.length, self.most = file, stream, length, most
-        self.left = length  # bytes of entries that may still be read: an honest file has each of them once
+        self.left = length  # bytes of entries that may still be read: a whole file has each entry once
 
     def entries(self) -> Iterator[Entry]:
         self.size = self._page_size()

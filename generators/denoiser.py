@@ -129,7 +129,7 @@ class Denoiser(Generator):
 
     def denoise(self, predict: Predict, x: torch.Tensor, scheduler: Any, timesteps: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
         """`x` at `timesteps[0]`, denoised to the end. `options` go to every step of the scheduler."""
-        told = send(timesteps, self.device)  # at once: the copy of one timestep would wait for the step before it
+        told = send(timesteps, self.device)  # all in one copy: copying them one by one would make the host wait for each step
         for t, on_device in zip(timesteps, told, strict=True):  # the scheduler's tables are the host's
             x = scheduler.step(predict(x, on_device), t, x, **options).prev_sample
         return x

@@ -156,7 +156,7 @@ def to_onnx(detector: Detector) -> bytes:
     names = ["probability", "calibrated"] + (["distance"] if getattr(detector, "trace", None) is not None else [])
     stream = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the tracer warns of every shape that is a constant, and of its own age
+        warnings.simplefilter("ignore")  # the tracer warns of every constant shape, and that it is deprecated
         try:
             torch.onnx.export(
                 module,

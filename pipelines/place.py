@@ -126,7 +126,7 @@ class Place:
                 if "already exists" in str(error) or "commit conflict" in str(error):
                     return False
                 raise
-            if version > 1:  # another was faster by a moment, and Lance wrote this upon that
+            if version > 1:  # another process was faster, and Lance wrote ours as a version upon its
                 return False
             self.write(name, data)
             return True

@@ -35,7 +35,7 @@ def demo(
     from flows.build_multistep import build_multistep
 
     temporary_server.stop_quietly()
-    torch.set_num_threads(1)  # networks this small lose more to waiting for a second thread than they gain by it
+    torch.set_num_threads(1)  # for networks this small, a second thread costs more time than it saves
     result = build_multistep("demo", str(folder / "store"), str(folder / "runs"), device, examine=True)
     if as_json:
         console.print_json(result)

@@ -15,7 +15,7 @@ from generators.checkpoints.records import Global, MalformedError, Record, Refus
 
 MAX_NAME = 1_000  # characters of one text argument
 MAX_GLOBALS = 1_000_000  # characters of all names of classes and functions together
-MAX_ARGUMENTS = 16  # that a call has for nothing; what is beyond them counts
+MAX_ARGUMENTS = 16  # arguments of one call that do not count as work; further ones do
 MAX_INTEGER = 16  # bytes of one integer
 WINDOW = 65_536  # bytes of a line that are looked at together
 VIEWED = 4_096  # byte strings from this length on are views of the file, not copies

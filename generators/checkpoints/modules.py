@@ -14,8 +14,8 @@ from generators.checkpoints.records import MalformedError, Record, TupleKey, che
 from generators.checkpoints.storages import TensorRef, make_scalar_ref
 
 MAX_DEPTH = 100
-MAX_NODES = 1_000_000  # everything that is walked: each container, each value in one, each attribute, as often as it is met
-MAX_CHARACTERS = 2**25  # of the names that are made of the keys on the way to a value, and of the texts that are kept
+MAX_NODES = 1_000_000  # steps of the walk: each container, value and attribute counts each time that it is met
+MAX_CHARACTERS = 2**25  # in all names (the keys on the way to a value, joined) and all texts that are kept, together
 MAX_TEXT = 10_000  # characters of a text that is configuration; longer ones are source code
 _LEFT_OUT = object()
 

@@ -205,7 +205,7 @@ def _save(trainer: Trainer, output: Path, work: Path, record: Mapping[str, Any])
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(record["losses"])
-    with whole_file(work / "state.pt") as partial:  # last, so that a state vouches for what was written before it
+    with whole_file(work / "state.pt") as partial:  # last: where there is a state, all that belongs to it was written before
         torch.save({"record": json.dumps(record), "parts": {name: part.state_dict() for name, part in trainer.state().items()}}, partial)
 
 

@@ -1,4 +1,4 @@
-"""A frozen-feature probe: logistic regression on the features of an encoder, today's strongest simple detector."""
+"""A frozen-feature probe: logistic regression on the features of an encoder that is not trained."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Comparison(BaseModel):
     differences: list[Difference]
     seconds: float
     standings: list[Standing] = []
-    rehearsal: str = ""  # how its detectors were only tried out, if they were
+    rehearsal: str = ""  # if its detectors were only tried out: how; else empty
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def compare(
     }
     evaluations, costs, notes, kinds = {}, {}, {}, {}
     for name in detectors:
-        facts = _facts_of(detectors[name])  # nothing here keeps the detector: in turn, the next one is loaded once it is let go
+        facts = _facts_of(detectors[name])  # no reference to the detector is kept, so that `InTurn` can free it before it loads the next
         held_scores = as_columns(validation, Scored(held.ids, held.scores[name])) if validation else None
         basis = basis_of(facts.threshold, facts.calibration, held_scores, fpr, digest)
         scored = Scored(test.ids, test.scores[name])

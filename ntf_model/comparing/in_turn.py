@@ -1,4 +1,4 @@
-"""Detectors of which one at a time is in memory: ten at full size took 6 GiB together, and their comparison needs one after the other."""
+"""Detectors of which one at a time is in memory: ten at full size took 6 GiB together, and a comparison uses them one after another."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class InTurn(Mapping[str, Detector]):
     def __getitem__(self, name: str) -> Detector:
         if name != self._name or self._detector is None:
             folder = self._folders[name]
-            self._name = self._detector = None  # before the next is read: two at once is what this is there to avoid
+            self._name = self._detector = None  # before the next is loaded, so that never two are in memory
             release()
             self._detector, self._name = load_detector(folder, self._device), name
         return self._detector

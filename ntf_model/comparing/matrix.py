@@ -146,7 +146,7 @@ def write_matrix(
 
 
 def read_matrix(file: Path) -> Matrix:
-    """What `write_matrix` wrote, or whoever. Names are as `foreign.text.visible` shows them.
+    """A matrix in the form of `write_matrix`, whichever program wrote it. Names are as `foreign.text.visible` shows them.
 
     Raises InputError, naming the file, if it is no matrix, has too many rows, a score that is no probability, or detectors that were not
     tested on the same pictures.

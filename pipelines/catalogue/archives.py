@@ -15,7 +15,7 @@ from pipelines.catalogue.transfer import BLOCK, require_space
 
 MAX_MEMBERS = 100_000
 MAX_INNER = 100  # archives in an archive that are looked into
-MAX_GROWTH = 20  # times that an archive in an archive may be larger than it is stored: weights hardly shrink, a bomb does
+MAX_GROWTH = 20  # times its stored size that an archive in an archive may have: weights hardly compress, decompression bombs do
 DAMAGED = (zipfile.BadZipFile, NotImplementedError, EOFError)
 
 

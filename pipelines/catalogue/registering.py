@@ -120,7 +120,7 @@ def _test_image(kind: type[Generator], kept: Path, registration: Registration, c
         generator = kind.load(Checkpoint(kept, registration.options, parts))
         if "sample" not in generator.kinds:
             return None
-        # Few steps: this shows that it runs. What it can do is for a build to show.
+        # Few steps, because this only shows that the generator runs, not how good its images are.
         few = {"steps": TEST_STEPS} if "steps" in kind.Parameters.model_fields else {}
         return generator.run(SampleRequest([0]), **few).images[0]
     except MemoryError:
@@ -230,7 +230,8 @@ def read_registration(file: Path) -> Registration:
     try:
         return Registration.model_validate(data)
     except ValidationError as error:
-        first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")  # a misspelt key before the one it leaves missing
+        # A misspelt key is two errors: an unknown key and a missing one. The unknown one is told.
+        first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
         line = yaml_lines.line_of(lines, first["loc"])
         key = ".".join(map(str, first["loc"]))
         raise InputError(f"{file}, line {line}: {key}: {first['msg']}", "It needs name, generator and licence") from None

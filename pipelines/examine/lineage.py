@@ -16,7 +16,7 @@ from pipelines.store.schema import parsed
 from pipelines.store.upgrade import read_rows
 
 Chain = Sequence[dict[str, Any]]
-# Seen in the images' chains, or without a say in their pixels.
+# Keys of a manifest that are not compared: the images' chains show them, or they do not change pixels.
 ELSEWHERE = {
     "dataset",
     "seed",

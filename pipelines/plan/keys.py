@@ -149,7 +149,7 @@ def _shard_ingredients(shard: Shard, manifest: Manifest, step: ChainStep, pairin
     return {
         "seeds": [part_seed(manifest, shard.subset, shard.real, shard.part), shard.step, shard.start, shard.stop],
         "inputs": list(shard.inputs),
-        # No pixels, but what every row says: rows of one version must not be divided by different rules.
+        # They change no pixel, but every row has its split, and the rows of one version must be split by the same rule.
         "splits": pairings[0].splits[shard.start : shard.stop],
         "draws": [{role: image.sha256 for role, image in drawn.items()} for drawn in draws],
         # An intermediate image stays as its generator made it; only the last step is brought to the dataset's size and codec.

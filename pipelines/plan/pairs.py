@@ -106,8 +106,8 @@ class Pairing:
         return pool.around(derive_seed(self._base, self._position, index, attempt, role), self.splits[index])
 
     def _draw_source(self, pool: RealPool, index: int, attempt: int, avoid: Collection[str], since: int) -> Drawn | None:
-        """A source for a target that is the same since the attempt `since`: nobody is tried on it twice. A target that is made again is
-        another one, on which everybody may be tried."""
+        """A source for a target that is the same since the attempt `since`: no person is tried on it twice. When the target
+        is made again, everybody may be tried on the new one."""
         tried = set(avoid)
         source = None
         for past in range(since, attempt + 1):

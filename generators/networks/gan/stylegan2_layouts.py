@@ -94,7 +94,7 @@ def _nvidia_config(described: dict[str, Any], tensors: Mapping[str, torch.Tensor
         layer = described.get("modules", {}).get("synthesis.b4.conv1", {})
         config["conv_clamp"] = layer.get("attributes", {}).get("conv_clamp")
     for name in ("fp16_channels_last", "fused_modconv_default"):
-        config.pop(name, None)  # how the official code computes, not what
+        config.pop(name, None)  # they change how the official code computes, and not its results
     return config
 
 

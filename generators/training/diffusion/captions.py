@@ -47,7 +47,8 @@ def learn_vocabulary(captions: Sequence[str]) -> dict[str, Any]:
     tokenizer = Tokenizer(BPE(end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    # More tokens than there can be: it ends when every word is one. The letters alone are there to be spelt with.
+    # `vocab_size` is never reached: training ends when every word is one token. Single letters are tokens too, so that other words can be
+    # spelt.
     words = sorted({word for caption in captions for word in caption.split()})
     trainer = BpeTrainer(
         vocab_size=100_000, min_frequency=1, special_tokens=[*SPECIAL, *ALPHABET, *(f"{letter}</w>" for letter in ALPHABET)],

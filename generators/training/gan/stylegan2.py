@@ -15,7 +15,7 @@ from generators.training.gan.discriminator import Discriminator, DiscriminatorLe
 from generators.training.gan.trainer import GANTrainer, samples
 from generators.training.loop import Batch, half, late_cosine
 
-LR = 1.5e-3  # well below the discriminator's: at equal rates the generator outran it and its faces stayed etchings
+LR = 1.5e-3  # well below the discriminator's: at equal rates the generator learnt too fast for it, and faces looked like line drawings
 
 
 class StyleGAN2Trainer(GANTrainer):
@@ -27,7 +27,7 @@ class StyleGAN2Trainer(GANTrainer):
         self.config: dict[str, Any] = {
             "z_dim": 64, "c_dim": 0, "w_dim": 128, "img_resolution": size, "img_channels": self.channels,
             "mapping_kwargs": {"num_layers": 2}, "channel_base": 8 * channel_max, "channel_max": channel_max,
-            "use_noise": False,  # at this size it has no hair or pores to place, and a short run leaves its pattern in every image
+            "use_noise": False,  # pictures this small have no hair or pores for it to vary; a short run leaves its pattern in all images
         }  # fmt: skip
         self.generator = stylegan2.Generator(**self.config)
         self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)

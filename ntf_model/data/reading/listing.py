@@ -9,7 +9,7 @@ from foreign.folders import FOREIGN_FOLDERS
 
 
 def is_plain_file(file: Path) -> bool:
-    """Whether it is a file whose reading ends: no folder, pipe, socket or device."""
+    """Whether it is a plain file or a link to one: reading a pipe, socket or device may never end."""
     try:
         return stat.S_ISREG(file.stat().st_mode)
     except OSError:
