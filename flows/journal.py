@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TextIO
 
 from foreign.errors import InputError
+from foreign.secrets import without_secrets
 from foreign.text import escape_controls, visible
 
-SECRET = re.compile(r"(?i)(://)[^/@\s]+(?=@)|((?:token|password|secret|auth|key)[a-z_-]*=)\S+")
+SETTING = re.compile(r"((?:token|password|secret|auth|key)[a-z_-]*=)(?!\.\.\.)\S+", re.IGNORECASE)
 
 
 class Journal:
@@ -25,7 +26,7 @@ class Journal:
         self._start = time.monotonic()
         self._handler = _OfLibraries(self)
         logging.getLogger().addHandler(self._handler)
-        command = SECRET.sub(r"\1\2***", " ".join(map(visible, words[1:])))
+        command = SETTING.sub(r"\1...", without_secrets(" ".join(map(visible, words[1:]))))
         self.write(f"ntf {command} (version {metadata.version('natural-trace-foundry')})")
 
     @classmethod
@@ -38,9 +39,9 @@ class Journal:
             raise InputError(f"cannot write the log {file}: {error.strerror}", "Name another file for --log") from None
 
     def write(self, text: str) -> None:
-        """Writes every line of `text` behind the time. A full disk ends the log and not the command."""
+        """Writes every line of `text` behind the time, addresses without their secrets. A full disk ends the log and not the command."""
         now = datetime.now().astimezone().isoformat(timespec="seconds")
-        lines = [f"{now} {line.rstrip()}\n" for line in escape_controls(text).splitlines() if line.strip()]
+        lines = [f"{now} {line.rstrip()}\n" for line in escape_controls(without_secrets(text)).splitlines() if line.strip()]
         try:
             self._stream.writelines(lines)
             self._stream.flush()

@@ -37,6 +37,7 @@ from flows.commands import (
 from flows.console import Detail, complain, err
 from flows.journal import Journal
 from foreign.errors import OF_THE_DISK, InputError
+from foreign.secrets import without_secrets
 from foreign.text import without_source
 from pipelines.errors import CheckFailed
 
@@ -116,12 +117,21 @@ def _program(
         raise InputError("-q and -v cannot both be given", "Leave one of them out")
     console.set_detail(Detail.QUIET if quiet else Detail.VERBOSE if verbose else Detail.NORMAL)
     if verbose:
-        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+        handler = logging.StreamHandler()
+        handler.setFormatter(_WithoutSecrets("%(name)s: %(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[handler])
     else:
         for name, value in HUSHED.items():
             os.environ.setdefault(name, value)
     if log is not None:
         console.set_journal(Journal.open(log, sys.argv))
+
+
+class _WithoutSecrets(logging.Formatter):
+    """Lines of libraries, such as those of requests, with their addresses as they may be printed."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
 
 
 def _require_one_process(command: str | None) -> None:

@@ -13,17 +13,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, SerializationInfo, ValidationError, field_serializer, model_validator
 
+from foreign.secrets import holds_login, shown, without_secrets
 from generators.checkpoints import Checkpoint
 from generators.errors import CheckpointError, InputError
 from generators.numbers import StrictNumbers
-from pipelines.catalogue.addresses import holds_login, shown
 from pipelines.catalogue.identity import cached_sha256
 from pipelines.catalogue.lock import LOCK_FILE, read_lock
 from pipelines.manifest import yaml_lines
 
 REGISTERED_FILE = "registered.yaml"
+WITH_SECRETS = "with secrets"
 
 
 class CheckpointEntry(StrictNumbers):
@@ -34,6 +35,8 @@ class CheckpointEntry(StrictNumbers):
     archive and `member` the end of the path in it. `how` says what a person does where no program can: on which `page`, and what then.
     `licence` is what whoever wrote the entry noted, and `checked` says where they read it.
     `marks` are names of tensors (or, with a dot at the end, beginnings of names) that such a file has, whatever it is called.
+
+    As JSON, which versions and reports keep, addresses are without their secrets; with the context `{WITH_SECRETS: True}` they are whole.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,6 +74,14 @@ class CheckpointEntry(StrictNumbers):
             raise ValueError("an address holds a user's name or password: put them into ~/.netrc, which `ntf fetch` reads")
         return self
 
+    @field_serializer("url", "mirrors", "page", "how", "checked", when_used="json")
+    def _without_secrets(self, value: str | tuple[str, ...] | None, info: SerializationInfo) -> str | tuple[str, ...] | None:
+        if value is None or (info.context or {}).get(WITH_SECRETS):
+            return value
+        if isinstance(value, tuple):
+            return tuple(map(shown, value))
+        return shown(value) if info.field_name == "url" else without_secrets(value)  # type: ignore[attr-defined]
+
     @property
     def memory(self) -> float | None:
         """GiB that the weights take on a device in the checkpoint's precision; what images need while they are made comes on top."""
@@ -96,13 +107,13 @@ class CheckpointEntry(StrictNumbers):
             return f"https://huggingface.co/{self.hub}"
         if self.url:
             return f"{shown(self.url)}, {self.member} in it" if self.member else shown(self.url)
-        return ": ".join(filter(None, (self.page, self.how))) or "this project"
+        return without_secrets(": ".join(filter(None, (self.page, self.how)))) or "this project"
 
     @property
     def licence_note(self) -> str:
         """The licence as it was noted, where it was read, and where a person reads it, in one phrase."""
-        place = f"https://huggingface.co/{self.hub}" if self.hub else self.page or shown(self.url or "")
-        seen = f"from {self.checked}" if self.checked else "not checked"
+        place = f"https://huggingface.co/{self.hub}" if self.hub else shown(self.page or self.url or "")
+        seen = f"from {without_secrets(self.checked)}" if self.checked else "not checked"
         return f"licence as this project noted it ({seen}): {self.licence}" + (f"; read it at {place}" if place else "")
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import filelock
 
+from foreign.secrets import shown, without_secrets
 from generators.checkpoints import sha256_of_listing
 from generators.errors import InputError
 from pipelines.catalogue import by_hand, hub_files
-from pipelines.catalogue.addresses import require_safe, shown
+from pipelines.catalogue.addresses import require_safe
 from pipelines.catalogue.archives import extract_member
-from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry
+from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry, is_here
 from pipelines.catalogue.identity import remember
 from pipelines.catalogue.lock import Locked, add_to_lock
 from pipelines.catalogue.transfer import Watch, download, partial_of, remote_size, require_space
@@ -89,15 +91,7 @@ def fetch(
     Free space is asked first (InputError). What fails does not keep the rest from coming. Another fetch into the same folder is refused.
     """
     report = FetchReport()
-    lock = filelock.FileLock(catalogue.folder / ".fetch.lock", timeout=0)
-    try:
-        catalogue.folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        if not isinstance(error, filelock.Timeout):
-            raise InputError.unwritable(f"write {catalogue.folder}", error) from None
-        raise InputError(f"another `ntf fetch` writes to {catalogue.folder}", "Wait until it has ended") from None
-    try:
+    with _alone(catalogue.folder):
         needed, listed = _look(names, catalogue, report)
         total(needed)
         require_space(catalogue.folder, needed)
@@ -122,27 +116,50 @@ def fetch(
                     watch.stop.set()
                 pool.shutdown(cancel_futures=True)
                 raise
-    finally:
-        lock.release()
     return report
 
 
 def take_from(folder: Path, names: Sequence[str], catalogue: Catalogue) -> tuple[FetchReport, list[str]]:
-    """Takes what is recognised below `folder` of the checkpoints `names`; and what looks like one of them and is not, in one line each."""
+    """Takes what is recognised below `folder` of the checkpoints `names`; and what looks like one of them and is not, in one line each.
+
+    While a fetch writes to the same checkpoint folder nothing is taken (InputError): of one name, both would write the file and its sha256.
+    """
     report = FetchReport()
     matches, doubts = by_hand.recognise(folder, names, catalogue)
-    for match in matches:
-        try:
-            taken = by_hand.take(match, catalogue)
-        except InputError as error:
-            report.failed[match.name] = str(error)
-            continue
-        path = catalogue.path(match.name)
-        remember({path / name: digest for name, digest in taken.files.items()})
-        source = f"{match.file.name}, by hand, recognised by {match.evidence}"
-        _note(catalogue, match.name, taken.sha256, source, taken.revision, taken.files)
-        report.fetched.append(Fetched(match.name, path, taken.sha256, f"{match.file}, by {match.evidence}"))
+    if not matches:
+        return report, doubts
+    with _alone(catalogue.folder):
+        for match in matches:
+            if is_here(catalogue.path(match.name)):  # another fetch brought it while files were looked through
+                continue
+            try:
+                taken = by_hand.take(match, catalogue)
+            except InputError as error:
+                report.failed[match.name] = str(error)
+                continue
+            path = catalogue.path(match.name)
+            remember({path / name: digest for name, digest in taken.files.items()})
+            source = f"{match.file.name}, by hand, recognised by {match.evidence}"
+            _note(catalogue, match.name, taken.sha256, source, taken.revision, taken.files)
+            report.fetched.append(Fetched(match.name, path, taken.sha256, f"{match.file}, by {match.evidence}"))
     return report, doubts
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps every other fetch out of the checkpoint folder, which is made. InputError if one is at work there, or it cannot be written."""
+    lock = filelock.FileLock(folder / ".fetch.lock", timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        if not isinstance(error, filelock.Timeout):
+            raise InputError.unwritable(f"write {folder}", error) from None
+        raise InputError(f"another `ntf fetch` writes to {folder}", "Wait until it has ended") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _look(names: Sequence[str], catalogue: Catalogue, report: FetchReport) -> tuple[int, dict[str, hub_files.HubFolder]]:
@@ -227,7 +244,7 @@ def _from_any(entry: CheckpointEntry, landing: Path, stated: str | None, watch: 
         except InputError as error:
             problems.append(error)
     others = f" (and {len(problems) - 1} more addresses failed)" if len(problems) > 1 else ""
-    steps = f"{problems[0].fix}. {entry.how}" if entry.how else problems[0].fix
+    steps = f"{problems[0].fix}. {without_secrets(entry.how)}" if entry.how else problems[0].fix
     raise InputError(problems[0].message + others, steps)
 
 

@@ -29,7 +29,7 @@ from generators.checkpoints import Checkpoint, sha256_of
 from generators.checkpoints.folders import folder_files
 from generators.errors import CheckpointError, InputError
 from generators.files import whole_file, whole_folder, write_bytes, write_text
-from pipelines.catalogue.catalogue import REGISTERED_FILE, Catalogue, CheckpointEntry
+from pipelines.catalogue.catalogue import REGISTERED_FILE, WITH_SECRETS, Catalogue, CheckpointEntry
 from pipelines.images import encode
 from pipelines.manifest import yaml_lines
 from pipelines.manifest.schema import Codec, Name
@@ -263,5 +263,5 @@ def _write_entry(folder: Path, name: str, entry: CheckpointEntry) -> None:
     path = folder / REGISTERED_FILE
     with filelock.FileLock(path.with_suffix(".lock")):
         data = yaml_lines.load_mapping(path)[0] if path.exists() else {}
-        data[name] = entry.model_dump(mode="json", exclude_defaults=True)
+        data[name] = entry.model_dump(mode="json", exclude_defaults=True, context={WITH_SECRETS: True})
         write_text(path, yaml.safe_dump(data, sort_keys=True))

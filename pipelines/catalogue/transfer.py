@@ -19,10 +19,11 @@ from typing import Any
 import httpx
 
 from foreign.json_files import read_json
+from foreign.secrets import shown
 from generators.checkpoints.files import describe_other
 from generators.errors import InputError
 from generators.files import write_json
-from pipelines.catalogue.addresses import TransferError, joined, logins, require_safe, shown
+from pipelines.catalogue.addresses import TransferError, joined, logins, require_safe
 from pipelines.catalogue.answers import goes_on, length_of, place_of, retry_after, validator_of
 from pipelines.catalogue.pace import HeaderWatch, SlowServer, at_pace
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.catalogue.addresses import shown
+from foreign.secrets import shown
 from pipelines.catalogue.catalogue import Catalogue, CheckpointEntry
 from pipelines.export.facts import Facts, Step
 
@@ -26,15 +26,7 @@ def _checkpoints(facts: Facts) -> list[dict[str, Any]]:
     known: dict[str, dict[str, Any]] = {}
     for step in facts.lineage.steps:
         entry = entries.get(step.checkpoint)
-        address = (
-            f"https://huggingface.co/{entry.hub}"
-            if entry and entry.hub
-            else shown(entry.url)
-            if entry and entry.url
-            else entry.page
-            if entry
-            else None
-        )
+        address = _address(entry) if entry else None
         known[_checkpoint_id(step)] = {
             "@type": "prov:Entity",
             "@id": _checkpoint_id(step),
@@ -49,7 +41,7 @@ def _checkpoints(facts: Facts) -> list[dict[str, Any]]:
 def _address(entry: CheckpointEntry) -> str | None:
     if entry.hub:
         return f"https://huggingface.co/{entry.hub}"
-    return shown(entry.url) if entry.url else entry.page
+    return shown(entry.url or entry.page or "") or None
 
 
 def _reals(facts: Facts) -> list[dict[str, Any]]:

@@ -193,3 +193,26 @@ def test_a_killed_fetch_of_a_folder_is_not_taken_for_a_whole_one(server: Server,
     assert (code, err) == (0, ""), out
     assert (tmp_path / "ck" / "hub" / big).read_bytes() == weights
     assert not (tmp_path / "ck" / "hub.partial").exists()
+
+
+@pytest.mark.parametrize("options", [(), ("-v",), ("-v", "--log", "a.log"), ("--log", "a.log"), ("-q",)])
+def test_a_signature_is_neither_printed_nor_kept(server: Server, tmp_path: Path, options: tuple[str, ...]) -> None:
+    """Nor is the one that a redirect adds, which the library of requests would log."""
+    server.files |= {
+        "/a": Served(statuses=[302], headers={"Location": server.url("/b?X-Amz-Signature=hunter2&part=1")}),
+        "/b": Served(BODY),
+    }
+    file = manifest(tmp_path, one={"url": server.url("/a?token=hunter2")}, two={"url": server.url("/absent?sig=hunter2")})
+    words = [str(tmp_path / word) if word == "a.log" else word for word in options]
+    line = [sys.executable, "-m", "flows.cli", *words, "fetch", str(file), "--accept", "MIT"]
+    environment = {**os.environ, "NTF_CHECKPOINTS": str(tmp_path / "checkpoints"), "NTF_CACHE": str(tmp_path / "cache")}
+    for more in ((), ("--json",)):
+        done = subprocess.run([*line, *more], env=environment, capture_output=True, text=True, timeout=120, check=False)
+        said = done.stdout + done.stderr
+        assert done.returncode == 1 and "token=..." in said + (tmp_path / "checkpoints" / "lock.yaml").read_text()
+        assert "hunter2" not in said, said
+        if "-v" in options and not more:
+            assert "X-Amz-Signature=...&part=1" in said
+    assert (tmp_path / "ck" / "one").read_bytes() == BODY
+    kept = [place for place in tmp_path.rglob("*") if place.is_file() and place != file]
+    assert len(kept) >= 3 and not [place for place in kept if b"hunter2" in place.read_bytes()]

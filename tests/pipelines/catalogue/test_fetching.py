@@ -142,6 +142,27 @@ def test_two_at_once_into_one_folder(server: Server, tmp_path: Path) -> None:
         fetching.fetch(["one"], catalogue(tmp_path, one={"url": server.url("/one")}))
 
 
+def test_nothing_is_taken_by_hand_while_a_fetch_writes_there(tmp_path: Path) -> None:
+    downloads, own = tmp_path / "downloads", catalogue(tmp_path / "own", one={})
+    downloads.mkdir()
+    (downloads / "one.bin").write_bytes(ONE)
+    own.folder.mkdir()
+    with filelock.FileLock(own.folder / ".fetch.lock"), pytest.raises(InputError, match="another `ntf fetch`"):
+        fetching.take_from(downloads, ["one"], own)
+    assert not own.path("one").exists() and read_lock(own.folder) == {}
+    own.path("one").write_bytes(TWO)  # a fetch brought it after `names` were found to be absent
+    assert fetching.take_from(downloads, ["one"], own)[0].fetched == []
+    assert own.path("one").read_bytes() == TWO and read_lock(own.folder) == {}
+    own.path("one").unlink()
+    assert [taken.sha256 for taken in fetching.take_from(downloads, ["one"], own)[0].fetched] == [sha(ONE)]
+
+
+def test_looking_by_hand_into_a_folder_of_other_things_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "downloads").mkdir()
+    fetching.take_from(tmp_path / "downloads", ["one"], catalogue(tmp_path / "own", one={}))
+    assert not (tmp_path / "own").exists()
+
+
 def test_licences_are_asked_for_by_name(tmp_path: Path) -> None:
     read = {"licence": "CC-BY-NC-4.0", "checked": "its card", "hub": "org/three"}
     own = catalogue(tmp_path, one={"licence": "MIT"}, two={"licence": "CC-BY-NC-4.0", "url": "https://x.org/two"}, three=read)
