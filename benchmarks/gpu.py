@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ import torch  # noqa: E402
 from benchmarks import ceiling, generators  # noqa: E402
 from benchmarks.configurations import CONFIGURATIONS, Configuration  # noqa: E402
 from benchmarks.families import FAMILIES, Family  # noqa: E402
+from foreign.memory import release  # noqa: E402
 from pipelines.build.build import Build  # noqa: E402
 from pipelines.build.producer import Producer  # noqa: E402
 from pipelines.build.runner import Here  # noqa: E402
@@ -154,6 +156,9 @@ def family_row(family: Family, batch: int, device: torch.device, dtype: torch.dt
     step = family.step(batch, device, dtype, **smaller)
     watch = generators.Stopwatch(device)
     step()
+    if device.type == "cuda":  # else it is the largest of all that ran before in this process, and of making the weights
+        watch.now()
+        torch.cuda.reset_peak_memory_stats(device)
     started = watch.now()
     for _ in range(3):
         step()
@@ -162,11 +167,14 @@ def family_row(family: Family, batch: int, device: torch.device, dtype: torch.dt
     return {"part": "family", "name": family.name, "batch": batch, "rate": batch / seconds / family.steps, "memory_mib": memory}
 
 
-def training_row(device: str, arguments: Iterable[str]) -> dict[str, Any]:
+def training_row(device: str, arguments: Iterable[str], timeout: float) -> dict[str, Any]:
     """What `benchmarks/training.py` prints."""
     command = [sys.executable, str(ROOT / "benchmarks/training.py"), "--device", device, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
     row = {"part": "training", "name": " ".join(arguments)}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        return row | {"failed": f"not done in {timeout:.0f} s"}
     return row | ({"table": done.stdout} if not done.returncode else {"failed": (done.stderr.strip().splitlines() or ["no reason"])[-1]})
 
 
@@ -222,11 +230,14 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 
 def tried(row: dict[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `make` gives, or `row` with the reason why it gave nothing."""
+    """What `make` gives, or `row` with the reason why it gave nothing. The GPU's memory is given back, also to other processes: those of
+    the rows to come."""
     try:
         return make()
     except Exception as error:
         return row | {"failed": f"{type(error).__name__}: {error}"[:160]}
+    finally:
+        release()
 
 
 def main() -> None:
@@ -259,7 +270,9 @@ def main() -> None:
     for configuration in configurations:
         for variant in variants_of(configuration.method):
             for batch in map(int, chosen.batches.split(",")):
-                keep(method_row(configuration.name, batch, variant, chosen.device, chosen.rounds, chosen.timeout))
+                row = {"part": "method", "name": configuration.name, "batch": batch, "variant": variant}
+                asked = (configuration.name, batch, variant, chosen.device, chosen.rounds, chosen.timeout)
+                keep(tried(row, partial(method_row, *asked)))
     for configuration in configurations:
         if configuration.turn is not None:  # a part of an image
             continue
@@ -273,7 +286,8 @@ def main() -> None:
             row = {"part": "family", "name": family.name, "batch": 1}
             keep(tried(row, lambda: family_row(family, 1, device, half)))  # noqa: B023
     if not chosen.only or chosen.only == "training":
-        keep(training_row(chosen.device, ["--encoder", "efficientnet-lite0", "--size", "224", "--batch", "64", "--threads", "12"]))
+        arguments = ["--encoder", "efficientnet-lite0", "--size", "224", "--batch", "64", "--threads", "12"]
+        keep(training_row(chosen.device, arguments, 4 * chosen.timeout))
     print(markdown(rows))
 
 

@@ -6,6 +6,7 @@ Colour jitter, greyscale and resized crops are not here on purpose: they damage 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -72,7 +73,14 @@ class Views:
 
 
 def to_tensor(images: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device | str) -> torch.Tensor:
-    """`uint8` `[..., 3, H, W]` to float32 on `device`, scaled to [0, 1] and normalised by channel."""
-    shape = (3, 1, 1)
+    """`uint8` `[..., 3, H, W]` to float32 on `device`, scaled to [0, 1] and normalised by channel. Where `images` are in pinned memory, the
+    host does not wait for a GPU to be done with the batch before."""
     pixels = images.to(device, non_blocking=True).float().div_(255)
-    return pixels.sub_(torch.tensor(mean, device=device).view(shape)).div_(torch.tensor(std, device=device).view(shape))
+    return pixels.sub_(_by_channel(tuple(mean), torch.device(device))).div_(_by_channel(tuple(std), torch.device(device)))
+
+
+@lru_cache(maxsize=64)
+def _by_channel(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """`[3, 1, 1]`, brought to `device` once: each such copy waits for all that the device was given."""
+    with torch.inference_mode(False):  # it is used in training too
+        return torch.tensor(values, device=device).view(-1, 1, 1)

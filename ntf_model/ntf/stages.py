@@ -59,13 +59,14 @@ def learn_trace(
     last: dict[str, torch.Tensor] = {}
 
     def loss(model: nn.Module, batch: Batch, step: int) -> JointLoss:
-        views = to_tensor(batch.pixels.transpose(0, 1).flatten(0, 1), network.encoder.mean, network.encoder.std, accelerator.device)
+        pixels = batch.pixels.to(accelerator.device, non_blocking=True).transpose(0, 1).flatten(0, 1)  # pinned as they are read
+        views = to_tensor(pixels, network.encoder.mean, network.encoder.std, accelerator.device)
         hom, het = (_gather_views(accelerator, z.float()) for z in model(views))
         last["hom"] = hom.detach()
         parts = trace_loss(
             hom,
             het,
-            gather_rows(accelerator, batch.rows.to(accelerator.device)).repeat(2),
+            gather_rows(accelerator, batch.rows.to(accelerator.device, non_blocking=True)).repeat(2),
             lambda_=settings.lambda_,
             temperature=settings.temperature,
             terms=settings.terms,
@@ -118,12 +119,14 @@ def learn_detection(
 
     def loss(model: nn.Module, batch: Batch, step: int) -> JointLoss:
         inputs = batch.pixels[:, 0]
-        inputs = inputs.to(device) if network.frozen else to_tensor(inputs, network.encoder.mean, network.encoder.std, device)
+        inputs = (
+            inputs.to(device, non_blocking=True) if network.frozen else to_tensor(inputs, network.encoder.mean, network.encoder.std, device)
+        )
         z, logits = model(inputs)
         if settings.patch:
             z, _ = model(_patch(inputs, settings.patch, config.seed, step))
         z, logits = (gather_rows(accelerator, value.float()) for value in (z, logits))
-        labels, rows = (gather_rows(accelerator, value.to(device)) for value in (batch.labels, batch.rows))
+        labels, rows = (gather_rows(accelerator, value.to(device, non_blocking=True)) for value in (batch.labels, batch.rows))
         z = network.standardise(z)
         parts = detection_loss(
             z,

@@ -122,7 +122,7 @@ class Baseline(NetworkDetector):
             return BalancedBatches(splits.train, config.batch_size, config.seed, epoch, self.labels, rank, world, start, config.pairs)
 
         def loss(network: nn.Module, batch: Batch, number: int) -> Losses:
-            return self.loss(network, tuple(tensor.to(self.device) for tensor in batch)), {}
+            return self.loss(network, tuple(tensor.to(self.device, non_blocking=True) for tensor in batch)), {}
 
         def inputs(epoch: int) -> Iterator[torch.Tensor]:
             drawn = BalancedBatches(splits.train, config.batch_size, config.seed, epoch, self.labels, pairs=config.pairs)

@@ -95,3 +95,41 @@ def test_without_a_gpu_the_program_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match="no GPU here"):
         gpu.main()
+
+
+def test_a_family_is_measured_by_its_own_memory_and_gives_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows before it in the same process took more, and the training after it is another process on the same card."""
+    asked: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: asked.append("reset"))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 5 << 20)
+    monkeypatch.setattr(gpu, "release", lambda: asked.append("released"))
+
+    class Fake:
+        name, steps = "fake", 10
+
+        def step(self, batch: int, device: torch.device, dtype: torch.dtype) -> Any:
+            return lambda: asked.append("step")
+
+    family: Any = Fake()
+    row = gpu.tried({}, lambda: gpu.family_row(family, 1, torch.device("cuda", 0), torch.bfloat16))
+    assert row["memory_mib"] == 5 and asked == ["step", "reset", "step", "step", "step", "released"]
+    assert "failed" in gpu.tried({}, lambda: gpu.family_row(family, 1, torch.device("cuda", 0), "half", size=1)) and asked[-1] == "released"
+
+
+def test_a_training_that_hangs_and_an_answer_that_is_none_are_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(command: list[str], **options: Any) -> Any:
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    monkeypatch.setattr(gpu.subprocess, "run", endless)
+    row = gpu.training_row("cuda:0", ["--size", "224"], 30)
+    assert row["failed"] == "not done in 30 s" and "not done in 30 s" in gpu.markdown([row])
+    monkeypatch.setattr(gpu.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, "no JSON", ""))
+    monkeypatch.setattr(gpu, "training_row", lambda *_: {"part": "training", "name": "", "table": ""})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu, "shard_row", lambda *_: {"part": "shard", "name": "", "rate": 1.0, "network": 0.5})
+    printed: list[str] = []
+    monkeypatch.setattr("builtins.print", lambda *what, **_: printed.append(" ".join(map(str, what))))
+    monkeypatch.setattr("sys.argv", ["gpu.py", "--only", "progan 256", "--batches", "1"])
+    gpu.main()
+    assert "| progan 256 | half | 1 | failed: JSONDecodeError" in printed[-1]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from ntf_model.ntf.augment import to_tensor
 from ntf_model.training.meter import Meter
 from ntf_model.training.processes import DEVICE, LAUNCHED, make_accelerator
 
@@ -51,3 +52,21 @@ def test_the_memory_is_that_of_the_gpu_that_is_worked_on(monkeypatch: pytest.Mon
     with Meter("cpu") as meter:
         pass
     assert meter.peak_memory > 1_000_000, "of this process"
+
+
+def test_a_batch_goes_to_the_gpu_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers that pictures are normalised by are brought there once, and not in each step; `meta` stands for the GPU."""
+    mean, std = (0.481, 0.457, 0.406), (0.229, 0.224, 0.2251)
+    first = to_tensor(torch.full((2, 3, 4, 4), 255, dtype=torch.uint8), mean, std, "meta")
+    made: list[torch.device] = []
+    plain = torch.tensor
+    monkeypatch.setattr(torch, "tensor", lambda values, **where: made.append(where["device"]) or plain(values, **where))
+    assert to_tensor(torch.zeros(5, 3, 4, 4, dtype=torch.uint8), list(mean), list(std), torch.device("meta")).shape == (5, 3, 4, 4)
+    assert made == [] and first.dtype == torch.float32
+    there = to_tensor(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8), mean, std, "cpu")
+    assert torch.allclose(there.flatten(), (1 - plain(mean)) / plain(std))
+    weight = torch.ones(1, requires_grad=True)
+    with torch.inference_mode():
+        to_tensor(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), (0.1,), (0.2,), "cpu")
+    (to_tensor(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), (0.1,), (0.2,), "cpu") * weight).sum().backward()
+    assert weight.grad is not None
