@@ -163,6 +163,11 @@ def describe(shard: Shard, note: Note | None) -> str:
     if note is None:
         return f"{shard.title}: failed"
     rejections = sum(note.rejected.values())
-    rate = f", {note.written / note.seconds:.1f} a second" if shard.generator and note.seconds > 0 else ""
+    rate = f", {_speed(note.written, note.seconds)}" if shard.generator and note.written and note.seconds > 0 else ""
     rejected = f", {rejections} rejected" if rejections else ""
     return f"{shard.title}: {counted(note.written, 'image')}{rate}{rejected}"
+
+
+def _speed(images: int, seconds: float) -> str:
+    """ "1.5 a second"; "40.0 s each" for images that take longer than a second."""
+    return f"{images / seconds:.1f} a second" if images >= seconds else f"{seconds / images:.1f} s each"

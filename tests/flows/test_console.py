@@ -12,13 +12,25 @@ import pytest
 from PIL import Image
 
 from flows import program
-from flows.console import SafeConsole, table
+from flows.console import SafeConsole, describe, table
 from foreign.errors import InputError
 from foreign.text import without_source
+from pipelines.plan.shards import Shard
+from pipelines.store.pending import Note
 from tests.commands import Answer
 
 Ntf = Callable[..., Answer]
 LONG = "a-very-long-name-of-a-subset-" * 12
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds", "said"),
+    [(24, 16.0, "24 images, 1.5 a second"), (8, 320.0, "8 images, 40.0 s each"), (0, 5.0, "0 images"), (24, 0.0, "24 images")],
+)
+def test_the_speed_of_a_shard_is_a_number_that_says_something(written: int, seconds: float, said: str) -> None:
+    shard = Shard("final", "DiffFace", "faces", 0, 0, 0, 24, "key", generator="diffface")
+    note = Note("key", shard.title, {"files": []}, written, {}, 0, seconds)
+    assert describe(shard, note) == f"DiffFace step 1 faces 0-23: {said}"
 
 
 def test_names_are_whole_where_the_output_is_piped(monkeypatch: pytest.MonkeyPatch) -> None:
