@@ -20,6 +20,7 @@ LARGEST = 256  # images; no generator here is faster above
 PAYS = 1.1  # how many times as many images a second a doubling must give
 SHARE = 0.8  # of the memory that is free: fragments and other programs need the rest
 TURNS = 2  # batches of a size: the first chooses its kernels, the second is timed
+SHORT = 4  # batches in a row that are not full, after which nobody is taken to ask for so many: faces come in chunks
 
 
 class Meter(Protocol):
@@ -66,6 +67,7 @@ class Growth:
     settled: bool = field(init=False)
     _rate: float = field(default=0.0, init=False)  # images a second at half the size
     _turn: int = field(default=0, init=False)
+    _short: int = field(default=0, init=False)  # batches in a row that were not full
 
     def __post_init__(self) -> None:
         self.settled = self.key in self.remembered
@@ -77,9 +79,15 @@ class Growth:
             self.meter.begin()
 
     def end(self, images: int) -> None:
-        """After a batch of `images`. One that is not full tells nothing."""
-        if self.settled or images != self.size:
+        """After a batch of `images`. One that is not full tells nothing; several in a row tell that the size before was large enough."""
+        if self.settled:
             return
+        if images != self.size:
+            self._short += 1
+            if self._short == SHORT and self._rate:
+                self._settle(self.size // 2)
+            return
+        self._short = 0
         seconds, used = self.meter.end()
         self._turn += 1
         if self._turn < TURNS:

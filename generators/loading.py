@@ -5,7 +5,8 @@
   option of the checkpoint: options are part of a shard's key. What becomes not-a-number in it is made again in float32.
 - `batch_size`: how many images are made at once. Without it, a CPU makes as many as the generator says, and a GPU as many as fit and pay.
 - `exact`: true holds every batch to one shape and PyTorch to kernels that give the same result at each call, so that a shard comes out the
-  same on every card of one kind, whatever was made before it.
+  same on every card of one kind, whatever was made before it. What follows a gradient (DiffFace) is held to it on a CPU alone: PyTorch has
+  no such kernels for the gradients of its warps on a GPU.
 - `compile`: true for `torch.compile`. Worth it on a GPU and for thousands of images, since the first batch waits for the compiler
   (minutes); on a CPU it needs a C++ compiler. It changes pixels by rounding only.
 - `cuda_graphs`: true lets `torch.compile` make CUDA graphs too, of a GAN: its hundreds of small kernels are then begun by one call. Graphs

@@ -1,4 +1,4 @@
-"""Telling that a device, or this machine, has no memory left, whichever library says so."""
+"""Telling that a device, or this machine, has no memory left, whichever library says so, and that a device is lost."""
 
 from __future__ import annotations
 
@@ -34,6 +34,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError, OutOfMemory)):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """Whether a GPU has failed in a way that this process cannot mend: after an illegal access or a failed assertion on it, every call to
+    CUDA fails until the process ends."""
+    return isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error)
 
 
 def free_memory(device: str | torch.device) -> int:

@@ -22,7 +22,7 @@ from generators.diffusers_files import diffusers_folder
 from generators.errors import CheckpointError, InputError
 from generators.images import require_size, to_float, to_uint8
 from generators.latent_noise import NAME, noise_field, require_reconstruction
-from generators.memory import is_out_of_memory
+from generators.memory import is_device_lost, is_out_of_memory
 from generators.networks.diffusion.latents import images_at_once
 from generators.quiet import libraries_quiet
 from generators.registry import register
@@ -249,7 +249,7 @@ class TextToImage(Generator):
             missing = getattr(error, "name", None) or str(error)
             raise InputError(f"{type(pipeline).__name__} needs a package that is not here ({missing})", "Install it") from error
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, RuntimeError) as error:
-            if is_out_of_memory(error):
+            if is_out_of_memory(error) or is_device_lost(error):
                 raise
             reason = str(error).strip().split("\n", 1)[0]
             unfit = "channels" in reason or (isinstance(error, (AttributeError, KeyError)) and pipeline is not self.pipeline)

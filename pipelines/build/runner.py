@@ -20,6 +20,7 @@ from typing import TypeVar
 import torch
 
 from generators.errors import InputError
+from generators.memory import is_device_lost
 from pipelines.build.faults import as_input_error, is_passing
 from pipelines.build.producer import Producer
 from pipelines.build.schedule import Schedule
@@ -167,28 +168,36 @@ def local_runner(plan: Plan, store: Store, devices: Sequence[str], batch: int | 
 
 
 def attempted(shard: Shard, act: Callable[[], Result], stopping: threading.Event) -> Result | Failure:
-    """What `act` gives for a shard, with retries, or a failure if the last attempt met a fault that may pass. Raises InputError."""
+    """What `act` gives for a shard, with retries, or a failure if the last attempt met a fault that may pass. Raises InputError, also where
+    this process has lost its GPU: all shards to come would fail."""
     try:
         return retried(shard, act, stopping)
     except InputError:
         raise
     except Exception as error:
-        return failure_of(shard, error)
+        if not is_device_lost(error):
+            return failure_of(shard, error)
+        reason = str(error).strip().split("\n", 1)[0]
+        raise InputError(
+            f"{shard.title}: the GPU failed, and this process can do no more with it ({reason})",
+            "Run the build again: it keeps what was made. If the same shard fails again, try its checkpoint with `ntf check`",
+        ) from error
 
 
 def retried(shard: Shard, act: Callable[[], Result], stopping: threading.Event | None = None) -> Result:
     """What `act` gives for a shard. A fault that may pass is tried again after each pause of `RETRY_AFTER`, unless `stopping` is set.
 
-    Raises InputError at once for a fault that would come again, and else what the last attempt raised.
+    Raises InputError at once for a fault that would come again, and else what the last attempt raised: the first, where this process has
+    lost its GPU.
     """
     stopping = stopping or threading.Event()
     for pause in (*RETRY_AFTER, None):
         try:
             return act()
         except Exception as error:
-            if not is_passing(error):
+            if not is_passing(error) and not is_device_lost(error):
                 raise as_input_error(shard, error) from error
-            if pause is None or stopping.wait(pause):
+            if pause is None or is_device_lost(error) or stopping.wait(pause):
                 raise
     raise AssertionError("the last attempt returns or raises")
 

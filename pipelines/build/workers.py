@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from generators.errors import InputError
-from generators.memory import OutOfMemory
+from generators.memory import OutOfMemory, is_device_lost
 from pipelines.build.faults import PassingFault, as_input_error, is_passing
 from pipelines.build.producer import Producer
 from pipelines.plan.plan import Plan
@@ -121,7 +121,7 @@ def _sendable(shard: Shard, error: Exception) -> Exception:
     """`error` for the parent: by class only whether it may pass, because not every exception survives pickling."""
     if isinstance(error, OutOfMemory):
         return OutOfMemory(str(error))
-    if not is_passing(error):
+    if not is_passing(error) and not is_device_lost(error):
         return InputError(str(as_input_error(shard, error)))
     return PassingFault(f"{type(error).__name__}: {error}")
 
@@ -135,12 +135,15 @@ def main() -> None:
     sending = threading.Lock()
 
     def answer(number: int, shard: Shard) -> None:
+        lost = False
         try:
             result: Note | Exception = producer.produce(shard)
         except Exception as error:
-            result = _sendable(shard, error)
+            result, lost = _sendable(shard, error), is_device_lost(error)
         with sending:
             pipe.send((number, result))
+            if lost:
+                os._exit(1)  # another process may have the GPU again: the parent starts one for the next attempt
 
     with ThreadPoolExecutor(JOBS) as jobs:
         while True:

@@ -142,3 +142,22 @@ def test_exact_gives_the_same_bytes_whatever_is_made_with_an_image(tmp_path: Pat
     together = generator.sample([1, 2, 3, 4, 5, 6])
     for place, seed in enumerate([1, 2, 3, 4, 5, 6]):
         assert np.array_equal(generator.sample([seed])[0], together[place])
+
+
+def test_a_size_that_nobody_fills_is_given_up_and_the_device_is_not_waited_for_any_more() -> None:
+    """Faces come in chunks of 16 and 32. Their batch would stay unsettled, and each one would be timed."""
+    card, remembered = Card(), dict[str, int]()
+    generator = Counted()
+    generator.growth = Growth(card, remembered, "card", generator.batch_size)
+    for chunk in range(12):
+        generator.run(SampleRequest(range(16 * chunk, 16 * chunk + 16)))
+    assert remembered == {"card": 16} and generator.growth.settled
+    assert set(generator.sizes) == {8, 16} and generator.sizes[-1] == 16
+
+
+def test_a_few_images_at_first_settle_nothing() -> None:
+    generator, remembered = Counted(), dict[str, int]()
+    generator.growth = Growth(Card(), remembered, "card", generator.batch_size)
+    for seed in range(10):
+        generator.run(SampleRequest([seed]))
+    assert remembered == {} and not generator.growth.settled

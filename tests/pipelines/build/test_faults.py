@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+from multiprocessing.connection import Pipe
 
 import pytest
 import torch
 
 from generators.errors import InputError
 from generators.memory import OutOfMemory
+from pipelines.build import workers
 from pipelines.build.faults import PassingFault, as_input_error, is_passing
 from pipelines.build.workers import WorkerDied, _sendable
 from pipelines.plan.shards import Shard
@@ -69,3 +72,28 @@ def test_a_worker_sends_what_its_parent_can_read(error: Exception) -> None:
     sent = pickle.loads(pickle.dumps(_sendable(shard(), error)))
     assert is_passing(sent) == is_passing(error)
     assert isinstance(sent, (PassingFault, InputError))
+
+
+@pytest.mark.parametrize(("error", "ends"), [(torch.AcceleratorError("CUDA error: invalid argument"), True), (OSError("disk"), False)])
+def test_a_worker_that_lost_its_gpu_answers_and_ends(monkeypatch: pytest.MonkeyPatch, error: Exception, ends: bool) -> None:
+    """So that its parent starts another one for the next attempt."""
+    ended: list[int] = []
+
+    class Failing:
+        def __init__(self, *_: object) -> None: ...
+
+        def produce(self, shard: Shard) -> None:
+            raise error
+
+    monkeypatch.setattr(workers, "Producer", Failing)
+    monkeypatch.setattr(workers, "Store", lambda *_: None)
+    monkeypatch.setattr(workers.os, "_exit", ended.append)
+    ours, theirs = Pipe()
+    monkeypatch.setattr("sys.argv", ["worker", str(os.dup(theirs.fileno()))])
+    ours.send_bytes(pickle.dumps((None, (), "cuda:1", torch.get_num_threads(), None)))
+    ours.send((7, shard()))
+    ours.send(None)
+    workers.main()
+    number, answer = ours.recv()
+    assert number == 7 and isinstance(answer, PassingFault) and str(error) in str(answer)
+    assert ended == ([1] if ends else [])

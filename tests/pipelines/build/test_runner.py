@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from generators.errors import InputError
 from pipelines.build import runner as runners
@@ -85,6 +86,19 @@ def test_wrong_input_is_not_tried_again() -> None:
     with pytest.raises(InputError, match="no such file"):
         attempted(shard("a"), act, threading.Event())
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("reason", ["device-side assert triggered", "an illegal memory access was encountered", "invalid argument"])
+def test_a_gpu_that_is_lost_ends_a_build_at_once(reason: str) -> None:
+    """Each further call in this process would fail too; where another process does the work, it is a failure there."""
+    act, calls = failing(2, torch.AcceleratorError(f"CUDA error: {reason}\nCompile with TORCH_USE_CUDA_DSA"))
+    with pytest.raises(InputError, match=rf"the GPU failed.*{reason}\).*keeps what was made"):
+        attempted(shard("a"), act, threading.Event())
+    assert len(calls) == 1
+    with pytest.raises(torch.AcceleratorError):
+        retried(shard("a"), failing(2, torch.AcceleratorError(f"CUDA error: {reason}"))[0])
+    act, calls = failing(1, torch.AcceleratorError("CUDA error: out of memory"))
+    assert (attempted(shard("a"), act, threading.Event()), len(calls)) == ("done", 2)
 
 
 def test_a_run_that_stops_does_not_wait_for_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
