@@ -33,8 +33,8 @@ class ModulatedConv(nn.Module):
         y = F.conv2d(x * scale[:, :, None, None], weight, padding=weight.shape[-1] // 2)
         if not self.demodulate:
             return y
-        norm = scale.square() @ weight.square().sum((2, 3)).T
-        return y * torch.rsqrt(norm + DEMODULATION_EPS)[:, :, None, None]
+        norm = scale.float().square() @ weight.float().square().sum((2, 3)).T  # in float16 squares overflow, and epsilon is 0
+        return y * torch.rsqrt(norm + DEMODULATION_EPS).to(y.dtype)[:, :, None, None]
 
 
 class StyleConv(nn.Module):

@@ -16,6 +16,7 @@ from generators.methods.codeformer import CodeFormer
 from generators.methods.gfpgan import GFPGAN
 from generators.methods.real_esrgan import RealESRGAN
 from generators.networks.restoration import gfpgan as gfpgan_network
+from generators.networks.restoration.gfpgan_decoder import ModulatedConv
 from generators.networks.restoration.rrdb import RRDBNet
 from generators.networks.restoration.srvgg import SRVGGNetCompact
 from tests.parity.cases import HERE, Case
@@ -165,3 +166,15 @@ def test_a_cut_network_and_wrong_heads_are_refused(tmp_path: Path) -> None:
     torch.save({"params_ema": state}, tmp_path / "cut.pth")
     with pytest.raises(CheckpointError, match="lacks fuse_convs_dict"):
         CodeFormer.load(Checkpoint(tmp_path / "cut.pth", {"n_head": 4}))
+
+
+def test_large_styles_are_taken_out_again_in_half_precision() -> None:
+    """A style of 300 has a square that float16 does not hold; the demodulation would make the map 0, which is finite and not seen."""
+    torch.manual_seed(0)
+    conv = ModulatedConv(8, 4, 3, 6, demodulate=True).requires_grad_(False)
+    torch.nn.init.normal_(conv.weight, std=0.1)
+    conv.modulation.weight.zero_()
+    conv.modulation.bias.fill_(300.0)
+    x, style = torch.randn(2, 8, 5, 5), torch.randn(2, 6)
+    wanted = conv(x, style)
+    assert wanted.std() > 0.5 and torch.allclose(conv.half()(x.half(), style.half()).float(), wanted, atol=2e-2)
