@@ -77,7 +77,7 @@ def detectors(as_json: JsonOption = False) -> None:
     if as_json:
         console.print_json(rows)
         return
-    table = console.table("detector", "as the paper writes it")
+    table = console.table("detector", "as tables write it")
     for row in rows:
         table.add_row(row["name"], row["title"])
     console.out.print(table)
