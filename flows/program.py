@@ -135,9 +135,10 @@ class _WithoutSecrets(logging.Formatter):
 
 
 def _require_one_process(command: str | None) -> None:
-    """Ends every process of a command that several were started of and that would do the same work in each: the first with one line."""
+    """Ends every process of a command that several were started of and that would do the same work in each: the first with one line. Help
+    is given."""
     processes = os.environ.get("WORLD_SIZE", "1")
-    if "LOCAL_RANK" not in os.environ or processes == "1" or command in SHARING:
+    if "LOCAL_RANK" not in os.environ or processes == "1" or command in SHARING or {"-h", "--help"}.intersection(sys.argv):
         return
     if os.environ.get("RANK", "0") != "0":
         raise typer.Exit(2)

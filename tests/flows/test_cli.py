@@ -218,6 +218,14 @@ def test_a_command_that_works_in_one_process_is_not_run_by_each_of_several(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("words", [("--help",), ("--version",), ("evaluate", "--help"), ("build", "-h"), ("store", "log", "--help")])
+def test_help_is_given_under_a_launcher(ntf: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
+    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_RANK", "0"), ("RANK", "0")):
+        monkeypatch.setenv(name, value)
+    answer = ntf(*words)
+    assert answer.code == 0 and ("Usage" in answer.out or "ntf 0" in answer.out) and not answer.err
+
+
 def test_a_cluster_that_numbers_its_machines_starts_what_it_likes(ntf: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
     """Some clusters set WORLD_SIZE and RANK in every container; only a launcher of processes sets LOCAL_RANK."""
     monkeypatch.setenv("WORLD_SIZE", "4")
