@@ -26,6 +26,7 @@ import torch  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from benchmarks.configurations import CONFIGURATIONS  # noqa: E402
+from benchmarks.options import count  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -129,9 +130,9 @@ def in_turns(makes: Sequence[Callable[[], Any]], rounds: int) -> list[list[tuple
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="stylegan2 256 config-f", help="the configurations whose name contains this")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=count, default=8)
+    parser.add_argument("--threads", type=count, default=2)
+    parser.add_argument("--rounds", type=count, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     chosen = [one for one in CONFIGURATIONS if arguments.only in one.name]

@@ -32,6 +32,7 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
+from benchmarks.options import count, figures_file, folder  # noqa: E402
 from benchmarks.stages import Stages  # noqa: E402
 from benchmarks.stand_ins import registered  # noqa: E402
 from generators.base import Crop, Generator  # noqa: E402
@@ -240,13 +241,13 @@ def markdown(results: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=WORKS, help="one kind of work; swaps need --detector to be worth measuring")
-    parser.add_argument("--side", type=int, default=256)
-    parser.add_argument("--count", type=int, default=256)
-    parser.add_argument("--people", type=int, default=32, help="real images that swaps and edits draw from")
+    parser.add_argument("--side", type=count, default=256)
+    parser.add_argument("--count", type=count, default=256)
+    parser.add_argument("--people", type=count, default=32, help="real images that swaps and edits draw from")
     parser.add_argument("--detector", type=Path, help="an .onnx file; by default the cascade")
-    parser.add_argument("--portraits", type=Path, help="a folder of pictures with one face each")
+    parser.add_argument("--portraits", type=folder, help="a folder of pictures with one face each")
     parser.add_argument("--plain", action="store_true", help="everything in the thread that runs the network")
-    parser.add_argument("--json", type=Path, help="where the figures go too")
+    parser.add_argument("--json", type=figures_file, help="where the figures go too")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

@@ -35,6 +35,7 @@ import torch  # noqa: E402
 
 from benchmarks import official as official_networks  # noqa: E402
 from benchmarks.configurations import CONFIGURATIONS, Configuration  # noqa: E402
+from benchmarks.options import count, figures_file, folder, known_figures  # noqa: E402
 from generators.loading import compile_networks  # noqa: E402
 
 LONG = 5.0  # seconds on a CPU: a first turn that takes longer counts, because what it warms up is lost in it
@@ -245,17 +246,17 @@ def _in_own_process(arguments: argparse.Namespace, name: str, batch: int) -> dic
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="the configuration of this name, or those whose name contains this")
-    parser.add_argument("--batch", type=int, action="append", help="images at once; may be given several times (default 1 and 8)")
-    parser.add_argument("--images", type=int, help="images in one turn (default: one batch); more of them show whether memory grows")
+    parser.add_argument("--batch", type=count, action="append", help="images at once; may be given several times (default 1 and 8)")
+    parser.add_argument("--images", type=count, help="images in one turn (default: one batch); more of them show whether memory grows")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
     parser.add_argument("--compile", action="store_true", help="networks through torch.compile")
     parser.add_argument("--graphs", action="store_true", help="the same, as CUDA graphs")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
-    parser.add_argument("--rounds", type=int, default=4, help="turns timed")
-    parser.add_argument("--official", type=Path, help="folder with clones of the authors' repositories, to run in turns with ours")
-    parser.add_argument("--json", type=Path, help="add the results to this file")
-    parser.add_argument("--table", type=Path, help="measure nothing, print this file's results as Markdown")
+    parser.add_argument("--threads", type=count, default=2, help="CPU threads (default 2)")
+    parser.add_argument("--rounds", type=count, default=4, help="turns timed")
+    parser.add_argument("--official", type=folder, help="folder with clones of the authors' repositories, to run in turns with ours")
+    parser.add_argument("--json", type=figures_file, help="add the results to this file")
+    parser.add_argument("--table", type=known_figures, help="measure nothing, print this file's results as Markdown")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # measure this configuration in this process and print JSON
     return parser.parse_args()
 

@@ -37,6 +37,7 @@ import torch  # noqa: E402
 from benchmarks import ceiling, generators  # noqa: E402
 from benchmarks.configurations import CONFIGURATIONS, Configuration  # noqa: E402
 from benchmarks.families import FAMILIES, Family  # noqa: E402
+from benchmarks.options import count, figures_file, known_figures  # noqa: E402
 from foreign.memory import release  # noqa: E402
 from pipelines.build.build import Build  # noqa: E402
 from pipelines.build.producer import Producer  # noqa: E402
@@ -245,18 +246,21 @@ def main() -> None:
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--only", default="", help="configurations and families whose name has this in it")
     parser.add_argument("--batches", default=",".join(map(str, BATCHES)))
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--images", type=int, default=512, help="of a build to a committed shard")
+    parser.add_argument("--rounds", type=count, default=4)
+    parser.add_argument("--images", type=count, default=512, help="of a build to a committed shard")
     parser.add_argument("--detector", type=Path, help="an .onnx file that finds the faces of swaps; by default the cascade")
     parser.add_argument("--timeout", type=float, default=900, help="seconds for one row")
-    parser.add_argument("--json", type=Path, help="where the rows go; it is written after each")
-    parser.add_argument("--table", type=Path, help="print such a file as Markdown, and measure nothing")
+    parser.add_argument("--json", type=figures_file, help="where the rows go; it is written after each")
+    parser.add_argument("--table", type=known_figures, help="print such a file as Markdown, and measure nothing")
     chosen = parser.parse_args()
     if chosen.table:
         print(markdown(json.loads(chosen.table.read_text())))
         return
     if chosen.device.startswith("cuda") and not torch.cuda.is_available():
         raise SystemExit("There is no GPU here. `--device cpu --only NAME` tries the program out.")
+    names = [*(configuration.name for configuration in CONFIGURATIONS), *(family.name for family in FAMILIES), "training"]
+    if not any(chosen.only in name for name in names):
+        raise SystemExit(f"Nothing is called {chosen.only!r}. There are: {', '.join(names)}")
     rows: list[dict[str, Any]] = []
 
     def keep(row: dict[str, Any]) -> None:

@@ -57,6 +57,9 @@ def load_generator(
     graphs = options.get("cuda_graphs", False) and not exact
     if graphs:
         require_graphs(method, device, checkpoint.path.name)
+    compiles = options.get("compile", False) and not exact
+    if compiles:
+        require_compiler(device, checkpoint.path.name)
     if torch.device(device).type == "cuda":
         state_numerics(exact)
     try:
@@ -71,7 +74,7 @@ def load_generator(
     if torch.device(device).type == "cuda" and not wanted and not exact and not graphs and remembered is not None:
         key = f"{name} {title}, {generator.resolution} px, {precision}, {torch.cuda.get_device_name(device)}"
         generator.growth = Growth(CudaMeter(torch.device(device)), remembered, key, generator.batch_size)
-    if graphs or (options.get("compile") and not exact):
+    if graphs or compiles:
         compile_networks(generator, graphs=graphs)
     return generator
 
@@ -83,6 +86,21 @@ def require_graphs(method: type[Generator], device: str | torch.device, source: 
         raise InputError(f"{source}: cuda_graphs is an option of networks that do the same in every batch ({able})", "Set `compile`")
     if torch.device(device).type != "cuda":
         raise InputError(f"{source}: cuda_graphs needs an NVIDIA GPU, and this is {device}", "Leave it out, or build on one")
+
+
+def require_compiler(device: str | torch.device, source: str) -> None:
+    """InputError if `torch.compile` is to make code for a CPU, and finds no C++ compiler. It would say so at the first image."""
+    if torch.device(device).type != "cpu":
+        return
+    from torch._inductor.cpp_builder import get_cpp_compiler  # takes a second
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        raise InputError(
+            f"{source}: compile needs a C++ compiler on a CPU, and none works here", "Install g++, name one in $CXX, or take `compile` out"
+        ) from None
 
 
 def precision_on(device: str | torch.device, asked: str, method: type[Generator]) -> str:

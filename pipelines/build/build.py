@@ -6,12 +6,13 @@ import json
 import time
 import uuid
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from typing import Any
 
+from generators.loading import require_compiler
 from generators.numerics import numerics
 from pipelines.audit import Audit, audit_version, read_audit, write_audit
 from pipelines.build import rates
@@ -107,6 +108,7 @@ class Build:
         self._started = time.perf_counter()
         try:
             state = status(self.plan, self.store, self.deliveries)
+            self._require_compiler(state.missing)
         except BaseException:
             self._held.close()
             raise
@@ -114,6 +116,14 @@ class Build:
         self.reused = len(state.present)
         self.missing = in_order(state.missing)
         return self
+
+    def _require_compiler(self, missing: Iterable[Shard]) -> None:
+        """InputError if a checkpoint that will be loaded here is to be compiled and cannot be, before hours of other work."""
+        entries = self.plan.catalogue.entries
+        for name in sorted({shard.checkpoint for shard in missing if shard.checkpoint and not shard.delivery}):
+            options = entries[name].options
+            for device in () if self._elsewhere or not options.get("compile") or options.get("exact") else self.devices:
+                require_compiler(device, name)
 
     def __exit__(self, *problem: Any) -> None:
         self._held.close()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections import OrderedDict
 from collections.abc import Collection
+from pathlib import Path
 
 import torch
 
@@ -79,11 +81,22 @@ class Models:
 
 def keep_what_is_compiled() -> None:
     """Has `torch.compile` keep its work for other runs in `$NTF_CACHE/compiled`, unless the user names a folder: a computer's folder for
-    temporary files is emptied. PyTorch states that one in the environment as soon as something asks it, so it is no user's choice."""
+    temporary files is emptied. PyTorch states that one in the environment as soon as something asks it, so it is no user's choice. Where
+    `$NTF_CACHE` cannot be written, PyTorch's stays."""
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # takes a second
 
-    if os.environ.get(COMPILED) in (None, default_cache_dir()):
-        os.environ[COMPILED] = str(cache_folder() / "compiled")
+    folder = cache_folder() / "compiled"
+    if os.environ.get(COMPILED) in (None, default_cache_dir()) and _can_be_written(folder):
+        os.environ[COMPILED] = str(folder)
+
+
+def _can_be_written(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def pick_device(wanted: str = "auto") -> str:

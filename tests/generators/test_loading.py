@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch._inductor.cpp_builder import cpp_compiler_search
 
 from generators import registry
 from generators.base import Generator, SampleRequest
@@ -58,12 +60,27 @@ def test_compiled_networks_make_the_same_pictures(tmp_path: Path, name: str) -> 
     assert np.abs(made(generator) - wanted).max() <= 1
 
 
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++ on a CPU")
 def test_the_option_compiles(tmp_path: Path) -> None:
     assert [network._compiled_call_impl for network in find_networks(load_generator("simswap", checkpoint(tmp_path, "simswap")))] == [
         None
     ] * 2
     compiled = load_generator("simswap", checkpoint(tmp_path, "simswap", compile=True))
     assert all(network._compiled_call_impl for network in find_networks(compiled))
+
+
+def test_a_cpu_without_a_compiler_is_said_before_weights_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    cpp_compiler_search.cache_clear()
+    source = checkpoint(tmp_path, "simswap", compile=True)
+    source.path.write_bytes(b"no weights")
+    with pytest.raises(InputError, match=r"simswap.safetensors: compile needs a C\+\+ compiler on a CPU") as raised:
+        load_generator("simswap", source)
+    assert "g++" in raised.value.fix
+    with pytest.raises(InputError, match="is not a whole safetensors file") as other:  # which `exact` does not need
+        load_generator("simswap", Checkpoint(source.path, {"compile": True, "exact": True}, source.components))
+    assert "compile needs" not in str(other.value)
 
 
 def test_exact_does_not_compile(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from torch._inductor.cpp_builder import cpp_compiler_search
 
 from generators import registry
 from generators.errors import InputError
@@ -36,6 +38,24 @@ def built(tmp_path: Path, manifest_file: Path) -> tuple[Plan, Store]:
     plan, store = planned(manifest_file), Store(tmp_path / "store", "tiny")
     run_build(plan, store, "cpu")
     return plan, store
+
+
+def test_a_compiler_that_is_not_there_is_said_before_anything_is_made(
+    tmp_path: Path, manifest_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, store = planned(manifest_file), Store(tmp_path / "store", "tiny")
+    name = next(shard.checkpoint for shard in plan.shards if shard.generator == "ddim")
+    entry = plan.catalogue.entries[name]
+    entries = {**plan.catalogue.entries, name: entry.model_copy(update={"options": {**entry.options, "compile": True}})}
+    plan = replace(plan, catalogue=replace(plan.catalogue, entries=entries))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    cpp_compiler_search.cache_clear()
+    for _ in range(2):  # the store is free again
+        with pytest.raises(InputError, match=rf"{name}: compile needs a C\+\+ compiler"), Build(plan, store, "cpu"):
+            pass
+    with Build(plan, store, "cpu", elsewhere=True):
+        pass
 
 
 def test_every_planned_image_is_there(built: tuple[Plan, Store]) -> None:

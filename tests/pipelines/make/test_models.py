@@ -126,6 +126,19 @@ def test_a_folder_for_what_is_compiled_that_a_user_names_stays(monkeypatch: pyte
         assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(after)
 
 
+def test_a_cache_that_cannot_be_written_leaves_what_is_compiled_where_pytorch_puts_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("NTF_CACHE", str(tmp_path / "file" / "cache"))
+    for before in (None, default_cache_dir(), "/data/mine"):
+        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+        if before:
+            monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", before)
+        keep_what_is_compiled()
+        assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == before
+
+
 COMPILED = """
 import hashlib, json, sys
 from pathlib import Path
