@@ -32,7 +32,7 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from benchmarks.options import count, figures_file, folder  # noqa: E402
+from benchmarks.options import count, existing_folder, figures_file  # noqa: E402
 from benchmarks.stages import Stages  # noqa: E402
 from benchmarks.stand_ins import registered  # noqa: E402
 from generators.base import Crop, Generator  # noqa: E402
@@ -245,7 +245,7 @@ def main() -> None:
     parser.add_argument("--count", type=count, default=256)
     parser.add_argument("--people", type=count, default=32, help="real images that swaps and edits draw from")
     parser.add_argument("--detector", type=Path, help="an .onnx file; by default the cascade")
-    parser.add_argument("--portraits", type=folder, help="a folder of pictures with one face each")
+    parser.add_argument("--portraits", type=existing_folder, help="a folder of pictures with one face each")
     parser.add_argument("--plain", action="store_true", help="everything in the thread that runs the network")
     parser.add_argument("--json", type=figures_file, help="where the figures go too")
     chosen = parser.parse_args()

@@ -35,7 +35,7 @@ import torch  # noqa: E402
 
 from benchmarks import official as official_networks  # noqa: E402
 from benchmarks.configurations import CONFIGURATIONS, Configuration  # noqa: E402
-from benchmarks.options import count, figures_file, folder, known_figures  # noqa: E402
+from benchmarks.options import count, existing_folder, figures_file, known_figures  # noqa: E402
 from generators.loading import compile_networks  # noqa: E402
 
 LONG = 5.0  # seconds on a CPU: a first turn that takes longer counts, because what it warms up is lost in it
@@ -254,7 +254,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--graphs", action="store_true", help="the same, as CUDA graphs")
     parser.add_argument("--threads", type=count, default=2, help="CPU threads (default 2)")
     parser.add_argument("--rounds", type=count, default=4, help="turns timed")
-    parser.add_argument("--official", type=folder, help="folder with clones of the authors' repositories, to run in turns with ours")
+    parser.add_argument("--official", type=existing_folder, help="clones of the authors' repositories, to run in turns with ours")
     parser.add_argument("--json", type=figures_file, help="add the results to this file")
     parser.add_argument("--table", type=known_figures, help="measure nothing, print this file's results as Markdown")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # measure this configuration in this process and print JSON

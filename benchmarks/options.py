@@ -39,7 +39,7 @@ def known_figures(text: str) -> Path:
     raise argparse.ArgumentTypeError(f"{text} cannot be read: {said}")
 
 
-def folder(text: str) -> Path:
+def existing_folder(text: str) -> Path:
     """A folder that is there."""
     if not Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {text}")

@@ -35,6 +35,7 @@ import torch.nn.functional as F  # noqa: E402
 from PIL import Image  # noqa: E402
 from skimage import data as photographs  # noqa: E402
 
+from benchmarks.options import count  # noqa: E402
 from flows.data import splits_of_store  # noqa: E402
 from ntf_model.data.data import DetectionSplits, from_folders  # noqa: E402
 from ntf_model.data.loader import keep_decoded  # noqa: E402
@@ -71,13 +72,13 @@ class Timing(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", default="small")
-    parser.add_argument("--size", type=int, default=32, help="crop, pixels")
-    parser.add_argument("--stored", type=int, default=None, help="side of the stored pictures, pixels (the crop x 8 / 7 if not given)")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=30, help="steps that are timed, in each epoch")
+    parser.add_argument("--size", type=count, default=32, help="crop, pixels")
+    parser.add_argument("--stored", type=count, default=None, help="side of the stored pictures, pixels (the crop x 8 / 7 if not given)")
+    parser.add_argument("--batch", type=count, default=32)
+    parser.add_argument("--steps", type=count, default=30, help="steps that are timed, in each epoch")
     parser.add_argument("--warm", type=int, default=3, help="steps that are not timed, before them")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=4, help="that read and crop pictures")
+    parser.add_argument("--repeats", type=count, default=5)
+    parser.add_argument("--threads", type=count, default=4, help="that read and crop pictures")
     parser.add_argument("--device", default=None)
     parser.add_argument("--parts", action="store_true", help="time the parts of a step instead")
     options = parser.parse_args()
@@ -253,8 +254,8 @@ def print_parts(config: NTFConfig, splits: DetectionSplits, timing: Timing, devi
 
 
 def seconds_each(step: Callable[[], object], timing: Timing, device: torch.device) -> Seconds:
-    for count in range(timing.warm + timing.steps):
-        if count == timing.warm:
+    for done in range(timing.warm + timing.steps):
+        if done == timing.warm:
             synchronise(device)
             start = Seconds(time.perf_counter(), time.process_time())
         step()
