@@ -16,7 +16,7 @@ from ntf_model.files import write_json
 from ntf_model.runs import CHECKPOINT_FOLDER, RUN_FILE, STATE_FILE, WEIGHTS_FILE
 
 RECORD_FILE = "training.json"  # in the folder of the checkpoints: what they are of
-WITHOUT_EFFECT = ("threads", "checkpoint_every")  # settings that may change on the way
+WITHOUT_EFFECT = ("threads", "checkpoint_every", "recompute")  # settings that may change on the way
 SHOWN = 4  # differences in a message
 
 
