@@ -18,8 +18,7 @@ _SCHEME = r"[\x00-\x20]*(?:[a-z][a-z0-9+.-]*:[/\\]*|[/\\]{2,})?"
 _USER = re.compile(rf"^({_SCHEME})[^/?#]*@", re.IGNORECASE)
 # A password with a `/`, `?` or `#` that was not written as `%2F`, `%3F`, `%23`: what stands after the colon is no port.
 _TORN_USER = re.compile(rf"^({_SCHEME})[^/?#@:\[\]]*:(?!\d*[/?#])[^/?#@]*[/?#].*@", re.IGNORECASE | re.DOTALL)
-_VALUE = re.compile(r"(?<=[?&;#])([^=?&;#]*)=([^&;#]*)")
-_NAMELESS = re.compile(rf"(?<=\?)[^=&;#]{{{LONGEST + 1},}}(?=$|#)")
+_OF_THE_PATH = re.compile(r"(?<=;)[^/;]*=[^/;]*")
 _ADDRESS = re.compile(r"(?<![\w+.-])[a-z][a-z0-9+.-]*://[^\s\"'<>|]+", re.IGNORECASE)
 
 
@@ -30,7 +29,11 @@ def shown(url: str) -> str:
     >>> shown("https://me:hunter2@example.org/a.pt?dl=1&token=hunter2")
     'https://example.org/a.pt?dl=1&token=...'
     """
-    return _NAMELESS.sub("...", _VALUE.sub(_value, without_user(url)))
+    rest, hash_, fragment = without_user(url).partition("#")
+    path, mark, query = rest.partition("?")
+    nameless = len(query) > LONGEST and not set("=&;") & set(query)
+    path = _OF_THE_PATH.sub(lambda match: _pair(match[0]), path)
+    return path + mark + ("..." if nameless else _pairs(query)) + hash_ + _pairs(fragment)
 
 
 def without_user(url: str) -> str:
@@ -52,10 +55,21 @@ def without_secrets(text: str) -> str:
     return _ADDRESS.sub(lambda match: shown(match[0]), text) if "://" in text else text
 
 
-def _value(match: re.Match[str]) -> str:
-    name, value = match[1], match[2]
-    if not NAMES.search(unquote(name)):
-        plain = unquote(value)
-        if "://" not in plain or shown(plain) == plain:
-            return match[0]
-    return f"{name}=..."
+def _pairs(query: str) -> str:
+    return "&".join(map(_pair, query.split("&")))
+
+
+def _pair(pair: str) -> str:
+    """`name=value`, whose value is hidden whole where it is secret, whatever separators it has. What is none may have further pairs in it,
+    behind a `;` or a `?`."""
+    name, equals, value = pair.partition("=")
+    if not equals:
+        return pair
+    if any(NAMES.search(unquote(part)) for part in re.split("[;?]", name)) or _holds_secret_address(unquote(value)):
+        return f"{name}=..."
+    inner = re.search("[;?]", value)
+    return f"{name}={value[: inner.end()]}{_pair(value[inner.end() :])}" if inner else pair
+
+
+def _holds_secret_address(value: str) -> bool:
+    return "://" in value and shown(value) != value
