@@ -38,7 +38,7 @@ if detector == "ntf":
     stages = {name: {**stage, **changes.pop(name, {})} for name in ("stage1", "stage2")}
     config = kind.preset("demo", **{"image_size": 16, "threads": 1, "checkpoint_every": 1, **stages, **changes})
 else:
-    config = kind.preset("demo", epochs=2, batch_size=16, threads=1)
+    config = kind.preset("demo", epochs=2, batch_size=16, threads=1, **changes)
 steps = []
 
 def stop(done, total, message):
@@ -134,6 +134,17 @@ def test_two_processes_agree_with_one(
             for key in before:
                 assert after[key] == pytest.approx(before[key], rel=2e-3, abs=2e-3), (stage, before["epoch"], key)
     assert all(value.allclose(second[name], atol=1e-3) for name, value in first.items())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_blocks_that_run_again_change_nothing_in_two_processes(folders: Path, tmp_path: Path, program: Path) -> None:
+    """SBI's, whose gradients several processes share, twice a step, and whose BatchNorm is measured once more after an epoch."""
+    for name, recompute in (("kept", False), ("again", True)):
+        run(program, 2, "sbi", folders, tmp_path / name, {"recompute": recompute, "precise_bn": 2})
+    kept, again = (load_file(tmp_path / name / "model.safetensors") for name in ("kept", "again"))
+    assert kept.keys() == again.keys()
+    assert all(torch.equal(value, again[name]) for name, value in kept.items())
 
 
 @pytest.mark.slow
