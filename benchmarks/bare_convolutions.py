@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,8 @@ if __package__ in (None, ""):  # run as a file, whose own name would hide the pa
 import torch  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from benchmarks.configurations import CONFIGURATIONS  # noqa: E402
+from benchmarks.configurations import chosen  # noqa: E402
+from benchmarks.generators import Stopwatch, Turns  # noqa: E402
 from benchmarks.options import count  # noqa: E402
 
 
@@ -115,32 +115,29 @@ def replay(seen: Sequence[Convolution]) -> Callable[[], None]:
     return run
 
 
-def in_turns(makes: Sequence[Callable[[], Any]], rounds: int) -> list[list[tuple[float, float]]]:
-    """Wall clock and CPU seconds of each turn of each function. A first turn of each is not timed."""
-    taken: list[list[tuple[float, float]]] = [[] for _ in makes]
-    for round_ in range(rounds + 1):
+def in_turns(makes: Sequence[Callable[[], Any]], rounds: int) -> list[Turns]:
+    """At least `rounds` turns of each function, one after the other."""
+    idle, taken = Stopwatch(torch.device("cpu")), [Turns() for _ in makes]
+    while any(len(turns.wall) < rounds for turns in taken):
         for make, turns in zip(makes, taken, strict=True):
-            wall, cpu = time.perf_counter(), time.process_time()
-            make()
-            if round_:
-                turns.append((time.perf_counter() - wall, time.process_time() - cpu))
+            turns.take(make, idle, idle)
     return taken
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="stylegan2 256 config-f", help="the configurations whose name contains this")
+    parser.add_argument(
+        "--only", default="stylegan2 256 config-f", help="the configuration of this name, or those whose name contains this"
+    )
     parser.add_argument("--batch", type=count, default=8)
     parser.add_argument("--threads", type=count, default=2)
     parser.add_argument("--rounds", type=count, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    chosen = [one for one in CONFIGURATIONS if arguments.only in one.name]
-    if not chosen:
-        raise SystemExit(f"No configuration is called {arguments.only!r}. There are: {', '.join(one.name for one in CONFIGURATIONS)}")
+    configurations = chosen(arguments.only)
     print("| generator | batch | convolutions | GMAC an image | whole, s an image (CPU) | bare, s an image (CPU) | bare of whole (CPU) |")
     print("|---|---|---|---|---|---|---|")
-    for configuration in chosen:
+    for configuration in configurations:
         generator = configuration.make(torch.device("cpu"), torch.float32)
         generator.batch_size = arguments.batch
         make = configuration.once(generator, arguments.batch)
@@ -148,10 +145,13 @@ def main() -> None:
         work = sum(one.products for one in seen) / arguments.batch / 1e9
         whole, bare = in_turns([make, replay(seen)], arguments.rounds)
         cells = [configuration.name, str(arguments.batch), str(len(seen)), f"{work:.1f}"]
-        medians = [[statistics.median(clock) / arguments.batch for clock in zip(*turns, strict=True)] for turns in (whole, bare)]
-        cells += [f"{wall:.3f} ({cpu:.3f})" for wall, cpu in medians]
-        shares = [sum(bare_clock) / sum(clock) for clock, bare_clock in zip(zip(*whole, strict=True), zip(*bare, strict=True), strict=True)]
-        cells.append(f"{shares[0]:.0%} ({shares[1]:.0%})")
+        for turns in (whole, bare):
+            wall, cpu = (statistics.median(clock) / arguments.batch for clock in (turns.wall, turns.cpu))
+            cells.append(f"{wall:.3f} ({cpu:.3f})")
+        wall, cpu = (
+            statistics.mean(bare_clock) / statistics.mean(clock) for bare_clock, clock in ((bare.wall, whole.wall), (bare.cpu, whole.cpu))
+        )
+        cells.append(f"{wall:.0%} ({cpu:.0%})")
         print("| " + " | ".join(cells) + " |", flush=True)
 
 

@@ -153,3 +153,12 @@ CONFIGURATIONS = [
     _diffface("256, 75 steps of 4 candidates", 256, "diffface_step"),
     _diffface("256, the same with half the channels", 128, "diffface_half_step"),  # both codes in 8 GiB instead of 24
 ]
+
+
+def chosen(name: str) -> list[Configuration]:
+    """The configuration of this name, or those whose name contains it. Ends the program with one line if there is none."""
+    exact = [configuration for configuration in CONFIGURATIONS if name == configuration.name]
+    found = exact or [configuration for configuration in CONFIGURATIONS if name in configuration.name]
+    if not found:
+        raise SystemExit(f"No configuration is called {name!r}. There are: {', '.join(known.name for known in CONFIGURATIONS)}")
+    return found

@@ -34,7 +34,7 @@ if __package__ in (None, ""):  # run as a file, whose own name would hide the pa
 import torch  # noqa: E402
 
 from benchmarks import official as official_networks  # noqa: E402
-from benchmarks.configurations import CONFIGURATIONS, Configuration  # noqa: E402
+from benchmarks.configurations import CONFIGURATIONS, Configuration, chosen  # noqa: E402
 from benchmarks.options import count, existing_folder, figures_file, known_figures  # noqa: E402
 from generators.loading import compile_networks  # noqa: E402
 
@@ -274,14 +274,9 @@ def main() -> None:
         settings["graphs"] = arguments.graphs
         print(json.dumps(measure(configuration, batches[0], torch.device(arguments.device), getattr(torch, arguments.dtype), **settings)))
         return
-    exact = [configuration for configuration in CONFIGURATIONS if arguments.only == configuration.name]
-    chosen = exact or [configuration for configuration in CONFIGURATIONS if arguments.only in configuration.name]
-    if not chosen:
-        names = ", ".join(configuration.name for configuration in CONFIGURATIONS)
-        raise SystemExit(f"No configuration is called {arguments.only!r}. There are: {names}")
     results: list[dict[str, Any]] = []
     failed = False
-    for configuration in chosen:
+    for configuration in chosen(arguments.only):
         for batch in batches:
             result = _in_own_process(arguments, configuration.name, batch)
             failed |= result is None

@@ -162,8 +162,7 @@ def diffface_step(generator: Any, count: int) -> Callable[[], Any]:
         return (loss for _, loss in generator.guidance.parts(images, scene, Weights(), rngs, with_gaze=False))
 
     noisy = schedule.noised(scene.targets, STEP, draw())
-    if generator.recomputing:
-        generator.recomputing.turn(not generator._rows_that_fit()[1])  # as a build does
+    generator.fit_memory()  # as before each part of a batch
 
     def make() -> Any:
         x, _ = generator.step(noisy, STEP, embedded, schedule, draw, guide, ddim=False)

@@ -60,15 +60,14 @@ def _pairs(query: str) -> str:
 
 
 def _pair(pair: str) -> str:
-    """`name=value`, whose value is hidden whole where it is secret, whatever separators it has. What is none may have further pairs in it,
-    behind a `;` or a `?`."""
-    name, equals, value = pair.partition("=")
-    if not equals:
-        return pair
-    if any(NAMES.search(unquote(part)) for part in re.split("[;?]", name)) or _holds_secret_address(unquote(value)):
-        return f"{name}=..."
-    inner = re.search("[;?]", value)
-    return f"{name}={value[: inner.end()]}{_pair(value[inner.end() :])}" if inner else pair
+    """`name=value`, or several with `;` or `?` between them, as they may be shown. Behind the name of a secret nothing is: a password may
+    have such separators in it."""
+    parts = re.split("([;?])", pair)
+    for place, part in enumerate(parts):
+        name, equals, value = part.partition("=")
+        if equals and (NAMES.search(unquote(name)) or _holds_secret_address(unquote(value))):
+            return "".join(parts[:place]) + f"{name}=..."
+    return pair
 
 
 def _holds_secret_address(value: str) -> bool:

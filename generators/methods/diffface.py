@@ -275,12 +275,14 @@ class DiffFace(Generator):
                         f"diffface has no component {role!r}", f"Give {COMPONENTS[role]} under `components`, or set `{without}`"
                     )
 
-    def _rows_that_fit(self) -> tuple[int, bool]:
-        """How many candidates memory allows together, and whether all their maps are kept; one where it does not suffice, which is then
-        tried."""
+    def fit_memory(self) -> int:
+        """How many candidates memory allows together; one where it does not suffice, which is then tried. From now on blocks run again
+        where memory does not suffice for all their maps."""
         fit = batch_memory(self.device) // self._bytes_of_a_candidate()
         rows = self.rows_at_once if self.exact else max(1, min(self.rows_at_once, fit))
-        return rows, self.recomputing is None or (self.keeps_maps and fit >= rows)
+        if self.recomputing:
+            self.recomputing.turn(not self.keeps_maps or fit < rows)
+        return rows
 
     def _bytes_of_a_candidate(self) -> int:
         """What a candidate takes where all its maps are kept."""
@@ -293,16 +295,13 @@ class DiffFace(Generator):
         jobs = [(pair, candidate) for pair in range(len(seeds)) for candidate in range(settings.candidates)]
         pictures: list[np.ndarray] = []
         while len(pictures) < len(jobs):
-            rows, kept = self._rows_that_fit()
-            if self.recomputing:
-                self.recomputing.turn(not kept)
-            part = jobs[len(pictures) : len(pictures) + rows]
+            part = jobs[len(pictures) : len(pictures) + self.fit_memory()]
             rngs = [torch_rng(seeds[pair], f"candidate {candidate}") for pair, candidate in part]
             try:
                 pictures += list(to_uint8(self.make(scene.rows([pair for pair, _ in part]), settings, rngs), rounding="floor"))
                 continue
             except Exception as error:
-                can_recompute = kept and self.recomputing is not None
+                can_recompute = self.recomputing is not None and not self.recomputing.on
                 can_halve = len(part) > 1 and not self.exact  # which changes rounding, as running blocks again does not
                 if not (can_recompute or can_halve) or not is_out_of_memory(error):
                     raise

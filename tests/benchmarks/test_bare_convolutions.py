@@ -36,4 +36,4 @@ def test_turns_alternate_and_leave_out_the_first() -> None:
     calls: list[str] = []
     taken = in_turns([lambda: calls.append("a"), lambda: calls.append("b")], rounds=2)
     assert "".join(calls) == "ababab"
-    assert [len(turns) for turns in taken] == [2, 2]
+    assert [(len(turns.first), len(turns.wall), len(turns.cpu)) for turns in taken] == [(1, 2, 2)] * 2

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.configurations import CONFIGURATIONS, Configuration
+from benchmarks.configurations import CONFIGURATIONS, Configuration, chosen
 from benchmarks.generators import Stopwatch, Turns, extend, markdown, measure, outside, ratios, seconds_an_image
 from generators import registry
 
@@ -84,6 +84,13 @@ def test_the_decoder_is_timed_apart() -> None:
     turns.take(network.make, watch, once)
     assert 0.06 <= turns.network[0] <= turns.wall[0]
     assert 0.04 <= turns.wall_once[0] < turns.wall[0] - 0.01
+
+
+def test_a_whole_name_is_one_configuration_and_a_part_of_it_several() -> None:
+    assert [one.name for one in chosen("progan 256")] == ["progan 256"]
+    assert [one.name for one in chosen("progan")] == ["progan 256", "progan 256 as pytorch_GAN_zoo", "progan 1024"]
+    with pytest.raises(SystemExit, match="No configuration is called 'dreams'"):
+        chosen("dreams")
 
 
 def test_pieces_of_a_measurement_come_together() -> None:

@@ -64,6 +64,12 @@ def test_any_text_is_shown_the_same_a_second_time(text: str) -> None:
     assert without_secrets(without_secrets(text)) == without_secrets(text)
 
 
+def test_an_address_may_be_as_long_as_a_stranger_likes() -> None:
+    many = ";b=1?c=2" * 5_000
+    assert shown(f"https://example.org/a?a=1{many}") == f"https://example.org/a?a=1{many}"
+    assert shown(f"https://example.org/a?a=1{many};token=hunter2{many}") == f"https://example.org/a?a=1{many};token=..."
+
+
 def test_lines_of_a_log_keep_what_is_no_secret() -> None:
     line = 'HTTP Request: GET https://me:hunter2@example.org/a?dl=1&sig=hunter2 "HTTP/1.1 302 Found"\nsee http://b.org/?token=hunter2'
     assert without_secrets(line) == (

@@ -54,9 +54,9 @@ def test_a_process_takes_half_of_a_machine(monkeypatch: pytest.MonkeyPatch, free
     row = model._bytes_of_a_candidate()
     monkeypatch.setattr(memory, "free_memory", lambda device: int(free * row))
     monkeypatch.setattr(memory, "own_memory", lambda: int(own * row))
-    assert model._rows_that_fit() == (rows, True)
+    assert model.fit_memory() == rows and model.recomputing is None
     monkeypatch.setattr(memory, "free_memory", lambda device: 100 * row)
-    assert model._rows_that_fit() == (8, True) and model.rows_at_once == 8  # a moment without memory is not remembered
+    assert model.fit_memory() == model.rows_at_once == 8  # a moment without memory is not remembered
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the system does not say what a process holds")
@@ -110,7 +110,8 @@ def test_a_cpu_makes_one_candidate_at_a_time_and_keeps_its_maps_where_they_fit(
     model.exact = exact
     own = model._bytes_of_a_candidate()
     monkeypatch.setattr(diffface, "batch_memory", lambda device: int(candidates_that_fit * own))
-    assert model._rows_that_fit() == (1, kept)
+    assert model.fit_memory() == 1
+    assert model.recomputing is not None and model.recomputing.on is not kept
 
 
 def test_maps_that_do_not_fit_are_computed_again_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
